@@ -1,0 +1,1 @@
+"""Numbers from predictions: measures, burden, statistics, claims, figures."""

@@ -1,0 +1,1 @@
+"""White-matter regions, and how they are carried to a subject."""

@@ -1,0 +1,1 @@
+"""Subjects: where they come from, and what is known of each."""

@@ -1,0 +1,182 @@
+"""A cohort: subjects with their images, as one checked table that every later stage reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from wmh.cohorts.scanners import scanner_at
+from wmh.images import Image, ImageError, load_image, load_labels, resample_to, same_grid
+
+LESION_LABELS = {0, 1, 2}
+"""Background, lesion, other pathology (left out of training and of every measure)."""
+
+PATHS = ("flair", "t1", "lesions", "true_regions")
+
+
+class CohortError(ValueError):
+    """A cohort that cannot be used. The message names the folder, table or subject."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One person: identity, split, scanner and the files that belong to them."""
+
+    id: str
+    split: str
+    scanner: str
+    flair: Path | None
+    t1: Path | None
+    lesions: Path | None = None
+    true_regions: Path | None = None
+
+
+def find_challenge(folder: Path | str) -> list[Subject]:
+    """Subjects of a folder laid out as the challenge: ``training|test/Site[/Scanner]/ID/``.
+
+    The bias-corrected images in ``pre/`` are used. ``regions.nii.gz`` beside ``wmh.nii.gz``, which
+    only simulated subjects have, is taken as the true regions. Raises :class:`CohortError` when the
+    folder holds no subject, or one in a place that no scanner of the challenge has.
+    """
+    folder = Path(folder)
+    subjects = []
+    for split in ("training", "test"):
+        for pre in sorted(folder.glob(f"{split}/**/pre")):
+            place = pre.parent.parent.relative_to(folder / split).as_posix()
+            scanner = scanner_at(place)
+            if scanner is None:
+                raise CohortError(f"{pre.parent}: {place!r} is no scanner folder of the challenge")
+            subjects.append(_challenge_subject(pre.parent, split, scanner.name))
+    if not subjects:
+        raise CohortError(
+            f"{folder}: no subjects found. Expected training/ and test/ with Site[/Scanner]/ID/pre/"
+        )
+    return subjects
+
+
+def describe(subject: Subject) -> dict[str, object]:
+    """Check one subject's images and describe them: one row of the cohort table.
+
+    Volumes are in ml, voxel sizes in mm. Raises :class:`ImageError`, which names the file, for an
+    image that cannot be used, for images on different grids, and for labels other than 0, 1, 2.
+    """
+    flair, t1 = load_image(_required(subject, "flair")), load_image(_required(subject, "t1"))
+    lesions = load_labels(_required(subject, "lesions"), LESION_LABELS)
+    for other in (t1, lesions):
+        if not same_grid(flair, other):
+            raise ImageError(
+                other.path,
+                f"lies on another grid than {flair.path}",
+                "Resample it to the FLAIR's grid, or use the challenge's pre/ images",
+            )
+    row: dict[str, object] = {**asdict(subject)}
+    row |= dict(zip(("nx", "ny", "nz"), flair.data.shape, strict=True))
+    row |= dict(
+        zip(("voxel_x_mm", "voxel_y_mm", "voxel_z_mm"), flair.voxel_size.round(4), strict=True)
+    )
+    row["orientation"] = flair.orientation
+    row["lesion_ml"] = round(float((lesions.data == 1).sum() * lesions.voxel_ml), 4)
+    row["other_pathology_ml"] = round(float((lesions.data == 2).sum() * lesions.voxel_ml), 4)
+    return row
+
+
+def write_cohort(rows: Iterable[dict[str, object]], path: Path) -> pd.DataFrame:
+    """Write the cohort table; file paths are stored relative to the table's folder when below it.
+
+    Raises :class:`CohortError` for an identity that occurs twice, within or across splits.
+    """
+    table = pd.DataFrame(list(rows))
+    _raise_on_duplicates(table["id"])
+    temporary = path.with_suffix(".part")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(temporary, index=False)
+    temporary.replace(path)
+    return table
+
+
+def read_cohort(path: Path | str) -> list[Subject]:
+    """Read the subjects of a cohort table written by :func:`write_cohort`."""
+    table = pd.read_csv(path, dtype={"id": str})
+    _raise_on_duplicates(table["id"])
+    return [_subject_of_row(row) for row in table.to_dict("records")]
+
+
+def of_split(subjects: Iterable[Subject], split: str) -> list[Subject]:
+    """The subjects of one split, in order."""
+    return [subject for subject in subjects if subject.split == split]
+
+
+def validation_split(
+    subjects: list[Subject], share: float, seed: int
+) -> tuple[list[Subject], list[Subject]]:
+    """Part training subjects into those to learn from and those to validate on, by scanner.
+
+    Each scanner with at least two subjects gives ``share`` of them, at least one. The parts never
+    overlap; raises :class:`CohortError` when a subject is not of the training split, or when
+    nothing would be left on either side.
+    """
+    strangers = [s.id for s in subjects if s.split != "training"]
+    if strangers:
+        raise CohortError(f"subjects {', '.join(strangers)} are not of the training split")
+    generator = np.random.default_rng(seed)
+    held_out: set[str] = set()
+    for scanner in sorted({s.scanner for s in subjects}):
+        ids = sorted(s.id for s in subjects if s.scanner == scanner)
+        if len(ids) > 1:
+            count = min(max(1, round(share * len(ids))), len(ids) - 1)
+            held_out |= set(generator.permutation(ids)[:count])
+    learn = [s for s in subjects if s.id not in held_out]
+    validate = [s for s in subjects if s.id in held_out]
+    if not learn or not validate:
+        raise CohortError(
+            f"{len(subjects)} training subjects, {len(validate)} of them to validate on: "
+            "a scanner needs two subjects or more to give one"
+        )
+    return learn, validate
+
+
+def load_pair(subject: Subject) -> tuple[Image, Image]:
+    """FLAIR and T1 of a subject, T1 brought to the FLAIR's grid through the headers."""
+    flair = load_image(_required(subject, "flair"))
+    return flair, resample_to(load_image(_required(subject, "t1")), flair)
+
+
+def load_lesions(subject: Subject) -> Image:
+    """The lesion labels of a subject: 0 background, 1 lesion, 2 other pathology."""
+    return load_labels(_required(subject, "lesions"), LESION_LABELS)
+
+
+def _challenge_subject(folder: Path, split: str, scanner: str) -> Subject:
+    regions = folder / "regions.nii.gz"
+    return Subject(
+        id=folder.name,
+        split=split,
+        scanner=scanner,
+        flair=folder / "pre" / "FLAIR.nii.gz",
+        t1=folder / "pre" / "T1.nii.gz",
+        lesions=folder / "wmh.nii.gz",
+        true_regions=regions if regions.exists() else None,
+    )
+
+
+def _subject_of_row(row: dict[str, object]) -> Subject:
+    files = {name: Path(str(row[name])) if pd.notna(row.get(name)) else None for name in PATHS}
+    return Subject(id=str(row["id"]), split=str(row["split"]), scanner=str(row["scanner"]), **files)
+
+
+def _required(subject: Subject, name: str) -> Path:
+    path = getattr(subject, name)
+    if path is None:
+        raise CohortError(f"subject {subject.id}: no {name} image; it is needed here")
+    return path
+
+
+def _raise_on_duplicates(ids: Iterable[str]) -> None:
+    twice = [name for name, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise CohortError(f"subjects {', '.join(twice)} occur twice; each may be in one split once")

@@ -1,0 +1,233 @@
+"""NIfTI images in and out, checked.
+
+Every function that reads a file raises :class:`ImageError`, whose message names the file and says
+what to do about it. Files are written to a temporary name in the same folder and then renamed, so
+an interrupted run never leaves half an image behind.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.processing import resample_from_to
+
+SMALLEST_VOXEL_MM, LARGEST_VOXEL_MM = 0.1, 20.0
+
+
+class ImageError(ValueError):
+    """An image that cannot be used. The message names the file, the problem and the remedy."""
+
+    def __init__(self, path: Path | str | None, problem: str, remedy: str):
+        self.path, self.problem, self.remedy = path, problem, remedy
+        super().__init__(f"{path or 'image in memory'}: {problem}. {remedy}.")
+
+
+@dataclass(frozen=True)
+class Image:
+    """A 3-D image on its grid: ``data`` (x, y, z) and ``affine`` (4, 4), voxel index to world mm."""
+
+    data: np.ndarray
+    affine: np.ndarray
+    path: Path | None = None
+    header: nib.Nifti1Header | None = field(default=None, repr=False)
+
+    @property
+    def voxel_size(self) -> np.ndarray:
+        """Edge lengths of a voxel in mm along each array axis, shape (3,)."""
+        return nib.affines.voxel_sizes(self.affine)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in ml."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @property
+    def orientation(self) -> str:
+        """Closest anatomical directions of the array axes, e.g. ``"RAS"`` or ``"LPS"``."""
+        return "".join(nib.aff2axcodes(self.affine))
+
+
+def load_image(path: Path | str) -> Image:
+    """Load a 3-D intensity image as float32.
+
+    A fourth axis of length one is dropped. Raises :class:`ImageError` for a file that is missing,
+    empty, truncated or not NIfTI; a 4-D image; NaN or infinite voxels; an image that is constant;
+    and an affine that no scan can have.
+    """
+    image = _read(Path(path))
+    data = np.asanyarray(image.data, dtype=np.float32)
+    bad = int(np.count_nonzero(~np.isfinite(data)))
+    if bad:
+        raise ImageError(
+            path,
+            f"{bad} voxels are NaN or infinite",
+            "Replace them, for instance with 0: nilearn.image.clean_img or numpy.nan_to_num",
+        )
+    if data.min() == data.max():
+        raise ImageError(
+            path,
+            f"every voxel is {data.flat[0]:g}",
+            "Export the image again; this one holds no picture",
+        )
+    return Image(data, image.affine, image.path, image.header)
+
+
+def load_labels(path: Path | str, allowed: range | set[int] | None = None) -> Image:
+    """Load a 3-D label image as uint8, whatever type the file stores its labels in.
+
+    ``allowed`` are the labels the image may hold; by default any integer from 0 to 255. Raises
+    :class:`ImageError` as :func:`load_image` does (an all-zero label image is allowed), and for
+    values that are not whole numbers or not allowed.
+    """
+    image = _read(Path(path))
+    values = np.asanyarray(image.data)
+    if not np.isfinite(values).all():
+        raise ImageError(path, "some labels are NaN or infinite", "Save the labels as integers")
+    labels = np.round(values)
+    if np.abs(values - labels).max() > 1e-3:
+        raise ImageError(
+            path,
+            "some labels are not whole numbers",
+            "Resample label images with nearest-neighbour interpolation, or threshold probabilities",
+        )
+    found = {int(v) for v in np.unique(labels)}
+    unknown = found - set(range(256) if allowed is None else allowed)
+    if unknown:
+        shown = ", ".join(str(v) for v in sorted(unknown)[:6])
+        remedy = f"Allowed are {_span(allowed)}; map the others to these"
+        if found <= {0, 255}:
+            remedy = "A mask of 0 and 255 becomes 0 and 1 when divided by 255; save it so"
+        raise ImageError(path, f"labels {shown} are not known here", remedy)
+    return Image(labels.astype(np.uint8), image.affine, image.path, image.header)
+
+
+def save_image(path: Path | str, data: np.ndarray, like: Image) -> Path:
+    """Save ``data`` (x, y, z) on the grid of ``like``: same affine, both form codes, mm.
+
+    Booleans become uint8; other types are kept (float64 becomes float32). The file appears under
+    its name only when it is complete.
+    """
+    path = Path(path)
+    if data.shape != like.data.shape:
+        raise ImageError(
+            path,
+            f"data of shape {data.shape} do not fit the grid of {like.path} {like.data.shape}",
+            "Resample the data to that grid first",
+        )
+    kind = {np.dtype(bool): np.uint8, np.dtype(np.float64): np.float32}.get(data.dtype, data.dtype)
+    output = nib.Nifti1Image(data.astype(kind), like.affine)
+    output.set_sform(like.affine, code=_form_code(like.header, "sform_code"))
+    output.set_qform(like.affine, code=_form_code(like.header, "qform_code"), strip_shears=True)
+    output.header.set_xyzt_units("mm")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        nib.save(output, temporary)  # nibabel writes gzip without a time: equal data, equal bytes
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def same_grid(first: Image, second: Image, tolerance_mm: float = 0.05) -> bool:
+    """Whether two images lie on one grid: equal shapes, voxel corners within ``tolerance_mm``."""
+    if first.data.shape != second.data.shape:
+        return False
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in first.data.shape])).reshape(3, -1).T
+    apart = nib.affines.apply_affine(first.affine, corners) - nib.affines.apply_affine(
+        second.affine, corners
+    )
+    return float(np.linalg.norm(apart, axis=1).max()) <= tolerance_mm
+
+
+def resample_to(image: Image, reference: Image, order: int = 1) -> Image:
+    """Bring an image to another image's grid through their headers.
+
+    ``order`` is the spline order: 1 for intensities, 0 (nearest neighbour) for labels. Raises
+    :class:`ImageError` when the two do not overlap in world space.
+    """
+    if same_grid(image, reference):
+        return Image(image.data, reference.affine, image.path, reference.header)
+    moved = resample_from_to(
+        nib.Nifti1Image(image.data, image.affine),
+        (reference.data.shape, reference.affine),
+        order=order,
+    )
+    data = np.asarray(moved.dataobj, dtype=image.data.dtype)
+    if not data.any():
+        raise ImageError(
+            image.path,
+            f"does not overlap {reference.path} in world space",
+            "Check that both come from one session and that no tool has dropped the header's origin",
+        )
+    return Image(data, reference.affine, image.path, reference.header)
+
+
+def to_ras(image: Image) -> Image:
+    """Reorder and flip the array axes to the closest right-anterior-superior directions."""
+    turned = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine))
+    return Image(np.asarray(turned.dataobj), turned.affine, image.path)
+
+
+def from_ras(data: np.ndarray, like: Image) -> np.ndarray:
+    """Undo :func:`to_ras`: put an array (x, y, z) in RAS order back on the axes of ``like``."""
+    ras = nib.orientations.axcodes2ornt("RAS")
+    original = nib.io_orientation(like.affine)
+    return nib.apply_orientation(data, nib.orientations.ornt_transform(ras, original))
+
+
+def _read(path: Path) -> Image:
+    if not path.is_file():
+        raise ImageError(path, "no such file", "Check the path; a NIfTI file (.nii.gz) is expected")
+    if path.stat().st_size == 0:
+        raise ImageError(path, "the file is empty (0 bytes)", "Copy or download it again")
+    try:
+        file = nib.load(path)
+        data = np.asanyarray(file.dataobj)
+    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
+        raise ImageError(
+            path, f"not a NIfTI image ({error})", "Convert it to NIfTI, for instance with dcm2niix"
+        ) from error
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        raise ImageError(
+            path, f"cannot be read to its end ({error})", "It is cut short or damaged; copy it again"
+        ) from error
+    if data.ndim == 4 and data.shape[3] == 1:
+        data = data[..., 0]
+    if data.ndim != 3:
+        raise ImageError(
+            path, f"has {data.ndim} dimensions {data.shape}", "Save the one 3-D volume to be used"
+        )
+    return Image(data, _checked_affine(path, file), path, file.header)
+
+
+def _checked_affine(path: Path, file: nib.spatialimages.SpatialImage) -> np.ndarray:
+    affine = np.asarray(file.affine, dtype=float)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ImageError(
+            path, "the header's affine cannot be inverted", "Convert the image again from DICOM"
+        )
+    size = nib.affines.voxel_sizes(affine)
+    if size.min() < SMALLEST_VOXEL_MM or size.max() > LARGEST_VOXEL_MM:
+        shown = " x ".join(f"{s:g}" for s in size)
+        raise ImageError(
+            path, f"a voxel of {shown} mm is not one of a head scan", "Check the header's units"
+        )
+    return affine
+
+
+def _form_code(header: nib.Nifti1Header | None, name: str) -> int:
+    """The form code of the image an output copies its grid from; 1 (scanner) where it has none."""
+    return (int(header[name]) if header is not None and name in header else 0) or 1
+
+
+def _span(allowed: range | set[int] | None) -> str:
+    if allowed is None:
+        return "0 to 255"
+    values = sorted(allowed)
+    return f"{values[0]} to {values[-1]}" if len(values) > 3 else ", ".join(map(str, values))

@@ -1,0 +1,260 @@
+"""A study: what is computed on which cohort, read from ``studies/NAME.yaml``.
+
+A study's settings are checked when they are read. An unknown key or a wrong value is one line that
+names the file, the key and what is allowed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Range = tuple[float, float]
+
+
+class StudyError(ValueError):
+    """Settings that cannot be used. The message names the file, the key and what is allowed."""
+
+
+class Settings(BaseModel):
+    """Settings that refuse unknown keys and do not change after they were read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Simulation(Settings):
+    """How many subjects of each scanner folder of the challenge to simulate."""
+
+    training: dict[str, Count]
+    test: dict[str, Count]
+    in_plane_coarsening: Count = 1
+
+
+class CohortSettings(Settings):
+    """Where the subjects come from."""
+
+    source: Literal["simulated", "challenge"]
+    folder: Path
+    simulation: Simulation | None = None
+
+    @model_validator(mode="after")
+    def _simulation_belongs_to_simulated(self) -> CohortSettings:
+        if (self.source == "simulated") != (self.simulation is not None):
+            raise ValueError("'simulation' goes with source: simulated, and only with it")
+        return self
+
+
+class RegionSettings(Settings):
+    """Which atlas is carried to the subjects, and how."""
+
+    atlas: Literal["built-in"] = "built-in"
+    method: Literal["affine"] = "affine"
+
+
+class SliceSettings(Settings):
+    """The 2-D slices a network sees: axial, in native space, resampled in plane only."""
+
+    voxel_size_mm: Positive | None = None
+    """In-plane voxel size; None keeps the native one."""
+    precision: Literal["float32", "float16"] = "float32"
+
+
+class Augmentation(Settings):
+    """Strength of each augmentation, and the probability that a sample gets it."""
+
+    probability: Share = 0.5
+    rotation_degrees: Positive = 12.0
+    scaling: Range = (0.85, 1.2)
+    mirroring: bool = True
+    noise: float = 0.12
+    bias_field: float = 0.3
+    gamma: Range = (0.7, 1.5)
+    contrast: Range = (0.75, 1.3)
+    blur_voxels: Range = (0.3, 1.0)
+
+
+class NetworkSettings(Settings):
+    """The network; ``encoder`` is one of segmentation-models-pytorch's."""
+
+    architecture: Literal["unet"] = "unet"
+    encoder: str = "resnet18"
+    depth: Annotated[int, Field(ge=3, le=5)] = 5
+    decoder_channels: tuple[Count, ...] = (256, 128, 64, 32, 16)
+
+    @model_validator(mode="after")
+    def _one_decoder_block_a_level(self) -> NetworkSettings:
+        if len(self.decoder_channels) != self.depth:
+            raise ValueError(f"decoder_channels must hold {self.depth} numbers, one a level")
+        return self
+
+
+class LossSettings(Settings):
+    """Weights of the loss terms."""
+
+    cross_entropy: float = 1.0
+    dice: float = 1.0
+    lesion_class_weight: Positive = 1.0
+
+
+class ModelSettings(Settings):
+    """One trained model: what it predicts and what it is given."""
+
+    task: Literal["lesions", "regions", "multitask"]
+    inputs: Literal["flair", "t1", "flair_t1", "interchangeable"]
+    steps: Count
+
+
+class Training(Settings):
+    """What all trainings of a study share."""
+
+    validation_share: Share = 0.2
+    batch_size: Count = 16
+    learning_rate: Positive = 2e-3
+    weight_decay: float = 1e-2
+    lesion_slices_share: Share = 0.6
+    """Share of each batch drawn among slices that hold lesion (lesion tasks)."""
+    validate_every: Count = 50
+    checkpoint_every: Count = 25
+    precision: Literal["float32", "bfloat16"] = "float32"
+    network: NetworkSettings = NetworkSettings()
+    loss: LossSettings = LossSettings()
+    augmentation: Augmentation = Augmentation()
+
+
+class Evaluation(Settings):
+    """How the numbers are drawn from the predictions."""
+
+    threshold: Share = 0.5
+    bootstrap_samples: Count = 5000
+    alpha: Share = 0.05
+
+
+class Compute(Settings):
+    """Where the study runs. Results depend on ``threads``, so it is a setting and no default."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Count = 1
+    """CPU threads of one notebook."""
+
+
+class Study(Settings):
+    """All settings of one study."""
+
+    name: str
+    title: str
+    seed: Annotated[int, Field(ge=0)] = 2025
+    cohort: CohortSettings
+    regions: RegionSettings = RegionSettings()
+    slices: SliceSettings = SliceSettings()
+    training: Training = Training()
+    models: dict[str, ModelSettings]
+    evaluation: Evaluation = Evaluation()
+    compute: Compute = Compute()
+
+    @property
+    def results(self) -> Path:
+        """Folder of everything the study makes but its figures."""
+        return project_root() / "results" / self.name
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the study's figures."""
+        return project_root() / "figures" / self.name
+
+    @property
+    def cohort_folder(self) -> Path:
+        """Folder of the study's images."""
+        return project_root() / self.cohort.folder
+
+    def model_folder(self, model: str) -> Path:
+        """Folder of a trained model: its checkpoint, settings, split and learning curve."""
+        return self.results / "models" / model
+
+    def models_of(self, *tasks: str) -> list[str]:
+        """Names of the models trained for any of these tasks, in the order of the study file."""
+        return [name for name, model in self.models.items() if model.task in tasks]
+
+    def seed_for(self, *purpose: str | int) -> int:
+        """A 32-bit seed for one purpose, derived by hash so that no two purposes share a stream.
+
+        >>> study.seed_for("train", "flair")  # doctest: +SKIP
+        """
+        words = "/".join(str(word) for word in (self.seed, *purpose))
+        return int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big")
+
+
+def load_study(name: str | Path) -> Study:
+    """Read ``studies/NAME.yaml``, or the file itself when a path to one is given.
+
+    Raises :class:`StudyError`, in one line, for a missing file, broken YAML, an unknown key or a
+    value that is not allowed.
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _study_file(str(name))
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in (project_root() / "studies").glob("*.yaml")))
+        raise StudyError(f"{path}: no such study. Known are: {known}")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(settings, dict):
+        raise StudyError(f"{path}: a study is a list of 'key: value' lines; this file has none")
+    try:
+        return Study(name=path.stem, **settings)
+    except (ValidationError, TypeError) as error:
+        raise StudyError(f"{path}: {_first_problem(error)}") from error
+
+
+def project_root() -> Path:
+    """The checkout this runs in: ``WMH_ROOT``, or the folder above that holds ``studies/``."""
+    if "WMH_ROOT" in os.environ:
+        return Path(os.environ["WMH_ROOT"]).resolve()
+    here = Path.cwd().resolve()
+    for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
+        if (folder / "studies").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    raise StudyError(f"{here}: no studies/ folder here or above. Run from the checkout, or set WMH_ROOT")
+
+
+def _study_file(name: str) -> Path:
+    return project_root() / "studies" / f"{name}.yaml"
+
+
+def _first_problem(error: ValidationError | TypeError) -> str:
+    """The first thing wrong, in one line: key, what was found, what is allowed."""
+    if isinstance(error, TypeError):
+        return "'name' is the file's name; remove the key"
+    problem = error.errors()[0]
+    key = ".".join(str(part) for part in problem["loc"]) or "study"
+    if problem["type"] == "extra_forbidden":
+        allowed = ", ".join(_settings_at(problem["loc"][:-1]))
+        return f"{key}: unknown key; allowed are {allowed}"
+    if problem["type"] == "missing":
+        return f"{key}: missing; it must be given"
+    return f"{key}: {problem['msg']}; found {problem.get('input')!r}"
+
+
+def _settings_at(keys: tuple) -> list[str]:
+    """The keys allowed below a path of keys."""
+    level: type[BaseModel] | None = Study
+    for key in keys:
+        if level is None or key not in level.model_fields:
+            continue  # a name of the user's own, such as a model's
+        level = _settings_class(level.model_fields[key].annotation)
+    return [key for key in level.model_fields if key != "name"]
+
+
+def _settings_class(annotation: object) -> type[BaseModel] | None:
+    """The settings class inside an annotation such as ``dict[str, ModelSettings]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    inner = [_settings_class(part) for part in getattr(annotation, "__args__", ())]
+    return next((found for found in inner if found), None)
