@@ -29,7 +29,7 @@ class ImageError(ValueError):
 
 @dataclass(frozen=True)
 class Image:
-    """A 3-D image on its grid: ``data`` (x, y, z) and ``affine`` (4, 4), voxel index to world mm."""
+    """A 3-D image on its grid: ``data`` (x, y, z) and ``affine`` (4, 4) to RAS world mm."""
 
     data: np.ndarray
     affine: np.ndarray
@@ -93,7 +93,7 @@ def load_labels(path: Path | str, allowed: range | set[int] | None = None) -> Im
         raise ImageError(
             path,
             "some labels are not whole numbers",
-            "Resample label images with nearest-neighbour interpolation, or threshold probabilities",
+            "Resample labels with nearest-neighbour interpolation, or threshold probabilities",
         )
     found = {int(v) for v in np.unique(labels)}
     unknown = found - set(range(256) if allowed is None else allowed)
@@ -163,15 +163,16 @@ def resample_to(image: Image, reference: Image, order: int = 1) -> Image:
         raise ImageError(
             image.path,
             f"does not overlap {reference.path} in world space",
-            "Check that both come from one session and that no tool has dropped the header's origin",
+            "Check that both come from one session and that no tool dropped the header's origin",
         )
     return Image(data, reference.affine, image.path, reference.header)
 
 
 def to_ras(image: Image) -> Image:
     """Reorder and flip the array axes to the closest right-anterior-superior directions."""
-    turned = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine))
-    return Image(np.asarray(turned.dataobj), turned.affine, image.path)
+    orientation = nib.io_orientation(image.affine)
+    affine = image.affine @ nib.orientations.inv_ornt_aff(orientation, image.data.shape)
+    return Image(nib.apply_orientation(image.data, orientation), affine, image.path)
 
 
 def from_ras(data: np.ndarray, like: Image) -> np.ndarray:
@@ -195,7 +196,9 @@ def _read(path: Path) -> Image:
         ) from error
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise ImageError(
-            path, f"cannot be read to its end ({error})", "It is cut short or damaged; copy it again"
+            path,
+            f"cannot be read to its end ({error})",
+            "It is cut short or damaged; copy it again",
         ) from error
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Range = tuple[float, float]
 
@@ -71,14 +72,19 @@ class Augmentation(Settings):
     """Strength of each augmentation, and the probability that a sample gets it."""
 
     probability: Share = 0.5
-    rotation_degrees: Positive = 12.0
+    rotation_degrees: NotNegative = 12.0
     scaling: Range = (0.85, 1.2)
     mirroring: bool = True
-    noise: float = 0.12
-    bias_field: float = 0.3
+    elastic: NotNegative = 0.02
+    """Standard deviation of the displacement, as a share of half the slice's edge."""
+    additive_noise: NotNegative = 0.08
+    multiplicative_noise: NotNegative = 0.08
+    bias_field: NotNegative = 0.1
+    """Standard deviation of the logarithm of the gain."""
     gamma: Range = (0.7, 1.5)
     contrast: Range = (0.75, 1.3)
-    blur_voxels: Range = (0.3, 1.0)
+    brightness: Range = (0.85, 1.15)
+    blur_pixels: Range = (0.3, 1.0)
 
 
 class NetworkSettings(Settings):
@@ -86,8 +92,8 @@ class NetworkSettings(Settings):
 
     architecture: Literal["unet"] = "unet"
     encoder: str = "resnet18"
-    depth: Annotated[int, Field(ge=3, le=5)] = 5
-    decoder_channels: tuple[Count, ...] = (256, 128, 64, 32, 16)
+    depth: Annotated[int, Field(ge=3, le=5)] = 4
+    decoder_channels: tuple[Count, ...] = (96, 64, 32, 16)
 
     @model_validator(mode="after")
     def _one_decoder_block_a_level(self) -> NetworkSettings:
@@ -122,8 +128,8 @@ class Training(Settings):
     lesion_slices_share: Share = 0.6
     """Share of each batch drawn among slices that hold lesion (lesion tasks)."""
     validate_every: Count = 50
-    checkpoint_every: Count = 25
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``auto`` takes bfloat16 where the processor multiplies it natively."""
     network: NetworkSettings = NetworkSettings()
     loss: LossSettings = LossSettings()
     augmentation: Augmentation = Augmentation()
@@ -221,7 +227,9 @@ def project_root() -> Path:
     for folder in (here, *here.parents, Path(__file__).resolve().parents[1]):
         if (folder / "studies").is_dir() and (folder / "notebooks").is_dir():
             return folder
-    raise StudyError(f"{here}: no studies/ folder here or above. Run from the checkout, or set WMH_ROOT")
+    raise StudyError(
+        f"{here}: no studies/ folder here or above. Run from the checkout, or set WMH_ROOT"
+    )
 
 
 def _study_file(name: str) -> Path:

@@ -1,0 +1,145 @@
+"""From a checkpoint and a person's images to lesions and regions on the images' own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from wmh.images import Image, ImageError, resample_to
+from wmh.learning.inputs import CONFIGURATIONS, MODALITIES, InputConfiguration, show
+from wmh.learning.networks import build_network
+from wmh.learning.slices import cut, normalise
+from wmh.learning.training import autocast
+from wmh.study import NetworkSettings
+
+SLICES_AT_ONCE = 16
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used. The message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network, ready to predict."""
+
+    name: str
+    task: str
+    configuration: InputConfiguration
+    network: nn.Module
+    voxel_size_mm: float | None
+    study: str
+    step: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        return next(self.network.parameters()).device
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model answers, as arrays on the grid of ``like``; None for what it does not predict.
+
+    ``probability`` is the lesion probability (0 to 1), ``regions`` hold labels 0 to 36.
+    """
+
+    like: Image
+    probability: np.ndarray | None
+    regions: np.ndarray | None
+
+    def lesions(self, threshold: float) -> np.ndarray:
+        """The lesion mask: where the probability is at least ``threshold``."""
+        return (self.probability >= threshold).astype(np.uint8)
+
+
+def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Model:
+    """Load a trained model. Raises :class:`CheckpointError` for a missing or foreign file."""
+    path = Path(checkpoint)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint. Train it first: ./run_all.sh STUDY")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+        configuration = CONFIGURATIONS[content["inputs"]]
+        network = build_network(
+            NetworkSettings(**content["network"]), configuration.channels, content["task"]
+        )
+        network.load_state_dict(content["weights"])
+    except (KeyError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of this version ({error}). Train the study again"
+        ) from error
+    network = network.to(device, memory_format=torch.channels_last).eval()
+    return Model(
+        name=content["model"],
+        task=content["task"],
+        configuration=configuration,
+        network=network,
+        voxel_size_mm=content["voxel_size_mm"],
+        study=content["study"],
+        step=content["step"],
+    )
+
+
+@torch.inference_mode()
+def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
+    """Predict from the given images, ``{"FLAIR": ..., "T1": ...}`` or one of the two.
+
+    The answer lies on the grid of the FLAIR, or of the T1 when it is alone; a T1 on another grid is
+    brought to the FLAIR's through the headers. Raises :class:`ImageError` when the model cannot
+    answer from what is given.
+    """
+    given = tuple(modality for modality in MODALITIES if modality in images)
+    views = model.configuration.views_for(given)
+    if not views:
+        raise ImageError(
+            next((image.path for image in images.values()), None),
+            f"model {model.name!r} ({model.configuration.title}) cannot answer from {given}",
+            "Choose another model, or give the image it needs",
+        )
+    like = images[given[0]]
+    aligned = {modality: resample_to(images[modality], like) for modality in given}
+    plan = cut(like, model.voxel_size_mm)
+    stacks = {m: plan.slices(normalise(image)) for m, image in aligned.items()}
+    blank = torch.zeros_like(stacks[given[0]])
+    stack = torch.stack([stacks.get(modality, blank) for modality in MODALITIES], dim=1)
+    first, end = plan.span
+    answers = [
+        _answer(model, stack[start : min(start + SLICES_AT_ONCE, end)], views, given)
+        for start in range(first, end, SLICES_AT_ONCE)
+    ]
+    outside = (0, 0, 0, 0, first, len(stack) - end)  # no head there: no lesion and no region
+    joined = {
+        name: functional.pad(torch.cat([answer[name] for answer in answers]), outside)
+        for name in answers[0]
+    }
+    return Prediction(
+        like=like,
+        probability=plan.volume(joined["lesions"]) if "lesions" in joined else None,
+        regions=plan.labels(joined["regions"]) if "regions" in joined else None,
+    )
+
+
+def _answer(
+    model: Model, stack: torch.Tensor, views: tuple, given: tuple[str, ...]
+) -> dict[str, torch.Tensor]:
+    """Lesion probabilities (B, H, W) and region labels (B, H, W) of some slices (B, 2, H, W)."""
+    stack = stack.to(model.device)
+    with autocast(model.device, "auto"):
+        logits = [model.network(show(stack, view, given)) for view in views]
+    mean = {
+        name: sum(answer[name].float().softmax(dim=1) for answer in logits) / len(logits)
+        for name in logits[0]
+    }
+    result = {}
+    if "lesions" in mean:
+        result["lesions"] = mean["lesions"][:, 1].cpu()
+    if "regions" in mean:
+        result["regions"] = mean["regions"].argmax(dim=1).cpu()
+    return result

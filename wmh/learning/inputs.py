@@ -1,0 +1,85 @@
+"""The input configurations, in one table.
+
+A configuration is a set of *views*: a view names the modality each input channel shows. Training
+draws one view for each sample. Inference predicts every view that the given images can fill and
+averages the probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+
+MODALITIES = ("FLAIR", "T1")
+"""Order of the modalities along the channel axis of every stack of slices."""
+
+GIVEN = {"FLAIR": ("FLAIR",), "T1": ("T1",), "FLAIR+T1": ("FLAIR", "T1")}
+"""What a model may be given, by the name it has in the tables."""
+
+View = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InputConfiguration:
+    """How the modalities reach a network."""
+
+    name: str
+    title: str
+    views: tuple[View, ...]
+    fills_missing: bool = False
+    """Whether a missing modality may be shown as an all-zero channel."""
+
+    @property
+    def channels(self) -> int:
+        """Input channels of the network."""
+        return len(self.views[0])
+
+    def views_for(self, given: Collection[str]) -> tuple[View, ...]:
+        """The views to predict and average for the given modalities; none if it cannot answer."""
+        complete = tuple(view for view in self.views if set(view) <= set(given))
+        partial = tuple(view for view in self.views if set(view) & set(given))
+        return complete or (partial if self.fills_missing else ())
+
+    def accepts(self, given: Collection[str]) -> bool:
+        """Whether a network of this configuration can predict from the given modalities."""
+        return bool(self.views_for(given))
+
+
+CONFIGURATIONS = {
+    configuration.name: configuration
+    for configuration in (
+        InputConfiguration("flair", "FLAIR only", (("FLAIR",),)),
+        InputConfiguration("t1", "T1 only", (("T1",),)),
+        InputConfiguration("flair_t1", "FLAIR and T1", (("FLAIR", "T1"),), fills_missing=True),
+        InputConfiguration("interchangeable", "Interchangeable", (("FLAIR",), ("T1",))),
+    )
+}
+
+
+def show(images: torch.Tensor, view: View, given: Collection[str] = MODALITIES) -> torch.Tensor:
+    """Select a view's channels from slices (B, 2, H, W); a modality not given becomes zeros.
+
+    Returns (B, channels, H, W).
+    """
+    channels = [
+        images[:, MODALITIES.index(modality)]
+        if modality in given
+        else torch.zeros_like(images[:, 0])
+        for modality in view
+    ]
+    return torch.stack(channels, dim=1)
+
+
+def show_drawn(
+    images: torch.Tensor, configuration: InputConfiguration, drawn: torch.Tensor
+) -> torch.Tensor:
+    """Show each sample of (B, 2, H, W) the view whose number ``drawn`` (B,) holds.
+
+    Returns (B, channels, H, W). No loop over samples, so no waiting for the device.
+    """
+    order = torch.tensor([[MODALITIES.index(m) for m in view] for view in configuration.views])
+    channels = order.to(images.device)[drawn]  # (B, channels)
+    sample = torch.arange(len(images), device=images.device)[:, None]
+    return images[sample, channels]

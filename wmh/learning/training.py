@@ -1,0 +1,326 @@
+"""Training: draw, augment, forward, loss, step, checkpoint.
+
+Every step seeds its own generator from study, model and step. An interrupted training therefore
+goes on exactly as if it had not been interrupted, with nothing but weights and step to restore.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from wmh.learning.augment import apply, draw
+from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, show, show_drawn
+from wmh.learning.losses import loss_of
+from wmh.learning.networks import STRUCTURES, build_network
+from wmh.learning.slices import Slices
+from wmh.study import Study, Training
+
+WARM_UP_SHARE = 0.1
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on. The message says why and what to change."""
+
+
+@dataclass
+class Run:
+    """A training under way: what a checkpoint must hold to go on from it."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    best_dice: float = -1.0
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
+    """Train a model of the study and return its checkpoint's path.
+
+    Writes ``checkpoint.pt`` (the weights with the best validation Dice, and what they were trained
+    with) and ``history.csv`` into the model's folder. While it runs, ``resume.pt`` holds the state
+    to go on from. Raises :class:`TrainingError` when the loss is not finite.
+    """
+    settings, training = study.models[model], study.training
+    torch.set_num_threads(study.compute.threads)
+    device = choose_device(study.compute.device)
+    configuration = CONFIGURATIONS[settings.inputs]
+    learn, validate = learn.to(device), validate.to(device)
+    run = _start(study, model, device)
+    folder = study.model_folder(model)
+    identity = _identity(study, model, learn, validate)
+    _restore(run, folder / "resume.pt", identity, device)
+
+    progress = tqdm(
+        initial=run.step, total=settings.steps, desc=f"training {model}", unit="step", mininterval=1
+    )
+    since, losses = time.perf_counter(), []
+    while run.step < settings.steps:
+        for group in run.optimiser.param_groups:
+            group["lr"] = learning_rate(run.step, settings.steps, training)
+        generator = torch.Generator().manual_seed(study.seed_for("train", model, run.step))
+        images, labels = draw_batch(learn, configuration, settings.task, training, generator)
+        with autocast(device, training.precision):
+            logits = run.network(images)
+        loss = loss_of({k: v.float() for k, v in logits.items()}, labels, training.loss)
+        loss.backward()
+        nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
+        run.optimiser.step()
+        run.optimiser.zero_grad(set_to_none=True)
+        losses.append(loss.detach())
+        run.step += 1
+        progress.update()
+
+        last = run.step == settings.steps
+        if run.step % training.validate_every == 0 or last:
+            train_loss = float(torch.stack(losses).mean())
+            _require_finite(train_loss, model, run.step, folder)
+            scores = validation_scores(run.network, validate, configuration, training)
+            row = {"step": run.step, "train_loss": train_loss, **scores}
+            row |= {"learning_rate": group["lr"], "seconds": time.perf_counter() - since}
+            run.history.append(row)
+            if scores["validation_dice"] > run.best_dice:
+                run.best_dice = scores["validation_dice"]
+                run.best_weights = _copy(run.network)
+            progress.set_postfix(
+                loss=f"{train_loss:.3f}", validation_dice=f"{scores['validation_dice']:.3f}"
+            )
+            losses, since = [], time.perf_counter()
+            _save(folder / "resume.pt", _state(run, identity))
+    progress.close()
+    return _finish(run, study, model, folder)
+
+
+def draw_batch(
+    slices: Slices,
+    configuration: InputConfiguration,
+    task: str,
+    training: Training,
+    generator: torch.Generator,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Draw and augment a batch: network input (B, channels, H, W) and labels (B, H, W).
+
+    For lesion tasks a share of the batch is drawn among slices that hold lesion; the rest is drawn
+    among all slices. Samples of a configuration with several views show one of them each.
+    """
+    structures = STRUCTURES[task]
+    chosen = torch.randint(len(slices), (training.batch_size,), generator=generator)
+    if "lesions" in structures:
+        with_lesion = slices.with_lesion
+        count = round(training.lesion_slices_share * training.batch_size)
+        chosen[:count] = with_lesion[torch.randint(len(with_lesion), (count,), generator=generator)]
+    view = torch.randint(len(configuration.views), (training.batch_size,), generator=generator)
+    chosen = chosen.to(slices.images.device, non_blocking=True)
+    images = show_drawn(slices.images[chosen].float(), configuration, view.to(chosen.device))
+    labels = {structure: getattr(slices, structure)[chosen] for structure in structures}
+    drawn = draw(tuple(images.shape), training.augmentation, generator)
+    return apply(images, labels, drawn.to(images.device))
+
+
+@torch.inference_mode()
+def validation_scores(
+    network: nn.Module, slices: Slices, configuration: InputConfiguration, training: Training
+) -> dict[str, float]:
+    """Loss and Dice on the validation subjects, every view averaged as at inference.
+
+    Dice is pooled over each subject's slices and averaged over subjects (and over the 34 regions);
+    a network that predicts both structures gets the mean of the two.
+    """
+    network.eval()
+    device = slices.images.device
+    views = configuration.views_for(("FLAIR", "T1"))
+    counts: dict[str, torch.Tensor] = {}
+    losses = []
+    for start in range(0, len(slices), training.batch_size):
+        part = slice(start, start + training.batch_size)
+        images = slices.images[part].float()
+        with autocast(device, training.precision):
+            answers = [network(show(images, view)) for view in views]
+        logits = {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
+        labels = {k: getattr(slices, k)[part] for k in logits}
+        losses.append(loss_of(logits, labels, training.loss) * len(images))
+        for structure, scores in logits.items():
+            table = _overlap_counts(scores.argmax(1), labels[structure], scores.shape[1])
+            counts.setdefault(
+                structure, torch.zeros(len(slices.ids), *table.shape[1:], device=device)
+            ).index_add_(0, slices.subject[part].to(device), table)
+    network.train()
+    dice = {structure: _mean_dice(table, structure) for structure, table in counts.items()}
+    scores = {f"validation_{k}_dice": v for k, v in dice.items()} if len(dice) > 1 else {}
+    return {
+        "validation_loss": float(torch.stack(losses).sum()) / len(slices),
+        "validation_dice": float(np.mean(list(dice.values()))),
+        **scores,
+    }
+
+
+def learning_rate(step: int, steps: int, training: Training) -> float:
+    """Linear warm-up over a tenth of the steps, then half a cosine down to zero."""
+    warm_up = max(1, round(WARM_UP_SHARE * steps))
+    if step < warm_up:
+        return training.learning_rate * (step + 1) / warm_up
+    return (
+        training.learning_rate
+        * 0.5
+        * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
+    )
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device a study asks for; ``auto`` is a GPU where there is one."""
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("compute.device is cuda, and no GPU is here; set it to auto or cpu")
+    return torch.device(wanted)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast | nullcontext:
+    """Mixed precision as the study says; ``auto`` takes bfloat16 where it is native."""
+    native = (
+        torch.cuda.is_bf16_supported(including_emulation=False)
+        if device.type == "cuda"
+        else torch.cpu._is_avx512_bf16_supported()
+    )
+    if precision == "bfloat16" or (precision == "auto" and native):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def _start(study: Study, model: str, device: torch.device) -> Run:
+    settings, training = study.models[model], study.training
+    torch.manual_seed(study.seed_for("weights", model))
+    channels = CONFIGURATIONS[settings.inputs].channels
+    network = build_network(training.network, channels, settings.task)
+    network = network.to(device, memory_format=torch.channels_last).train()
+    optimiser = torch.optim.AdamW(
+        network.parameters(),
+        lr=training.learning_rate,
+        weight_decay=training.weight_decay,
+        fused=device.type == "cuda",
+    )
+    return Run(network, optimiser)
+
+
+def _overlap_counts(prediction: torch.Tensor, truth: torch.Tensor, classes: int) -> torch.Tensor:
+    """Voxels in the overlap and in both masks together, for each slice and foreground class.
+
+    Returns (B, classes - 1, 2). Pixels of lesion label 2 do not count.
+    """
+    if classes == 2:
+        prediction = prediction.where(truth != 2, 0)
+        truth = truth.where(truth != 2, 0)
+    flat_truth, flat_prediction = truth.flatten(1).long(), prediction.flatten(1)
+    size = torch.zeros(len(truth), classes, device=truth.device)
+    ones = torch.ones_like(flat_truth, dtype=size.dtype)
+    both = size.clone().scatter_add_(1, flat_truth, (flat_truth == flat_prediction) * ones)
+    total = size.scatter_add_(1, flat_truth, ones).scatter_add_(1, flat_prediction, ones)
+    return torch.stack([both, total], dim=2)[:, 1:]
+
+
+def _mean_dice(counts: torch.Tensor, structure: str) -> float:
+    """Mean Dice over subjects and classes from (subjects, classes, 2); absent classes left out."""
+    if structure == "regions":
+        counts = counts[:, :34]  # the two rest labels do not count
+    both, total = counts[..., 0], counts[..., 1]
+    return float((2 * both / total)[total > 0].mean())
+
+
+def _identity(study: Study, model: str, *data: Slices) -> dict[str, str]:
+    """What must be equal for an interrupted training to go on: settings, data and code."""
+    code = hashlib.blake2b(digest_size=16)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        code.update(path.read_bytes())
+    return {
+        "model": model,
+        "seed": str(study.seed),
+        "settings": study.models[model].model_dump_json() + study.training.model_dump_json(),
+        "data": "/".join(slices.fingerprint() for slices in data),
+        "code": code.hexdigest(),
+        "torch": torch.__version__,
+    }
+
+
+def _state(run: Run, identity: dict[str, str]) -> dict:
+    return {
+        "identity": identity,
+        "network": run.network.state_dict(),
+        "optimiser": run.optimiser.state_dict(),
+        "step": run.step,
+        "best_dice": run.best_dice,
+        "best_weights": run.best_weights,
+        "history": run.history,
+    }
+
+
+def _restore(run: Run, path: Path, identity: dict[str, str], device: torch.device) -> None:
+    """Go on from ``resume.pt`` if it is of this very training; else leave ``run`` as it is."""
+    if not path.is_file():
+        return
+    state = torch.load(path, map_location=device, weights_only=True)
+    changed = [key for key in identity if state["identity"].get(key) != identity[key]]
+    if changed:
+        print(f"{path}: of other {', '.join(changed)}; training starts afresh")
+        return
+    run.network.load_state_dict(state["network"])
+    run.optimiser.load_state_dict(state["optimiser"])
+    for name in ("step", "best_dice", "best_weights", "history"):
+        setattr(run, name, state[name])
+    print(f"Going on from step {run.step}")
+
+
+def _finish(run: Run, study: Study, model: str, folder: Path) -> Path:
+    settings = study.models[model]
+    table = pd.DataFrame(run.history)
+    temporary = folder / ".history.part"
+    table.to_csv(temporary, index=False)
+    temporary.replace(folder / "history.csv")
+    path = _save(
+        folder / "checkpoint.pt",
+        {
+            "weights": run.best_weights,
+            "study": study.name,
+            "model": model,
+            "task": settings.task,
+            "inputs": settings.inputs,
+            "network": study.training.network.model_dump(mode="json"),
+            "voxel_size_mm": study.slices.voxel_size_mm,
+            "seed": study.seed,
+            "step": int(table.step[table.validation_dice.idxmax()]),
+            "validation_dice": run.best_dice,
+            "torch": torch.__version__,
+        },
+    )
+    (folder / "resume.pt").unlink(missing_ok=True)
+    return path
+
+
+def _save(path: Path, content: dict) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    torch.save(content, temporary)
+    temporary.replace(path)
+    return path
+
+
+def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+
+def _require_finite(loss: float, model: str, step: int, folder: Path) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"{model}: the loss is {loss} by step {step}. Lower training.learning_rate; "
+            f"the last good state is kept in {folder / 'resume.pt'}"
+        )
