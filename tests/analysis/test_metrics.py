@@ -12,9 +12,9 @@ from scipy.spatial.distance import cdist
 
 from wmh.analysis.metrics import (
     FIVE_MEASURES,
-    LesionPair,
     connected_lesions,
     lesion_metrics,
+    lesion_pair,
     region_dice,
     surface,
 )
@@ -291,7 +291,7 @@ def test_the_square_includes_its_diagonals():
 def test_the_box_keeps_every_lesion_voxel():
     truth = np.zeros((30, 30, 10), dtype=np.uint8)
     truth[0, 5, 0] = truth[29, 20, 9] = 1
-    pair = LesionPair.of(truth, np.zeros_like(truth), np.eye(4))
+    pair = lesion_pair(truth, np.zeros_like(truth), np.eye(4))
     assert pair.true_voxels == 2
     assert pair.truth.shape == (30, 18, 10)
 

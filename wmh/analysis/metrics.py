@@ -39,10 +39,10 @@ def lesion_metrics(
     ``truth`` and ``prediction`` are arrays (x, y, z) of one shape, ``affine`` (4, 4) maps voxel
     index to mm. Raises :class:`ImageError` when the shapes differ.
     """
-    return five_measures(LesionPair.of(truth, prediction, affine))
+    return five_measures(lesion_pair(truth, prediction, affine))
 
 
-def five_measures(pair: LesionPair) -> dict[str, float]:
+def five_measures(pair: MaskPair) -> dict[str, float]:
     """The challenge's five measures of a prepared pair of masks."""
     recall, f1 = lesion_detection(pair)
     return {
@@ -54,28 +54,40 @@ def five_measures(pair: LesionPair) -> dict[str, float]:
     }
 
 
-@dataclass(frozen=True)
-class LesionPair:
-    """True and predicted lesions (booleans, x, y, z) cut to the box that holds both.
+def lesion_pair(truth: np.ndarray, prediction: np.ndarray, affine: np.ndarray) -> MaskPair:
+    """True and predicted lesions, read by value, with label 2 left out of both.
 
-    The box keeps one voxel of background around the lesions in plane, except where they touch the
+    Raises :class:`ImageError` when the shapes differ.
+    """
+    raise_unless_same_shape(truth, prediction)
+    box = _box(truth, prediction)
+    truth, prediction = np.asfortranarray(truth[box]), np.asfortranarray(prediction[box])
+    lesion = (truth >= 0.5) & (truth <= 1.5)
+    predicted = (prediction >= 0.5) & (prediction <= LARGEST_FOREGROUND)
+    predicted &= ~((truth >= 1.5) & (truth <= 2.5))
+    return MaskPair(lesion, predicted, np.asarray(affine, dtype=float)[:3, :3])
+
+
+def region_pair(
+    truth: np.ndarray, prediction: np.ndarray, label: int, affine: np.ndarray
+) -> MaskPair:
+    """One region of two label images, true and predicted."""
+    true, predicted = truth == label, prediction == label
+    box = _box(true, predicted)
+    return MaskPair(true[box], predicted[box], np.asarray(affine, dtype=float)[:3, :3])
+
+
+@dataclass(frozen=True)
+class MaskPair:
+    """A true and a predicted mask (booleans, x, y, z) cut to the box that holds both.
+
+    The box keeps one voxel of background around the masks in plane, except where they touch the
     border of the image. ``voxel_to_mm`` (3, 3) turns index differences into mm.
     """
 
     truth: np.ndarray
     prediction: np.ndarray
     voxel_to_mm: np.ndarray
-
-    @classmethod
-    def of(cls, truth: np.ndarray, prediction: np.ndarray, affine: np.ndarray) -> LesionPair:
-        """Read both masks by value, leave label 2 out of both, and cut them to their box."""
-        raise_unless_same_shape(truth, prediction)
-        box = _box(truth, prediction)
-        truth, prediction = np.asfortranarray(truth[box]), np.asfortranarray(prediction[box])
-        lesion = (truth >= 0.5) & (truth <= 1.5)
-        predicted = (prediction >= 0.5) & (prediction <= LARGEST_FOREGROUND)
-        predicted &= ~((truth >= 1.5) & (truth <= 2.5))
-        return cls(lesion, predicted, np.asarray(affine, dtype=float)[:3, :3])
 
     @property
     def voxel_mm3(self) -> float:
@@ -84,17 +96,17 @@ class LesionPair:
 
     @cached_property
     def true_voxels(self) -> int:
-        """Number of true lesion voxels."""
+        """Number of true voxels."""
         return int(np.count_nonzero(self.truth))
 
     @cached_property
     def predicted_voxels(self) -> int:
-        """Number of predicted lesion voxels."""
+        """Number of predicted voxels."""
         return int(np.count_nonzero(self.prediction))
 
     @cached_property
     def overlap(self) -> np.ndarray:
-        """Voxels that are lesion in both masks."""
+        """Voxels in both masks."""
         return self.truth & self.prediction
 
     @cached_property
@@ -113,24 +125,24 @@ class LesionPair:
         return surface_distances(self.truth, self.prediction, self.voxel_to_mm)
 
 
-def dice(pair: LesionPair) -> float:
+def dice(pair: MaskPair) -> float:
     """Twice the shared volume over the sum of both volumes; NaN when both masks are empty."""
     return _ratio(2 * np.count_nonzero(pair.overlap), pair.true_voxels + pair.predicted_voxels)
 
 
-def hausdorff95(pair: LesionPair) -> float:
+def hausdorff95(pair: MaskPair) -> float:
     """95th percentile of the distances between the surfaces (mm), the larger of both directions."""
     if not all(map(len, pair.surface_distances)):
         return float("nan")
     return float(max(np.percentile(distances, 95) for distances in pair.surface_distances))
 
 
-def volume_difference(pair: LesionPair) -> float:
+def volume_difference(pair: MaskPair) -> float:
     """Absolute difference of the volumes in percent of the true one."""
     return 100.0 * _ratio(abs(pair.true_voxels - pair.predicted_voxels), pair.true_voxels)
 
 
-def lesion_detection(pair: LesionPair) -> tuple[float, float]:
+def lesion_detection(pair: MaskPair) -> tuple[float, float]:
     """Recall and F1 of individual lesions; one shared voxel makes a detection.
 
     As in the challenge, recall is 1 when there is no true lesion and precision is 1 when nothing is
