@@ -47,10 +47,12 @@ class Model:
 class Prediction:
     """What a model answers, as arrays on the grid of ``like``; None for what it does not predict.
 
-    ``probability`` is the lesion probability (0 to 1), ``regions`` hold labels 0 to 36.
+    ``images`` are the given ones, all on that grid. ``probability`` is the lesion probability
+    (0 to 1), ``regions`` hold labels 0 to 36.
     """
 
     like: Image
+    images: dict[str, Image]
     probability: np.ndarray | None
     regions: np.ndarray | None
 
@@ -121,6 +123,7 @@ def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
     }
     return Prediction(
         like=like,
+        images=aligned,
         probability=plan.volume(joined["lesions"]) if "lesions" in joined else None,
         regions=plan.labels(joined["regions"]) if "regions" in joined else None,
     )

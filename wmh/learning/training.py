@@ -6,20 +6,18 @@ goes on exactly as if it had not been interrupted, with nothing but weights and 
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
 from wmh.learning.augment import apply, draw
+from wmh.learning.checkpoints import Run, finish, identity_of, restore, save_state
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, show, show_drawn
 from wmh.learning.losses import loss_of
 from wmh.learning.networks import STRUCTURES, build_network
@@ -31,18 +29,6 @@ WARM_UP_SHARE = 0.1
 
 class TrainingError(RuntimeError):
     """A training that cannot go on. The message says why and what to change."""
-
-
-@dataclass
-class Run:
-    """A training under way: what a checkpoint must hold to go on from it."""
-
-    network: nn.Module
-    optimiser: torch.optim.Optimizer
-    step: int = 0
-    best_dice: float = -1.0
-    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
@@ -59,8 +45,8 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
     learn, validate = learn.to(device), validate.to(device)
     run = _start(study, model, device)
     folder = study.model_folder(model)
-    identity = _identity(study, model, learn, validate)
-    _restore(run, folder / "resume.pt", identity, device)
+    identity = identity_of(study, model, learn, validate)
+    restore(run, folder / "resume.pt", identity, device)
 
     progress = tqdm(
         initial=run.step, total=settings.steps, desc=f"training {model}", unit="step", mininterval=1
@@ -97,9 +83,9 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
                 loss=f"{train_loss:.3f}", validation_dice=f"{scores['validation_dice']:.3f}"
             )
             losses, since = [], time.perf_counter()
-            _save(folder / "resume.pt", _state(run, identity))
+            save_state(run, folder / "resume.pt", identity)
     progress.close()
-    return _finish(run, study, model, folder)
+    return finish(run, study, model, folder)
 
 
 def draw_batch(
@@ -235,83 +221,6 @@ def _mean_dice(counts: torch.Tensor, structure: str) -> float:
         counts = counts[:, :34]  # the two rest labels do not count
     both, total = counts[..., 0], counts[..., 1]
     return float((2 * both / total)[total > 0].mean())
-
-
-def _identity(study: Study, model: str, *data: Slices) -> dict[str, str]:
-    """What must be equal for an interrupted training to go on: settings, data and code."""
-    code = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        code.update(path.read_bytes())
-    return {
-        "model": model,
-        "seed": str(study.seed),
-        "settings": study.models[model].model_dump_json() + study.training.model_dump_json(),
-        "data": "/".join(slices.fingerprint() for slices in data),
-        "code": code.hexdigest(),
-        "torch": torch.__version__,
-    }
-
-
-def _state(run: Run, identity: dict[str, str]) -> dict:
-    return {
-        "identity": identity,
-        "network": run.network.state_dict(),
-        "optimiser": run.optimiser.state_dict(),
-        "step": run.step,
-        "best_dice": run.best_dice,
-        "best_weights": run.best_weights,
-        "history": run.history,
-    }
-
-
-def _restore(run: Run, path: Path, identity: dict[str, str], device: torch.device) -> None:
-    """Go on from ``resume.pt`` if it is of this very training; else leave ``run`` as it is."""
-    if not path.is_file():
-        return
-    state = torch.load(path, map_location=device, weights_only=True)
-    changed = [key for key in identity if state["identity"].get(key) != identity[key]]
-    if changed:
-        print(f"{path}: of other {', '.join(changed)}; training starts afresh")
-        return
-    run.network.load_state_dict(state["network"])
-    run.optimiser.load_state_dict(state["optimiser"])
-    for name in ("step", "best_dice", "best_weights", "history"):
-        setattr(run, name, state[name])
-    print(f"Going on from step {run.step}")
-
-
-def _finish(run: Run, study: Study, model: str, folder: Path) -> Path:
-    settings = study.models[model]
-    table = pd.DataFrame(run.history)
-    temporary = folder / ".history.part"
-    table.to_csv(temporary, index=False)
-    temporary.replace(folder / "history.csv")
-    path = _save(
-        folder / "checkpoint.pt",
-        {
-            "weights": run.best_weights,
-            "study": study.name,
-            "model": model,
-            "task": settings.task,
-            "inputs": settings.inputs,
-            "network": study.training.network.model_dump(mode="json"),
-            "voxel_size_mm": study.slices.voxel_size_mm,
-            "seed": study.seed,
-            "step": int(table.step[table.validation_dice.idxmax()]),
-            "validation_dice": run.best_dice,
-            "torch": torch.__version__,
-        },
-    )
-    (folder / "resume.pt").unlink(missing_ok=True)
-    return path
-
-
-def _save(path: Path, content: dict) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    torch.save(content, temporary)
-    temporary.replace(path)
-    return path
 
 
 def _copy(network: nn.Module) -> dict[str, torch.Tensor]:

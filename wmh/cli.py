@@ -1,0 +1,64 @@
+"""The ``wmh`` command: one function a subcommand, each a thin call into the package.
+
+Heavy modules are imported inside the functions, so that ``wmh --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="White matter lesion segmentation and localization from FLAIR and T1 MRI.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Folder to write the cohort to.")],
+    subjects: Annotated[int, typer.Option(min=1, help="Number of training subjects.")] = 18,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+    coarsening: Annotated[int, typer.Option(min=1, help="In-plane coarsening factor.")] = 2,
+) -> None:
+    """Simulate a cohort in the challenge's folder layout."""
+    from wmh.cohorts.phantom import simulate_cohort, simulation_of
+
+    simulate_cohort(folder, simulation_of(subjects, coarsening), seed)
+
+
+@app.command()
+def predict(
+    out: Annotated[Path, typer.Option(help="Folder to write the results to.")],
+    flair: Annotated[Path | None, typer.Option(help="FLAIR image (NIfTI).")] = None,
+    t1: Annotated[Path | None, typer.Option(help="T1 image (NIfTI).")] = None,
+    study: Annotated[str, typer.Option(help="Study whose models are used.")] = "demo",
+) -> None:
+    """Find lesions and their regions in one person's scan."""
+    from wmh.report import predict_scan
+
+    for path in predict_scan(load(study), out, flair=flair, t1=t1):
+        typer.echo(path)
+
+
+def load(study: str):
+    """Read a study's settings."""
+    from wmh.study import load_study
+
+    return load_study(study)
+
+
+def main() -> None:
+    """Run the command. Errors of the user's files and settings are one line, exit code 2."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError) as error:
+        if type(error).__module__.split(".")[0] != "wmh":
+            raise
+        print(f"wmh: {error}", file=sys.stderr)
+        sys.exit(2)

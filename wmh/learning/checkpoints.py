@@ -1,0 +1,112 @@
+"""What a training leaves on disk: the state to go on from, and the checkpoint to predict with.
+
+Every file is written under a temporary name and renamed, so a cut at any moment leaves the last
+whole one. Files are read with ``weights_only=True``: they hold tensors and plain values, no code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from wmh.learning.slices import Slices
+from wmh.study import Study
+
+
+@dataclass
+class Run:
+    """A training under way: what a checkpoint must hold to go on from it."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    best_dice: float = -1.0
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def identity_of(study: Study, model: str, *data: Slices) -> dict[str, str]:
+    """What must be equal for an interrupted training to go on: settings, data and code."""
+    code = hashlib.blake2b(digest_size=16)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        code.update(path.read_bytes())
+    return {
+        "model": model,
+        "seed": str(study.seed),
+        "settings": study.models[model].model_dump_json() + study.training.model_dump_json(),
+        "data": "/".join(slices.fingerprint() for slices in data),
+        "code": code.hexdigest(),
+        "torch": torch.__version__,
+    }
+
+
+def save_state(run: Run, path: Path, identity: dict[str, str]) -> None:
+    """Write the state an interrupted training goes on from."""
+    _save(
+        path,
+        {
+            "identity": identity,
+            "network": run.network.state_dict(),
+            "optimiser": run.optimiser.state_dict(),
+            "step": run.step,
+            "best_dice": run.best_dice,
+            "best_weights": run.best_weights,
+            "history": run.history,
+        },
+    )
+
+
+def restore(run: Run, path: Path, identity: dict[str, str], device: torch.device) -> None:
+    """Go on from ``resume.pt`` if it is of this very training; else leave ``run`` as it is."""
+    if not path.is_file():
+        return
+    state = torch.load(path, map_location=device, weights_only=True)
+    changed = [key for key in identity if state["identity"].get(key) != identity[key]]
+    if changed:
+        print(f"{path}: of other {', '.join(changed)}; training starts afresh")
+        return
+    run.network.load_state_dict(state["network"])
+    run.optimiser.load_state_dict(state["optimiser"])
+    for name in ("step", "best_dice", "best_weights", "history"):
+        setattr(run, name, state[name])
+    print(f"Going on from step {run.step}")
+
+
+def finish(run: Run, study: Study, model: str, folder: Path) -> Path:
+    """Write the learning curve and the checkpoint, and return the checkpoint's path."""
+    settings = study.models[model]
+    table = pd.DataFrame(run.history)
+    temporary = folder / ".history.part"
+    table.to_csv(temporary, index=False)
+    temporary.replace(folder / "history.csv")
+    path = _save(
+        folder / "checkpoint.pt",
+        {
+            "weights": run.best_weights,
+            "study": study.name,
+            "model": model,
+            "task": settings.task,
+            "inputs": settings.inputs,
+            "network": study.training.network.model_dump(mode="json"),
+            "voxel_size_mm": study.slices.voxel_size_mm,
+            "seed": study.seed,
+            "step": int(table.step[table.validation_dice.idxmax()]),
+            "validation_dice": run.best_dice,
+            "torch": torch.__version__,
+        },
+    )
+    (folder / "resume.pt").unlink(missing_ok=True)
+    return path
+
+
+def _save(path: Path, content: dict) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    torch.save(content, temporary)
+    temporary.replace(path)
+    return path
