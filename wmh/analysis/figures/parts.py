@@ -1,0 +1,190 @@
+"""Parts that several figures share: reading the tables, drawing points and paired differences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from wmh.analysis.style import (
+    BLACK,
+    GREY,
+    MINUS,
+    MODELS,
+    Look,
+    configuration_name,
+    in_order,
+    own_inputs,
+)
+from wmh.images import Image, load_labels
+from wmh.study import Study, StudyError
+
+MADE_BY = {
+    "cohort": "01_data_preparation",
+    "regions": "02_atlas_registration",
+    "metrics": "05_evaluation",
+    "comparisons": "06_statistics",
+    "claims": "06_statistics",
+    "burden": "07_localization",
+}
+KEYS = ["subject", "scanner", "model", "inputs_given"]
+
+
+def read_table(study: Study, name: str) -> pd.DataFrame:
+    """Read ``results/STUDY/NAME.csv``; identities stay text. :class:`StudyError` if absent."""
+    path = study.results / f"{name}.csv"
+    if not path.is_file():
+        raise StudyError(f"{path}: not there yet. Run notebook {MADE_BY[name]} of this study first")
+    return pd.read_csv(path, dtype={"id": str, "subject": str})
+
+
+def lesion_values(study: Study) -> pd.DataFrame:
+    """The lesion measures: one row a subject and configuration, one column a measure."""
+    metrics = read_table(study, "metrics")
+    lesions = metrics[metrics["structure"] == "lesions"]
+    # pivot and not pivot_table: a value that stands there twice is an error, not to be averaged
+    wide = lesions.pivot(index=KEYS, columns="metric", values="value")  # noqa: PD010
+    return wide.reset_index().rename_axis(columns=None)
+
+
+def own_configurations(values: pd.DataFrame) -> list[tuple[str, str]]:
+    """Each model of a table with the images it was made for, in the order always shown."""
+    models = in_order(values["model"], MODELS)
+    found = set(zip(values["model"], values["inputs_given"], strict=True))
+    return [(model, own_inputs(model)) for model in models if (model, own_inputs(model)) in found]
+
+
+def of_configuration(values: pd.DataFrame, model: str, given: str) -> pd.DataFrame:
+    """The rows of one model given certain images, indexed and sorted by subject."""
+    chosen = values[(values["model"] == model) & (values["inputs_given"] == given)]
+    return chosen.set_index("subject").sort_index()
+
+
+def tested_pairs(
+    comparisons: pd.DataFrame, configurations: list[tuple[str, str]], metrics: list[str]
+) -> pd.DataFrame:
+    """The comparisons of lesion measures whose two sides are both among ``configurations``."""
+    sides = [
+        pd.Series(zip(comparisons[f"model_{side}"], comparisons[f"inputs_{side}"], strict=True))
+        for side in "ab"
+    ]
+    shown = sides[0].isin(configurations) & sides[1].isin(configurations)
+    about_lesions = (comparisons["structure"] == "lesions") & comparisons["metric"].isin(metrics)
+    return comparisons[shown.to_numpy() & about_lesions.to_numpy()]
+
+
+def pair_name(row: pd.Series) -> str:
+    """Printed name of a comparison, in two lines: the one, minus the other."""
+    first = configuration_name(row["model_a"], row["inputs_a"])
+    return f"{first}\n{MINUS} {configuration_name(row['model_b'], row['inputs_b'])}"
+
+
+def spread(count: int) -> np.ndarray:
+    """Offsets in (-0.5, 0.5) that keep neighbouring points apart: van der Corput's sequence.
+
+    >>> spread(4)
+    array([ 0.   , -0.25 ,  0.25 , -0.375])
+    """
+    offsets = np.zeros(count)
+    for index in range(count):
+        number, share = index + 1, 0.5
+        while number:
+            offsets[index] += share * (number % 2)
+            number, share = number // 2, share / 2
+    return offsets - 0.5
+
+
+def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: bool) -> None:
+    """One point a subject and a bar at the mean, around position ``at``; NaN are left out.
+
+    ``upright``: values run up the vertical axis; otherwise along the horizontal one.
+    """
+    values = np.sort(np.asarray(values, dtype=float)[~np.isnan(values)])
+    if values.size == 0:
+        return
+    places = at + 0.5 * spread(values.size)
+    points = (places, values) if upright else (values, places)
+    axes.scatter(*points, s=7, color=look.colour, marker=look.marker, alpha=0.6, linewidths=0)
+    bar = ([at - 0.34, at + 0.34], [values.mean()] * 2)
+    axes.plot(*(bar if upright else bar[::-1]), color=BLACK, lw=1.3, solid_capstyle="butt")
+
+
+def draw_differences(axes: Axes, pairs: pd.DataFrame, apart: dict, alpha: float) -> None:
+    """Each tested pair's differences: a point a subject, the mean with its interval, and p.
+
+    ``apart`` holds each pair's differences by subject. The mean is filled where the corrected p is
+    below ``alpha`` and hollow where it is not.
+    """
+    axes.axvline(0, color=GREY, lw=0.6, zorder=0)
+    for at, (_, row) in enumerate(pairs.iterrows()):
+        points = np.sort(apart[pair_key(row)])
+        axes.scatter(points, at + 0.4 * spread(len(points)), s=4, color="#b8b8b8", linewidths=0)
+        axes.plot([row["ci_low"], row["ci_high"]], [at, at], color=BLACK, lw=1.1)
+        face = BLACK if row["p_holm"] < alpha else "white"
+        axes.plot(row["mean_difference"], at, "o", mec=BLACK, mfc=face, ms=4, mew=0.9)
+        axes.annotate(
+            p_text(row["p_holm"]),
+            (1, at - 0.46),
+            xycoords=axes.get_yaxis_transform(),
+            ha="right",
+            va="center",
+            fontsize=5.5,
+            fontweight="bold" if row["p_holm"] < alpha else "normal",
+        )
+    axes.set_ylim(len(pairs) - 0.5, -0.75)
+
+
+def pair_key(row: pd.Series) -> tuple[str, str, str, str]:
+    """What identifies a comparison within a measure."""
+    return row["model_a"], row["inputs_a"], row["model_b"], row["inputs_b"]
+
+
+def subject_differences(values: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> dict:
+    """Differences by subject, first minus second, of each pair in one measure; NaN left out."""
+    apart = {}
+    for _, row in pairs.iterrows():
+        first = of_configuration(values, row["model_a"], row["inputs_a"])[metric]
+        second = of_configuration(values, row["model_b"], row["inputs_b"])[metric]
+        apart[pair_key(row)] = (first - second).dropna().to_numpy()
+    return apart
+
+
+def p_text(p: float) -> str:
+    """A corrected p-value as printed: ``p < 0.001``, ``p = 0.012``, ``p = 0.40``."""
+    if np.isnan(p):
+        return "not testable"
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def cohort_words(study: Study, subjects: int, split: str = "test") -> str:
+    """Where the numbers come from, as the caption's last sentence."""
+    kind = "simulated" if study.cohort.source == "simulated" else "challenge"
+    warning = " Simulated data: no statement about patients." if kind == "simulated" else ""
+    return f"n = {subjects} {split} subjects of the {kind} cohort, study {study.name!r}.{warning}"
+
+
+def test_words(comparisons: pd.DataFrame, families: list[str], alpha: float) -> str:
+    """How the comparisons of these families were tested and corrected."""
+    sizes = comparisons["family"].value_counts()
+    shown = ", ".join(f"'{family}' ({sizes[family]} tests)" for family in families)
+    several = "families" if len(families) > 1 else "family"
+    return (
+        "Two-sided Wilcoxon signed-rank tests of paired differences, p corrected by Holm's method "
+        f"over the {several} {shown}; filled symbols and bold p: corrected p < {alpha:g}. "
+        "Lines: 95 % bootstrap intervals of the mean difference. Pairs without a symbol were not "
+        "tested."
+    )
+
+
+def prediction(study: Study, model: str, given: str, subject: str, kind: str) -> Image:
+    """A stored prediction of one test subject: ``lesions`` or ``regions``."""
+    return load_labels(prediction_path(study, model, given, subject, kind))
+
+
+def prediction_path(study: Study, model: str, given: str, subject: str, kind: str) -> Path:
+    """Where notebook 05 puts a prediction."""
+    return study.results / "predictions" / model / given / f"{subject}_{kind}.nii.gz"

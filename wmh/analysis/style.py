@@ -1,0 +1,231 @@
+"""One style for every figure: sizes, colours, printed names, and how a figure is saved.
+
+Figures are made without pyplot, so nothing is left open and no global setting changes. A plotting
+function wears ``@styled``; its figure then draws itself in the same style wherever it is shown.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+MM = 1 / 25.4
+MINUS = "\N{MINUS SIGN}"
+SINGLE_COLUMN, ONE_AND_A_HALF_COLUMNS, DOUBLE_COLUMN = 90 * MM, 140 * MM, 183 * MM
+"""Widths of journal columns in inches."""
+
+BLACK, GREY, PALE = "#1a1a1a", "#767676", "#e3e3e3"
+# Okabe and Ito's palette, which stays apart in all common kinds of colour blindness.
+BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
+VERMILION, SKY, YELLOW = "#d55e00", "#56b4e9", "#f0e442"
+
+SETTINGS = {
+    "figure.dpi": 150,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine sets the same text
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 7,
+    "axes.linewidth": 0.6,
+    "axes.edgecolor": BLACK,
+    "axes.labelcolor": BLACK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": False,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "legend.fontsize": 6.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.2,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3,
+    "text.color": BLACK,
+    "image.cmap": "gray",
+    "image.interpolation": "nearest",
+    "image.origin": "lower",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one model is printed and drawn."""
+
+    name: str
+    colour: str
+    marker: str
+
+
+MODELS = {
+    "flair": Look("FLAIR", BLUE, "o"),
+    "t1": Look("T1", ORANGE, "s"),
+    "flair_t1": Look("Concatenated", GREEN, "D"),
+    "interchangeable": Look("Interchangeable", PURPLE, "^"),
+    "multitask": Look("Joint", VERMILION, "v"),
+    "regions": Look("Regions", SKY, "P"),
+}
+"""The models in the order they are always shown in."""
+
+GIVEN = {"FLAIR+T1": "FLAIR + T1", "FLAIR": "FLAIR only", "T1": "T1 only"}
+"""What a model was given, as in the tables and as printed, in the order shown."""
+
+SOURCES = {
+    "truth": Look("Truth", BLACK, "o"),
+    "registered": Look("Registered regions", SKY, "P"),
+    "separate": Look("Separate models", PURPLE, "^"),
+    "joint": Look("Joint model", VERMILION, "v"),
+}
+"""Where the lesions and regions of a burden table come from."""
+
+SCANNERS = {
+    "utrecht_philips_3t": "Utrecht\nPhilips 3 T",
+    "singapore_siemens_3t": "Singapore\nSiemens 3 T",
+    "amsterdam_ge_3t": "Amsterdam\nGE 3 T",
+    "amsterdam_ge_1p5t": "Amsterdam\nGE 1.5 T",
+    "amsterdam_philips_3t": "Amsterdam\nPhilips 3 T",
+}
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of segmentation: its axis label and which way is better."""
+
+    label: str
+    higher_is_better: bool
+
+
+MEASURES = {
+    "dice": Measure("Dice", True),
+    "hd95_mm": Measure("HD95 (mm)", False),
+    "avd_percent": Measure("AVD (%)", False),
+    "lesion_recall": Measure("Lesion recall", True),
+    "lesion_f1": Measure("Lesion F1", True),
+}
+"""The challenge's five measures in its order."""
+
+
+def look_of(model: str) -> Look:
+    """How to show a model; one that the style does not know is grey under its own name."""
+    return MODELS.get(model, Look(model.replace("_", " ").capitalize(), GREY, "X"))
+
+
+def own_inputs(model: str) -> str:
+    """The images a model was made for: ``FLAIR``, ``T1`` or ``FLAIR+T1``."""
+    return {"flair": "FLAIR", "t1": "T1"}.get(model, "FLAIR+T1")
+
+
+def configuration_name(model: str, given: str) -> str:
+    """Printed name of a model given certain images, e.g. ``Interchangeable, T1 only``."""
+    name = look_of(model).name
+    if given == own_inputs(model):
+        return name
+    if model == "flair_t1":
+        return f"{name}, {'T1' if given == 'FLAIR' else 'FLAIR'} blank"
+    return f"{name}, {GIVEN[given]}"
+
+
+def in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:
+    """The distinct ``names``: those in ``order`` first, as they stand there, then the rest."""
+    found = set(names)
+    known = [name for name in order if name in found]
+    return known + sorted(found - set(known))
+
+
+def scanner_name(scanner: str) -> str:
+    """Printed name of a scanner, in two lines where it is one of the challenge's."""
+    return SCANNERS.get(scanner, scanner.replace("_", " "))
+
+
+class StyledFigure(Figure):
+    """A figure that is drawn and saved in the style, whatever the global settings are."""
+
+    def _repr_png_(self) -> bytes:
+        return self._encode("png", {"Software": None})
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display  # only a notebook calls this
+
+        display({"image/png": self._repr_png_()}, raw=True)
+
+    def _encode(self, kind: str, metadata: dict[str, None]) -> bytes:
+        buffer = io.BytesIO()
+        with mpl.rc_context(SETTINGS):
+            self.savefig(buffer, format=kind, metadata=metadata)
+        return buffer.getvalue()
+
+
+def styled(plot: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Decorate a plotting function: all it draws takes the style's settings."""
+
+    @wraps(plot)
+    def inside(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        with mpl.rc_context(SETTINGS):
+            return plot(*args, **kwargs)
+
+    return inside
+
+
+def new_figure(width: float, height_mm: float) -> StyledFigure:
+    """An empty figure of a column's ``width`` (inches) and a height in mm."""
+    return StyledFigure(figsize=(width, height_mm * MM), layout="constrained")
+
+
+def letter(axes: Axes, text: str) -> None:
+    """Print a panel's letter at its upper left corner, outside the axes."""
+    axes.annotate(
+        text,
+        (0, 1),
+        (-4, 4),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        fontsize=9,
+        fontweight="bold",
+        annotation_clip=False,
+    )
+
+
+def save_figure(figure: Figure, folder: Path | str, name: str, caption: str) -> list[Path]:
+    """Write ``NAME.png``, ``NAME.pdf`` (vector, embedded fonts) and ``NAME.txt``, the caption.
+
+    Each file appears only when complete. No date or version goes in, so that the same figure gives
+    the same bytes. Returns the three paths.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    no_dates = {"Creator": None, "Producer": None, "CreationDate": None}
+    contents = {
+        "png": StyledFigure._encode(figure, "png", {"Software": None}),
+        "pdf": StyledFigure._encode(figure, "pdf", no_dates),
+        "txt": (caption.strip() + "\n").encode(),
+    }
+    return [_write(folder / f"{name}.{kind}", content) for kind, content in contents.items()]
+
+
+def _write(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
