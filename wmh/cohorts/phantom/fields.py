@@ -1,0 +1,99 @@
+"""Smooth random fields, and the fine grid a subject is drawn on before it is averaged to voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+
+@dataclass(frozen=True)
+class FineGrid:
+    """A box of native voxels, each divided into ``parts`` so that partial volume comes for free.
+
+    ``affine`` and ``shape`` are the native grid's; ``start`` is the box's first native voxel and
+    ``count`` its number of native voxels along each axis.
+    """
+
+    affine: np.ndarray
+    shape: tuple[int, int, int]
+    start: np.ndarray
+    count: np.ndarray
+    parts: np.ndarray
+
+    @property
+    def fine_shape(self) -> tuple[int, int, int]:
+        """Number of fine voxels along each axis."""
+        return tuple(int(n) for n in self.count * self.parts)
+
+    @property
+    def spacing(self) -> np.ndarray:
+        """Edge lengths of a fine voxel in mm, shape (3,)."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0) / self.parts
+
+    @property
+    def fine_affine(self) -> np.ndarray:
+        """Fine voxel index to world mm, shape (4, 4)."""
+        to_native = np.eye(4)
+        to_native[:3, :3] = np.diag(1 / self.parts)
+        to_native[:3, 3] = self.start + 0.5 / self.parts - 0.5
+        return self.affine @ to_native
+
+    def average(self, fine: np.ndarray) -> np.ndarray:
+        """Mean over the parts of each native voxel of the box: fine shape to ``count``."""
+        (nx, ny, nz), (px, py, pz) = self.count, self.parts
+        return fine.reshape(nx, px, ny, py, nz, pz).mean(axis=(1, 3, 5))
+
+    def centres(self, fine: np.ndarray) -> np.ndarray:
+        """The fine value at (or just beside) the centre of each native voxel of the box."""
+        x, y, z = (slice(int(p) // 2, None, int(p)) for p in self.parts)
+        return fine[x, y, z]
+
+    def embed(self, box: np.ndarray, background: float = 0) -> np.ndarray:
+        """Put an array over the box into the whole native field of view."""
+        whole = np.full(self.shape, background, dtype=box.dtype)
+        x, y, z = (slice(s, s + n) for s, n in zip(self.start, self.count, strict=True))
+        whole[x, y, z] = box
+        return whole
+
+
+def enlarge(coarse: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Trilinear interpolation of an array (x, y, z) to ``shape``, corner on corner, float32."""
+    result = coarse.astype(np.float32)
+    for axis, (old, new) in enumerate(zip(coarse.shape, shape, strict=True)):
+        position = np.linspace(0, old - 1, new)
+        low = np.minimum(position.astype(int), max(old - 2, 0))
+        weight = (position - low).astype(np.float32)
+        weight = weight.reshape([-1 if a == axis else 1 for a in range(3)])
+        high = np.minimum(low + 1, old - 1)
+        first, second = np.take(result, low, axis), np.take(result, high, axis)
+        second -= first
+        second *= weight
+        first += second
+        result = first
+    return result
+
+
+def smooth_field(
+    generator: np.random.Generator,
+    shape: tuple[int, int, int],
+    spacing: np.ndarray,
+    width_mm: float,
+) -> np.ndarray:
+    """A Gaussian random field of mean 0 and standard deviation 1, float32, of shape ``shape``.
+
+    ``width_mm`` is the sigma of the Gaussian kernel that white noise is smoothed with. The noise is
+    drawn on a grid of about that spacing and enlarged, which costs little for smooth fields.
+    """
+    extent = np.asarray(shape) * np.asarray(spacing)
+    nodes = np.maximum(np.ceil(extent / (0.8 * width_mm)).astype(int) + 1, 4)
+    noise = generator.standard_normal(nodes + 4, dtype=np.float32)
+    field = ndimage.gaussian_filter(noise, 1.25, truncate=3)[2:-2, 2:-2, 2:-2]
+    field = (field - field.mean()) / field.std()
+    return enlarge(field, shape)
+
+
+def soft_step(x: np.ndarray) -> np.ndarray:
+    """0 far below zero, 0.5 at zero, 1 far above: the logistic function."""
+    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
