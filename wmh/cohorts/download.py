@@ -19,7 +19,14 @@ from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
-from wmh.cohorts.download_source import Absent, DownloadError, Patience, Trouble, opened
+from wmh.cohorts.download_source import (
+    Absent,
+    DownloadError,
+    Patience,
+    Trouble,
+    is_web_address,
+    opened,
+)
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -165,6 +172,7 @@ class _Run:
         if part.is_symlink():  # it could lead out of the destination
             part.unlink()
         target.parent.mkdir(parents=True, exist_ok=True)
+        attempts = self.patience.attempts if is_web_address(file.url) else 1
         failures, farthest, counted = 0, _size(part), 0
         while True:
             if self.stopped.is_set():
@@ -184,10 +192,8 @@ class _Run:
                 news = _size(part) - farthest
                 failures = 0 if news > self.patience.slowest else failures + 1
                 farthest = max(farthest, _size(part))
-                if failures >= self.patience.attempts:
-                    raise DownloadError(
-                        f"{file.url}: {trouble}, {failures} times in a row"
-                    ) from trouble
+                if failures >= attempts:
+                    raise DownloadError(f"{file.url}: {trouble} (attempt {failures})") from trouble
                 pause = max(trouble.wait, self.patience.first_wait * 2 ** max(failures - 1, 0))
                 if self.stopped.wait(min(pause, self.patience.longest_wait)):
                     raise _Stopped from trouble

@@ -21,7 +21,7 @@ PASSING_TROUBLE = {408, 425, 429, 500, 502, 503, 504}
 """HTTP answers that may be different a moment later."""
 
 
-class DownloadError(RuntimeError):
+class DownloadError(ValueError):
     """A file that could not be had. The message names it, the cause and the remedy."""
 
 

@@ -1,0 +1,132 @@
+"""The data of the MICCAI WMH Segmentation Challenge (Kuijf et al. 2019), fetched file by file.
+
+DataverseNL offers the whole data set as one archive too, but its preparation times out; so the
+files are listed through the Dataverse API and taken one by one, each checked against its published
+size and checksum.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import pandas as pd
+
+from wmh.cohorts.download import Fetched, RemoteFile, fetch
+from wmh.cohorts.download_source import DownloadError, Patience
+from wmh.cohorts.scanners import SCANNERS, scanner_at
+
+SERVER = "https://dataverse.nl"
+DOI = "10.34894/AECRSD"
+SPLITS = ("training", "test")
+NOTICE = """\
+Data of the White Matter Hyperintensity (WMH) Segmentation Challenge
+  https://doi.org/10.34894/AECRSD, licence CC BY-NC 4.0: no commercial use, name the source.
+  170 subjects, 1791 files, 8.8 GB.
+Please cite, wherever you use them:
+  Kuijf, H. J., et al. (2019). Standardized Assessment of Automatic Segmentation of White Matter
+  Hyperintensities and Results of the WMH Segmentation Challenge. IEEE Transactions on Medical
+  Imaging 38(11), 2556-2568. https://doi.org/10.1109/TMI.2019.2905770
+  Kuijf, H. J., et al. (2022). Data of the White Matter Hyperintensity (WMH) Segmentation
+  Challenge. DataverseNL. https://doi.org/10.34894/AECRSD"""
+
+FACTS = Path(__file__).parent / "facts" / "challenge_subjects.csv"
+
+_CHECKSUMS = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-512": "sha512"}
+"""Dataverse's names of checksums, and hashlib's."""
+
+
+def fetch_challenge(
+    destination: Path | str,
+    split: Literal["training", "test", "all"] = "all",
+    observers: bool = False,
+    server: str = SERVER,
+    workers: int = 4,
+    patience: Patience | None = None,
+) -> Fetched:
+    """Fetch the challenge's files into ``destination``, laid out as published.
+
+    ``observers`` adds the masks of the additional observers (``additional_annotations/``). What is
+    there and right is kept. Raises :class:`DownloadError` when files could not be had.
+    """
+    files = files_in(_listing(server, patience), server, split, observers)
+    if not files:
+        raise DownloadError(f"{server}: doi:{DOI} lists no files of the {split} split")
+    return fetch(files, destination, f"challenge, {split}", workers, patience)
+
+
+def files_in(
+    listing: dict, server: str, split: Literal["training", "test", "all"], observers: bool
+) -> list[RemoteFile]:
+    """The files to fetch, from a Dataverse listing of the data set."""
+    try:
+        entries = listing["data"]["latestVersion"]["files"]
+        files = [_remote_file(entry, server) for entry in entries]
+    except (KeyError, TypeError) as error:
+        raise DownloadError(
+            f"{server}: the list of files has another form than expected ({error!r}). "
+            "The Dataverse API may have changed; look for a newer version of wmh"
+        ) from error
+    return [file for file in files if _wanted(file.path, split, observers)]
+
+
+def local_path(published: str) -> str:
+    """A path of the published data set, in names that every file system can store.
+
+    >>> local_path("test/Amsterdam/Philips_VU .PETMR_01./160/wmh.nii.gz")
+    'test/Amsterdam/Philips_VU_PETMR_01/160/wmh.nii.gz'
+    """
+    for scanner in SCANNERS.values():
+        published = f"/{published}".replace(
+            f"/{scanner.published_folder}/", f"/{scanner.folder}/"
+        ).removeprefix("/")
+    return published
+
+
+@cache
+def known_subjects() -> pd.DataFrame:
+    """The 170 subjects: id, split, scanner (short name), grid (voxels, mm), orientation."""
+    table = pd.read_csv(FACTS, dtype={"id": str})
+    return table.assign(scanner=[scanner_at(folder).name for folder in table["folder"]])
+
+
+def missing_subjects(folder: Path | str, split: Literal["training", "test", "all"]) -> list[str]:
+    """Places (``split/Site[/Scanner]/ID``) of known subjects that lack an image or the mask."""
+    table = known_subjects()
+    wanted = table if split == "all" else table[table["split"] == split]
+    places = [
+        local_path(f"{row.split}/{row.folder}/{row.id}") for row in wanted.itertuples(index=False)
+    ]
+    needed = ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")
+    return [p for p in places if not all((Path(folder) / p / name).is_file() for name in needed)]
+
+
+def _listing(server: str, patience: Patience | None) -> dict:
+    address = f"{server}/api/datasets/:persistentId/?persistentId=doi:{DOI}"
+    with TemporaryDirectory() as folder:
+        file = RemoteFile("files.json", address, check=lambda path: json.loads(path.read_bytes()))
+        fetch([file], folder, "list of files", patience=patience)
+        return json.loads((Path(folder) / "files.json").read_bytes())
+
+
+def _remote_file(entry: dict, server: str) -> RemoteFile:
+    data, checksum = entry["dataFile"], entry["dataFile"]["checksum"]
+    folder = entry.get("directoryLabel", "")
+    return RemoteFile(
+        path=local_path(f"{folder}/{data['filename']}" if folder else data["filename"]),
+        url=f"{server}/api/access/datafile/{int(data['id'])}",
+        size=int(data["filesize"]),
+        checksum=f"{_CHECKSUMS[checksum['type']]}:{checksum['value'].lower()}",
+    )
+
+
+def _wanted(path: str, split: str, observers: bool) -> bool:
+    """Whether a file belongs to what was asked for; files outside both splits always do."""
+    folders = path.split("/")[:-1]
+    if "additional_annotations" in folders and not observers:
+        return False
+    of_split = [folder for folder in folders if folder in SPLITS]
+    return split == "all" or not of_split or of_split[0] == split
