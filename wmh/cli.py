@@ -46,6 +46,25 @@ def predict(
         typer.echo(path)
 
 
+@app.command()
+def evaluate(
+    truth: Annotated[Path, typer.Argument(help="True lesions: a NIfTI file or a folder of them.")],
+    prediction: Annotated[Path, typer.Argument(help="Predicted lesions: a file or a folder.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Also write every measure to this CSV table.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Subjects measured at a time.")] = 2,
+) -> None:
+    """Measure predicted lesions as the WMH challenge does; JSON, a folder's subjects by name."""
+    from wmh.analysis.evaluation import evaluate as evaluate_cases
+    from wmh.analysis.evaluation import find_pairs, five_measures_json
+
+    table = evaluate_cases(find_pairs(truth, prediction), jobs)
+    if out is not None:
+        table[["subject", "structure", "metric", "value"]].to_csv(out, index=False)
+    typer.echo(five_measures_json(table, by_subject=truth.is_dir()))
+
+
 def load(study: str):
     """Read a study's settings."""
     from wmh.study import load_study
