@@ -18,7 +18,7 @@ from wmh.analysis.figures.parts import (
     prediction_path,
     read_table,
 )
-from wmh.analysis.look import (
+from wmh.analysis.look.slices import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     SIDES,
@@ -27,6 +27,7 @@ from wmh.analysis.look import (
     draw_slice,
     fullest_slice,
     head_box,
+    height_over_width,
 )
 from wmh.analysis.style import (
     DOUBLE_COLUMN,
@@ -36,7 +37,7 @@ from wmh.analysis.style import (
     scanner_name,
     styled,
 )
-from wmh.images import Image, load_image, load_labels, resample_to, to_ras
+from wmh.images import Image, load_image, load_labels, resample_to
 from wmh.study import Study, StudyError
 
 
@@ -90,7 +91,7 @@ def plot_qualitative(data: Qualitative) -> StyledFigure:
     """A row a subject: FLAIR, T1, truth, then each configuration's findings on the FLAIR."""
     names = list(data.cases[0].predictions)
     columns = ["FLAIR image", "T1 image", "Truth", *names]
-    shapes = [_height_over_width(case.flair) for case in data.cases]
+    shapes = [height_over_width(case.flair) for case in data.cases]
     width_mm = 171 / len(columns)
     figure = new_figure(DOUBLE_COLUMN, sum(shapes) * width_mm + 12)
     figure.get_layout_engine().set(w_pad=0.008, h_pad=0.008, wspace=0, hspace=0)
@@ -164,10 +165,3 @@ def _note(axes: Axes, text: str) -> None:
 
 def _lesion_of(truth: Image) -> Image:
     return Image((truth.data == 1).astype(np.uint8), truth.affine)
-
-
-def _height_over_width(image: Image) -> float:
-    across, along = head_box(image)
-    plane = to_ras(image).data[across, along, 0].shape
-    size = to_ras(image).voxel_size
-    return float(plane[1] * size[1] / (plane[0] * size[0]))

@@ -1,4 +1,4 @@
-"""A quick look at images: slices side by side, labels in colour, lesions outlined.
+"""Draw axial slices: in grey, with labels in colour, lesions outlined, errors marked.
 
 All pictures are axial and in one convention, printed on each: the left of the picture is the
 subject's left (L). Images may come in any orientation; they are shown along the closest
@@ -8,14 +8,14 @@ right-anterior-superior axes, slice for slice as they were measured.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgba
 
-from wmh.analysis.style import BLUE, DOUBLE_COLUMN, GREY, MM, VERMILION, YELLOW, new_figure, styled
-from wmh.images import Image, resample_to, to_ras
+from wmh.analysis.style import GREY, VERMILION, YELLOW
+from wmh.images import Image, to_ras
 
 SIDES = "The left of each picture is the subject's left (L)."
 
@@ -69,6 +69,19 @@ def head_box(image: Image, margin_mm: float = 5.0) -> Box:
         first, last = (inside[0], inside[-1]) if inside.size else (0, len(share) - 1)
         box.append(slice(max(0, first - margin), last + 1 + margin))
     return box[0], box[1]
+
+
+def head_mask(image: Image) -> Image:
+    """Where the image is brighter than a fifth of its bright end: roughly, the head."""
+    bright = image.data > 0.2 * np.percentile(image.data, 99)
+    return Image(bright.astype(np.uint8), image.affine)
+
+
+def height_over_width(image: Image) -> float:
+    """Shape of the in-plane box around the head, in mm over mm."""
+    ras = to_ras(image)
+    across, along = ras.data[*head_box(image), 0].shape * ras.voxel_size[:2]
+    return float(along / across)
 
 
 def grey_window(image: Image) -> tuple[float, float]:
@@ -148,51 +161,6 @@ def bare(axes: Axes) -> None:
     axes.spines[:].set_visible(False)
 
 
-@styled
-def montage(images: Mapping[str, Image], lesions: Image | None = None, count: int = 6):
-    """One row of ``count`` slices an image, all at the same places; lesions outlined if given."""
-    reference = next(iter(images.values()))
-    shown = {name: resample_to(image, reference) for name, image in images.items()}
-    slices = spread_slices(lesions if lesions is not None else _head(reference), count)
-    figure, rows = _grid(reference, len(shown), len(slices))
-    for (name, image), row in zip(shown.items(), rows, strict=True):
-        for axes, z in zip(row, slices, strict=True):
-            draw_slice(axes, image, z, head_box(reference))
-            if lesions is not None:
-                draw_outline(axes, lesions, z, VERMILION, head_box(reference))
-        _name_row(row[0], name)
-    return figure
-
-
-@styled
-def overlay(image: Image, labels: Image, lesions: Image | None = None, count: int = 6):
-    """``count`` slices with the region labels in colour, lesions outlined if given."""
-    slices = spread_slices(labels, count)
-    figure, (row,) = _grid(image, 1, len(slices))
-    for axes, z in zip(row, slices, strict=True):
-        draw_slice(axes, image, z, head_box(image))
-        draw_labels(axes, labels, z, head_box(image))
-        if lesions is not None:
-            draw_outline(axes, lesions, z, "white", head_box(image))
-    return figure
-
-
-@styled
-def outline(image: Image, masks: Mapping[str, Image], count: int = 6):
-    """``count`` slices with each mask outlined in a colour of its own, named in a legend."""
-    slices = spread_slices(next(iter(masks.values())), count)
-    figure, (row,) = _grid(image, 1, len(slices), legend=True)
-    colours = dict(zip(masks, (VERMILION, "#3fb5ff", YELLOW, BLUE), strict=False))
-    for axes, z in zip(row, slices, strict=True):
-        draw_slice(axes, image, z, head_box(image))
-        for name, mask in masks.items():
-            draw_outline(axes, mask, z, colours[name], head_box(image))
-    for name, colour in colours.items():
-        row[0].plot([], [], color=colour, label=name)
-    figure.legend(loc="outside upper left", ncols=len(masks))
-    return figure
-
-
 def _plane(image: Image, z: int, box: Box | None) -> np.ndarray:
     """One axial slice as a picture, shape (anterior, right)."""
     along = box or (slice(None), slice(None))
@@ -213,23 +181,3 @@ def _pad_at(plane: np.ndarray) -> dict[str, Sequence[float] | str]:
 def _inner_half(part: slice) -> slice:
     quarter = (part.stop - part.start) // 4
     return slice(part.start + quarter, part.stop - quarter)
-
-
-def _head(image: Image) -> Image:
-    bright = image.data > 0.2 * np.percentile(image.data, 99)
-    return Image(bright.astype(np.uint8), image.affine)
-
-
-def _grid(image: Image, rows: int, columns: int, legend: bool = False):
-    """A figure of two columns' width with a picture of the head's shape in each cell."""
-    box, size = head_box(image), to_ras(image).voxel_size
-    plane = to_ras(image).data[*box, 0]
-    width, height = plane.shape[0] * size[0], plane.shape[1] * size[1]
-    cell_mm = DOUBLE_COLUMN / MM / columns
-    figure = new_figure(DOUBLE_COLUMN, rows * cell_mm * height / width + 4 * legend)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    return figure, figure.subplots(rows, columns, squeeze=False)
-
-
-def _name_row(axes: Axes, name: str) -> None:
-    axes.text(0.03, 0.97, name, transform=axes.transAxes, color="white", va="top", fontsize=6)

@@ -1,0 +1,31 @@
+"""A quick look at images, in one convention: left of the picture is the subject's left (L)."""
+
+from wmh.analysis.look.overview import overview
+from wmh.analysis.look.sheets import montage, outline, overlay
+from wmh.analysis.look.slices import (
+    SIDES,
+    draw_errors,
+    draw_labels,
+    draw_outline,
+    draw_slice,
+    fullest_slice,
+    head_box,
+    region_colours,
+    spread_slices,
+)
+
+__all__ = [
+    "SIDES",
+    "draw_errors",
+    "draw_labels",
+    "draw_outline",
+    "draw_slice",
+    "fullest_slice",
+    "head_box",
+    "montage",
+    "outline",
+    "overlay",
+    "overview",
+    "region_colours",
+    "spread_slices",
+]
