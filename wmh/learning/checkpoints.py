@@ -41,7 +41,7 @@ def identity_of(study: Study, model: str, *data: Slices) -> dict[str, str]:
         "settings": study.models[model].model_dump_json() + study.training.model_dump_json(),
         "data": "/".join(slices.fingerprint() for slices in data),
         "code": code.hexdigest(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
     }
 
 
@@ -97,7 +97,7 @@ def finish(run: Run, study: Study, model: str, folder: Path) -> Path:
             "seed": study.seed,
             "step": int(table.step[table.validation_dice.idxmax()]),
             "validation_dice": run.best_dice,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
         },
     )
     (folder / "resume.pt").unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Mo
             NetworkSettings(**content["network"]), configuration.channels, content["task"]
         )
         network.load_state_dict(content["weights"])
-    except (KeyError, RuntimeError, EOFError, ValueError) as error:
+    except (KeyError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
         raise CheckpointError(
             f"{path}: not a checkpoint of this version ({error}). Train the study again"
         ) from error

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+
+from tests.learning.conftest import tiny_slices
+from wmh.images import Image, ImageError
+from wmh.learning.inference import load_model, predict
+from wmh.learning.training import train
+
+
+@pytest.fixture
+def trained(study):
+    def load(model: str):
+        return load_model(train(study, model, tiny_slices(0), tiny_slices(1, 6)))
+
+    return load
+
+
+def oblique_head(codes_flip: bool) -> Image:
+    """A head of value 100 on an oblique grid of 1.2 x 0.9 x 3 mm."""
+    data = np.zeros((70, 96, 9), np.float32)
+    data[12:60, 14:84, 1:8] = 100
+    data[30:40, 40:50, 4] = 220
+    affine = np.diag([-1.2 if codes_flip else 1.2, 0.9, 3.0, 1.0])
+    turn = np.array([[0.99, -0.1, 0.05], [0.1, 0.99, -0.1], [-0.04, 0.1, 0.99]])
+    affine[:3, :3] = turn @ affine[:3, :3]
+    return Image(data, affine)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_answers_lie_on_the_grid_they_were_asked_on(trained, flip):
+    image = oblique_head(flip)
+    answer = predict(trained("multitask"), {"FLAIR": image, "T1": image})
+    assert answer.probability.shape == answer.regions.shape == image.data.shape
+    assert answer.like is image
+    assert 0 <= answer.probability.min() <= answer.probability.max() <= 1
+    assert answer.regions.max() <= 36
+    assert not answer.probability[:, :, 0].any()  # a slice without head
+
+
+def test_both_images_give_the_mean_of_what_each_gives(trained):
+    model, image = trained("interchangeable"), oblique_head(False)
+    other = Image(np.where(image.data == 220, 60, image.data), image.affine)
+    both = predict(model, {"FLAIR": image, "T1": other}).probability
+    alone = [predict(model, {name: i}).probability for name, i in (("FLAIR", image), ("T1", other))]
+    np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=0.02)
+
+
+def test_a_model_says_what_it_cannot_answer_from(trained):
+    with pytest.raises(ImageError, match=r"'flair'.*cannot answer from"):
+        predict(trained("flair"), {"T1": oblique_head(False)})
+
+
+def test_a_t1_on_another_grid_is_brought_to_the_flairs(trained):
+    flair = oblique_head(False)
+    coarse = Image(flair.data[::2].copy(), flair.affine @ np.diag([2.0, 1, 1, 1]))
+    answer = predict(trained("flair_t1"), {"FLAIR": flair, "T1": coarse})
+    assert answer.probability.shape == flair.data.shape
+    assert answer.images["T1"].data.shape == flair.data.shape

@@ -1,0 +1,86 @@
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wmh.images import Image, ImageError
+from wmh.learning.slices import MULTIPLE, cut, find_head, normalise
+
+
+def head_image(codes: str = "RAS", shape=(60, 70, 20), voxel=(2.0, 2.0, 3.0), stripped=True):
+    """An ellipsoid of value 100 with a darker core, on a grid with the given axis codes."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    radius = np.sqrt((x / 0.7) ** 2 + (y / 0.8) ** 2 + (z / 0.9) ** 2)
+    data = np.where(radius < 1, 100.0, 0.0 if stripped else 3.0).astype(np.float32)
+    data[radius < 0.3] = 40
+    affine = np.diag([*voxel, 1.0])
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+    )
+    back = nib.orientations.inv_ornt_aff(turn, shape)
+    return Image(nib.apply_orientation(data, turn), affine @ back)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "LAS", "ASR", "SPL"])
+@pytest.mark.parametrize("voxel_size_mm", [None, 2.0, 3.0])
+def test_slices_go_back_to_the_grid_they_came_from(codes, voxel_size_mm):
+    image = head_image(codes)
+    plan = cut(image, voxel_size_mm)
+    back = plan.volume(plan.slices(image.data))
+    assert back.shape == image.data.shape
+    tolerance = 1e-4 if voxel_size_mm in (None, 2.0) else 8.0
+    assert np.abs(back - image.data).mean() < tolerance
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PSL"])
+def test_labels_go_back_exactly_at_native_resolution(codes):
+    image = head_image(codes)
+    labels = (image.data > 50).astype(np.uint8) * 7
+    plan = cut(image, None)
+    np.testing.assert_array_equal(plan.labels(plan.label_slices(labels)), labels)
+
+
+def test_slices_run_right_anterior_whatever_the_orientation():
+    turned = {codes: head_image(codes) for codes in ("RAS", "LPS", "ASR")}
+    stacks = [cut(image, 2.0).slices(image.data) for image in turned.values()]
+    for stack in stacks[1:]:
+        assert (stack - stacks[0]).abs().max() < 1e-3
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.tuples(st.integers(40, 90), st.integers(40, 90), st.integers(12, 24)),
+    st.floats(1.5, 3.5),
+)
+def test_slice_edges_are_multiples_and_hold_the_head(shape, voxel_size_mm):
+    image = head_image(shape=shape)
+    stack = cut(image, voxel_size_mm).slices((image.data > 50).astype(np.float32))
+    assert stack.shape[1] % MULTIPLE == 0
+    assert stack.shape[2] % MULTIPLE == 0
+    edges = [stack[:, 0], stack[:, -1], stack[:, :, 0], stack[:, :, -1]]
+    assert all(edge.max() < 0.5 for edge in edges)
+
+
+def test_normalised_tissue_is_one_and_does_not_depend_on_gain():
+    image = head_image()
+    louder = Image(image.data * 17, image.affine)
+    np.testing.assert_allclose(normalise(image), normalise(louder), rtol=1e-5)
+    assert np.median(normalise(image)[image.data == 100]) == pytest.approx(1.0)
+
+
+def test_a_scalp_hardly_changes_the_scale():
+    brain = head_image()
+    shell = Image(brain.data.copy(), brain.affine)
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shell.data.shape), indexing="ij")
+    radius = np.sqrt((x / 0.7) ** 2 + (y / 0.8) ** 2 + (z / 0.9) ** 2)
+    shell.data[(radius > 1.02) & (radius < 1.1)] = 300
+    inside = brain.data == 100
+    assert normalise(shell)[inside].mean() == pytest.approx(normalise(brain)[inside].mean(), 0.02)
+
+
+def test_an_image_without_a_head_is_named(tmp_path):
+    specks = np.zeros((20, 20, 20), np.float32)
+    specks[::5, ::5, ::5] = 1.0
+    with pytest.raises(ImageError, match=r"specks\.nii\.gz.*no head"):
+        find_head(Image(specks, np.eye(4), tmp_path / "specks.nii.gz"))

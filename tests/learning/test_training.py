@@ -1,0 +1,91 @@
+import pandas as pd
+import pytest
+import torch
+
+from tests.learning.conftest import tiny_slices, tiny_study
+from wmh.learning import training
+from wmh.learning.inference import CheckpointError, load_model
+from wmh.learning.inputs import CONFIGURATIONS
+from wmh.learning.training import TrainingError, draw_batch, learning_rate, train
+
+LEARN, VALIDATE = tiny_slices(0), tiny_slices(1, 6)
+
+
+def weights(checkpoint) -> dict[str, torch.Tensor]:
+    return torch.load(checkpoint, weights_only=True)["weights"]
+
+
+def test_a_lesion_model_learns(study):
+    longer = tiny_study(models={"flair": {"task": "lesions", "inputs": "flair", "steps": 60}})
+    checkpoint = train(longer, "flair", LEARN, VALIDATE)
+    history = pd.read_csv(checkpoint.parent / "history.csv")
+    assert history["validation_dice"].max() > 0.8
+    assert history["train_loss"].iloc[-1] < history["train_loss"].iloc[0]
+    assert not (checkpoint.parent / "resume.pt").exists()
+
+
+@pytest.mark.parametrize("model", ["interchangeable", "multitask"])
+def test_the_same_seed_gives_the_same_weights(study, model):
+    first = weights(train(study, model, LEARN, VALIDATE))
+    again = weights(train(study, model, LEARN, VALIDATE))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(study, monkeypatch):
+    whole = weights(train(study, "flair", LEARN, VALIDATE))
+    draws = []
+
+    def cut_at_the_fourth(*args):
+        draws.append(None)
+        if len(draws) == 4:
+            raise KeyboardInterrupt
+        return draw_batch(*args)
+
+    monkeypatch.setattr(training, "draw_batch", cut_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        train(study, "flair", LEARN, VALIDATE)
+    assert (study.model_folder("flair") / "resume.pt").exists()
+    monkeypatch.setattr(training, "draw_batch", lambda *a: draws.append(None) or draw_batch(*a))
+    resumed = weights(train(study, "flair", LEARN, VALIDATE))
+    assert len(draws) == 4 + 4  # steps 1 to 3 and the cut one, then steps 3 to 6: saved after 2
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_state_of_other_data_is_not_gone_on_from(study, monkeypatch, capsys):
+    with monkeypatch.context() as cut_short:
+        cut_short.setattr(training, "finish", lambda *args: None)  # leaves resume.pt behind
+        train(study, "flair", LEARN, VALIDATE)
+    train(study, "flair", tiny_slices(5), VALIDATE)
+    assert "of other data" in capsys.readouterr().out
+
+
+def test_a_loss_that_is_not_finite_stops_and_says_what_to_change(study, monkeypatch):
+    monkeypatch.setattr(
+        training, "loss_of", lambda logits, *_: sum(v.sum() for v in logits.values()) * torch.nan
+    )
+    with pytest.raises(TrainingError, match=r"flair: the loss is nan by step 2.*learning_rate"):
+        train(study, "flair", LEARN, VALIDATE)
+    assert not (study.model_folder("flair") / "checkpoint.pt").exists()
+
+
+def test_lesion_slices_make_up_their_share_of_a_batch(study):
+    settings = study.training.model_copy(update={"lesion_slices_share": 1.0})
+    _, labels = draw_batch(
+        LEARN, CONFIGURATIONS["flair"], "lesions", settings, torch.Generator().manual_seed(0)
+    )
+    assert (labels["lesions"] == 1).flatten(1).any(dim=1).all()
+
+
+def test_the_learning_rate_warms_up_and_ends_near_zero(study):
+    rates = [learning_rate(step, 100, study.training) for step in range(100)]
+    assert rates[9] == max(rates) == study.training.learning_rate
+    assert rates[0] == pytest.approx(rates[9] / 10)
+    assert rates[-1] < rates[9] / 500
+
+
+def test_a_missing_and_a_foreign_checkpoint_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"none\.pt: no such checkpoint"):
+        load_model(tmp_path / "none.pt")
+    torch.save({"weights": {}}, tmp_path / "foreign.pt")
+    with pytest.raises(CheckpointError, match=r"foreign\.pt: not a checkpoint"):
+        load_model(tmp_path / "foreign.pt")
