@@ -65,6 +65,37 @@ def evaluate(
     typer.echo(five_measures_json(table, by_subject=truth.is_dir()))
 
 
+@app.command()
+def run(study: Annotated[str, typer.Argument(help="Name of a file in studies/.")] = "demo") -> None:
+    """Run every notebook of a study that is not up to date."""
+    from wmh.pipeline.driver import RunError, run_study
+
+    stop_on(RunError, run_study, load(study))
+
+
+@app.command()
+def notebook(
+    notebook: Annotated[str, typer.Argument(help="Name of a notebook, e.g. 05_evaluation.")],
+    study: Annotated[str, typer.Option(help="Name of a file in studies/.")] = "demo",
+    model: Annotated[str | None, typer.Option(help="Model, for the training notebooks.")] = None,
+) -> None:
+    """Run one notebook of a study, whether or not it is up to date."""
+    from wmh.pipeline.notebook import StageError, run_notebook
+    from wmh.pipeline.stages import find_stage
+
+    settings = load(study)
+    stop_on(StageError, run_notebook, settings, find_stage(settings, notebook, model))
+
+
+def stop_on(error: type[Exception], call, *arguments) -> None:
+    """Call a function; an ``error`` it raises is the last line printed, with exit code 1."""
+    try:
+        call(*arguments)
+    except error as reason:
+        print(f"wmh: {reason}", file=sys.stderr)
+        raise typer.Exit(1) from reason
+
+
 def load(study: str):
     """Read a study's settings."""
     from wmh.study import load_study

@@ -1,0 +1,209 @@
+"""The order of a study: one rule a notebook, with what it depends on and what it leaves.
+
+`./run_all.sh STUDY` runs this here. By hand, or on a cluster with any of Snakemake's executors:
+
+    snakemake --cores 2 --config study=demo
+
+A rule depends on its notebook, the part of the package that notebook reaches, the settings named in
+its `params`, and the tables of earlier rules; it is run again when one of them changes. `accelerator`
+is a resource: with `--resources accelerator=1` trainings run one at a time.
+"""
+
+import sys
+from pathlib import Path
+
+from wmh.pipeline.dependencies import modules_reached, sources_of
+from wmh.pipeline.stages import settings_of, stages_of
+from wmh.study import load_study
+
+ROOT = Path(workflow.basedir)
+STUDY = load_study(config.get("study", "demo"))
+RESULTS, FIGURES = f"results/{STUDY.name}", f"figures/{STUDY.name}"
+LESION_MODELS = STUDY.models_of("lesions")
+REGION_MODELS = STUDY.models_of("regions", "multitask")
+EVERYWHERE = ("seed", "compute")
+
+
+def sources(notebook, **options):
+    return sources_of(ROOT, notebook, **options)
+
+
+def settings(*keys):
+    return settings_of(STUDY, *EVERYWHERE, *keys)
+
+
+def executed(stage):
+    """What every stage leaves: the executed notebook, its page, and the record of its run."""
+    return [f"{RESULTS}/notebooks/{stage}.ipynb", f"{RESULTS}/html/{stage}.html", f"{RESULTS}/stages/{stage}.json"]
+
+
+def images():
+    """The images of a cohort that is not simulated, as far as they are there."""
+    if STUDY.cohort.source == "simulated":
+        return []
+    return sorted(str(path) for path in STUDY.cohort_folder.rglob("*.nii.gz"))
+
+
+def run(notebook):
+    return (
+        f"{sys.executable} -m wmh.pipeline.notebook {STUDY.name} {notebook} "
+        "--depends-on {input} --settings {params.settings:q} --state {params.state}"
+    )
+
+
+wildcard_constraints:
+    model="|".join(STUDY.models),
+
+
+rule all:
+    input:
+        f"{RESULTS}/html/index.html",
+
+
+rule data_preparation:
+    input:
+        sources("01_data_preparation"),
+        images(),
+    output:
+        f"{RESULTS}/cohort.csv",
+        executed("01_data_preparation"),
+    params:
+        settings=settings("cohort"),
+        state=[],
+    threads: 2
+    shell:
+        run("01_data_preparation")
+
+
+rule atlas_registration:
+    input:
+        sources("02_atlas_registration"),
+        f"{RESULTS}/cohort.csv",
+    output:
+        f"{RESULTS}/regions.csv",
+        f"{RESULTS}/region_volumes.csv",
+        executed("02_atlas_registration"),
+    params:
+        settings=settings("cohort", "regions"),
+        state=f"{RESULTS}/regions",
+    threads: 2
+    shell:
+        run("02_atlas_registration")
+
+
+rule train_lesions:
+    input:
+        sources("03_train_lesions"),
+        f"{RESULTS}/cohort.csv",
+    output:
+        f"{RESULTS}/models/{{model}}/checkpoint.pt",
+        executed("03_train_lesions_{model}"),
+    params:
+        settings=lambda wildcards: settings("slices", "training", f"models.{wildcards.model}"),
+        state=f"{RESULTS}/models/{{model}}",
+    wildcard_constraints:
+        model="|".join(LESION_MODELS),
+    threads: STUDY.compute.threads
+    resources:
+        accelerator=1,
+    shell:
+        run("03_train_lesions --model {wildcards.model}")
+
+
+rule train_regions_multitask:
+    input:
+        sources("04_train_regions_multitask"),
+        f"{RESULTS}/cohort.csv",
+        f"{RESULTS}/regions.csv",
+    output:
+        f"{RESULTS}/models/{{model}}/checkpoint.pt",
+        executed("04_train_regions_multitask_{model}"),
+    params:
+        settings=lambda wildcards: settings("slices", "training", f"models.{wildcards.model}"),
+        state=f"{RESULTS}/models/{{model}}",
+    wildcard_constraints:
+        model="|".join(REGION_MODELS),
+    threads: STUDY.compute.threads
+    resources:
+        accelerator=1,
+    shell:
+        run("04_train_regions_multitask --model {wildcards.model}")
+
+
+rule evaluation:
+    input:
+        sources("05_evaluation"),
+        f"{RESULTS}/cohort.csv",
+        f"{RESULTS}/regions.csv",
+        expand(f"{RESULTS}/models/{{model}}/checkpoint.pt", model=STUDY.models),
+    output:
+        f"{RESULTS}/metrics.csv",
+        executed("05_evaluation"),
+    params:
+        settings=settings("slices", "training", "models", "evaluation"),
+        state=f"{RESULTS}/predictions",
+    threads: 2
+    resources:
+        accelerator=1,
+    shell:
+        run("05_evaluation")
+
+
+rule statistics:
+    input:
+        sources("06_statistics"),
+        f"{RESULTS}/metrics.csv",
+    output:
+        f"{RESULTS}/comparisons.csv",
+        f"{RESULTS}/claims.csv",
+        executed("06_statistics"),
+    params:
+        settings=settings("models", "evaluation"),
+        state=[],
+    shell:
+        run("06_statistics")
+
+
+rule localization:
+    input:
+        sources("07_localization"),
+        f"{RESULTS}/cohort.csv",
+        f"{RESULTS}/regions.csv",
+        f"{RESULTS}/metrics.csv",
+    output:
+        f"{RESULTS}/burden.csv",
+        executed("07_localization"),
+    params:
+        settings=settings("models", "evaluation"),
+        state=[],
+    shell:
+        run("07_localization")
+
+
+rule figures:
+    input:
+        sources("08_figures", drawing=True),
+        expand(f"{RESULTS}/{{table}}.csv", table=["cohort", "regions", "metrics", "comparisons", "claims", "burden"]),
+        expand(f"{RESULTS}/models/{{model}}/checkpoint.pt", model=STUDY.models),
+    output:
+        executed("08_figures"),
+    params:
+        settings=settings("title", "models", "evaluation"),
+        state=FIGURES,
+    shell:
+        run("08_figures")
+
+
+rule pages:
+    """The index page and the receipt, made anew after any stage has run."""
+    input:
+        expand(f"{RESULTS}/stages/{{stage}}.json", stage=[stage.name for stage in stages_of(STUDY)]),
+        sorted(str(path.relative_to(ROOT)) for path in (ROOT / "wmh" / "pages").glob("*.*")),
+        sorted(str(path.relative_to(ROOT)) for path in modules_reached(ROOT, "import wmh.pipeline.pages")),
+    output:
+        f"{RESULTS}/html/index.html",
+        f"{RESULTS}/receipt.json",
+    params:
+        settings=settings("title"),
+    shell:
+        f"{sys.executable} -m wmh.pipeline.pages {STUDY.name}"

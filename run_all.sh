@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# One command each: set-up if needed, then a study, the tests, or JupyterLab.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+usage() {
+    cat <<'USAGE'
+Usage: ./run_all.sh [STUDY|test|lab]
+
+  ./run_all.sh          every notebook, table and figure of the demo study (two CPU cores, minutes)
+  ./run_all.sh STUDY    the same for studies/STUDY.yaml: demo, smoke, paper, or your own
+  ./run_all.sh test     the tests; further arguments go to pytest
+  ./run_all.sh lab      JupyterLab, on the notebooks
+  ./run_all.sh --help   this text
+
+The active conda or virtual environment is used when wmh is installed in it. Otherwise .venv is made
+here with Python 3.11 or newer, from requirements.lock (PYTHON=... chooses the interpreter).
+Results: results/STUDY/html/index.html. What is up to date is not run again, and an interrupted run
+goes on where it stopped.
+USAGE
+}
+
+fail() {
+    echo "run_all.sh: $*" >&2
+    exit 1
+}
+
+set_up() {
+    if python -P -c 'import wmh' 2>/dev/null; then # -P: installed, not merely lying here
+        return
+    fi
+    local wanted
+    wanted="$(cat requirements.lock pyproject.toml | cksum)"
+    if [[ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]]; then
+        install_into_venv
+        echo "$wanted" >.venv/installed
+    fi
+    export VIRTUAL_ENV="$PWD/.venv" PATH="$PWD/.venv/bin:$PATH"
+}
+
+install_into_venv() {
+    local interpreter="${PYTHON:-python3}" python=.venv/bin/python
+    "$interpreter" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+        fail "$interpreter is not Python 3.11 or newer. Install one and name it: PYTHON=python3.12 ./run_all.sh"
+    echo "Setting up .venv (once; a few GB are downloaded) ..."
+    "$python" -c '' 2>/dev/null || rm -rf .venv
+    "$interpreter" -m venv .venv ||
+        fail "no virtual environment could be made. On Debian and Ubuntu: apt-get install python3-venv"
+    # uv installs in a minute what takes pip several. It comes from the same lock, by pip.
+    sed -n '/^uv==/,/^    # via/p' requirements.lock >.venv/uv.txt
+    "$python" -m pip install --quiet --require-hashes -r .venv/uv.txt ||
+        fail "uv could not be installed. Is there a network, and does pip reach its package index?"
+    "$python" -m uv pip install --quiet --python "$python" --require-hashes -r requirements.lock ||
+        "$python" -m pip install --quiet --require-hashes -r requirements.lock ||
+        fail "the packages of requirements.lock could not be installed; the reason stands above"
+    "$python" -m pip install --quiet --no-deps --editable . ||
+        fail "the package itself could not be installed; the reason stands above"
+}
+
+case "${1:-demo}" in
+    -h | --help)
+        usage
+        ;;
+    test)
+        set_up
+        exec python -m pytest "${@:2}"
+        ;;
+    lab)
+        set_up
+        exec python -m jupyter lab notebooks "${@:2}"
+        ;;
+    -*)
+        usage >&2
+        fail "unknown option $1"
+        ;;
+    *)
+        [[ $# -le 1 ]] || fail "one study at a time; got: $*"
+        set_up
+        exec wmh run "${1:-demo}"
+        ;;
+esac

@@ -1,0 +1,95 @@
+"""Running a whole study: Snakemake decides what is to do, stages say how they fare."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from wmh.pipeline.stages import Stage, files_of, stages_of
+from wmh.pipeline.versions import gpus_here
+from wmh.pipeline.watch import DRIVER, name_driver
+from wmh.study import Study, project_root
+
+
+class RunError(RuntimeError):
+    """A study that did not go through. The message names the notebook and its log."""
+
+
+def run_study(study: Study) -> None:
+    """Bring everything a study makes up to date: notebooks, tables, figures and pages.
+
+    What is already up to date is left alone, and an interrupted run is gone on with. Raises
+    :class:`RunError` when a notebook fails or when the study is already being run.
+    """
+    root, began = project_root(), time.time()
+    index = study.results / "html" / "index.html"
+    log = study.results / "logs" / "snakemake.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with _only_run(study), log.open("w") as file:
+        print(f"Study {study.name}: {study.title} ({len(stages_of(study))} stages)", flush=True)
+        environment = os.environ | {DRIVER: name_driver(), "WMH_ROOT": str(root)}
+        code = subprocess.run(
+            _snakemake(study), cwd=root, env=environment, stderr=file, stdin=subprocess.DEVNULL
+        ).returncode
+    if code != 0:
+        raise RunError(_what_failed(study, began, log.relative_to(root)))
+    ran = [stage for stage in stages_of(study) if _recorded_since(study, stage, began)]
+    done = f"{len(ran)} stages run" if ran else "everything was up to date"
+    print(f"Study {study.name}: {done}, {time.time() - began:.0f} s. {index.relative_to(root)}")
+
+
+def _snakemake(study: Study) -> list[str]:
+    """The command that runs the Snakefile here: all cores, and a GPU for one training at a time.
+
+    Snakemake's own lock is left out because a killed run would leave it locked; ours ends with the
+    process. Its greedy scheduler needs no solver to start.
+    """
+    resources = ["--resources", "accelerator=1"] if _on_gpu(study) else []
+    return [
+        *(sys.executable, "-m", "snakemake"),
+        *("--snakefile", "Snakefile", "--config", f"study={study.name}"),
+        *("--cores", str(len(os.sched_getaffinity(0)))),
+        *("--scheduler", "greedy", "--nolock", "--rerun-incomplete", "--latency-wait", "2"),
+        *("--quiet", "host"),
+        *resources,
+    ]
+
+
+def _on_gpu(study: Study) -> bool:
+    return study.compute.device != "cpu" and bool(gpus_here())
+
+
+@contextmanager
+def _only_run(study: Study) -> Iterator[None]:
+    """Hold the study for this process; the system gives it free however the process ends."""
+    path = study.results / ".lock"
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"study {study.name} is already being run, by another process") from None
+        yield
+
+
+def _what_failed(study: Study, began: float, log: Path) -> str:
+    """One line: the notebook that failed, why, and where its log is."""
+    root = project_root()
+    for stage in stages_of(study):
+        files = files_of(study, stage)
+        if files.started.exists() and files.started.stat().st_mtime >= began:
+            reason = json.loads(files.started.read_text()).get("error", "it was stopped")
+            return f"notebook {stage.title} failed: {reason}. Log: {files.log.relative_to(root)}"
+    last = [line.strip() for line in (root / log).read_text().splitlines() if line.strip()]
+    return f"study {study.name} failed: {last[0] if last else 'no reason given'}. Log: {log}"
+
+
+def _recorded_since(study: Study, stage: Stage, began: float) -> bool:
+    record = files_of(study, stage).record
+    return record.exists() and record.stat().st_mtime >= began

@@ -1,0 +1,121 @@
+"""The stages of a study: its notebooks, in the order of the story, and the files each leaves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from wmh.study import Study, StudyError
+
+TRAINING_NOTEBOOKS = {
+    "03_train_lesions": ("lesions",),
+    "04_train_regions_multitask": ("regions", "multitask"),
+}
+"""Notebooks that run once for each model of these tasks."""
+
+NOTEBOOKS = (
+    "01_data_preparation",
+    "02_atlas_registration",
+    *TRAINING_NOTEBOOKS,
+    "05_evaluation",
+    "06_statistics",
+    "07_localization",
+    "08_figures",
+)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of one notebook; trainings have one for each model."""
+
+    notebook: str
+    model: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What the stage's files are called, e.g. ``03_train_lesions_flair``."""
+        return f"{self.notebook}_{self.model}" if self.model else self.notebook
+
+    @property
+    def title(self) -> str:
+        """What a reader sees, e.g. ``03_train_lesions flair``."""
+        return f"{self.notebook} {self.model}" if self.model else self.notebook
+
+
+@dataclass(frozen=True)
+class StageFiles:
+    """Where a stage of a study leaves what it makes beside its tables."""
+
+    executed: Path
+    page: Path
+    record: Path
+    log: Path
+    failed: Path
+    started: Path
+
+
+def stages_of(study: Study) -> list[Stage]:
+    """All stages of a study, in the order of the story."""
+    return [
+        Stage(notebook, model)
+        for notebook in NOTEBOOKS
+        for model in (
+            study.models_of(*TRAINING_NOTEBOOKS[notebook])
+            if notebook in TRAINING_NOTEBOOKS
+            else [None]
+        )
+    ]
+
+
+def find_stage(study: Study, notebook: str, model: str | None = None) -> Stage:
+    """The stage that runs a notebook (for a model); raises :class:`StudyError` for an unknown one."""
+    stage = Stage(notebook.removesuffix(".ipynb"), model)
+    if stage not in stages_of(study):
+        known = "; ".join(known.title for known in stages_of(study))
+        raise StudyError(
+            f"{stage.title}: no stage of study {study.name!r}. Its stages are: {known}"
+        )
+    return stage
+
+
+def files_of(study: Study, stage: Stage) -> StageFiles:
+    """The files a stage leaves in the study's results."""
+    results = study.results
+    return StageFiles(
+        executed=results / "notebooks" / f"{stage.name}.ipynb",
+        page=results / "html" / f"{stage.name}.html",
+        record=results / "stages" / f"{stage.name}.json",
+        log=results / "logs" / f"{stage.name}.log",
+        failed=results / "logs" / f"{stage.name}.failed.ipynb",
+        started=results / "stages" / f"{stage.name}.started.json",
+    )
+
+
+def settings_of(study: Study, *keys: str) -> str:
+    """The settings below dotted keys such as ``models.flair``, as JSON: what a stage depends on.
+
+    Raises :class:`StudyError` for a key that no study has.
+    """
+    return json.dumps({key: _setting(study, key) for key in keys}, sort_keys=True)
+
+
+def _setting(study: Study, key: str) -> object:
+    level: object = study
+    for part in key.split("."):
+        known = level if isinstance(level, dict) else dict(level)
+        if part not in known:
+            raise StudyError(f"{study.name}: no setting {key!r}")
+        level = known[part]
+    return _plain(level)
+
+
+def _plain(value: object) -> object:
+    """A setting as JSON can hold it."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return value
