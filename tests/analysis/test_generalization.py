@@ -1,0 +1,76 @@
+"""Seen and unseen scanners, lesion load."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from wmh.analysis.generalization import load_dependence, seen_and_unseen, spearman_interval
+from wmh.analysis.statistics import FLAIR, T1
+from wmh.study import Evaluation
+
+SETTINGS = Evaluation(bootstrap_samples=2000)
+
+
+@pytest.fixture
+def metrics():
+    """FLAIR loses 0.3 on the unseen scanners, T1 nothing; both rise with the subject's number."""
+    rng = np.random.default_rng(1)
+    tables = []
+    for configuration, loss in ((FLAIR, 0.3), (T1, 0.0)):
+        value = 0.5 + 0.01 * np.arange(24) % 0.12 + rng.normal(0, 0.02, 24)
+        value[12:] -= loss
+        tables.append(
+            pd.DataFrame(
+                {
+                    "subject": np.arange(24),
+                    "scanner": ["a"] * 6 + ["b"] * 6 + ["c"] * 12,
+                    "model": configuration.model,
+                    "inputs_given": configuration.given,
+                    "structure": "lesions",
+                    "metric": "dice",
+                    "value": value,
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_a_loss_on_unseen_scanners_is_found(metrics):
+    table = seen_and_unseen(metrics, "lesions", "dice", (FLAIR, T1), {"a", "b"}, SETTINGS, 0)
+    flair, t1 = table.to_dict("records")
+    assert (flair["n_seen"], flair["n_unseen"]) == (12, 12)
+    assert flair["mean_difference"] == pytest.approx(-0.3, abs=0.03)
+    assert flair["ci_low"] < flair["mean_difference"] < flair["ci_high"] < 0
+    assert t1["ci_low"] < 0 < t1["ci_high"]
+    flair_values = metrics[metrics["model"] == "flair"]["value"].to_numpy()
+    expected = stats.mannwhitneyu(flair_values[12:], flair_values[:12]).pvalue
+    assert flair["p_mann_whitney"] == pytest.approx(expected)
+    assert flair["p_holm"] == pytest.approx(2 * expected)
+    assert t1["p_holm"] > 0.05
+
+
+def test_without_unseen_scanners_there_is_no_gap(metrics):
+    table = seen_and_unseen(metrics, "lesions", "dice", (FLAIR,), {"a", "b", "c"}, SETTINGS, 0)
+    assert table["n_unseen"][0] == 0
+    assert table[["mean_difference", "ci_low", "p_mann_whitney", "p_holm"]].isna().all(axis=None)
+
+
+def test_load_dependence_is_spearmans(metrics):
+    lesion_ml = pd.Series(np.exp(np.arange(24) / 5.0), index=np.arange(24))
+    table = load_dependence(metrics, "lesions", "dice", (FLAIR, T1), lesion_ml)
+    values = metrics[metrics["model"] == "t1"]["value"]
+    rho, p = stats.spearmanr(values, lesion_ml)
+    assert table["rho"][1] == pytest.approx(rho)
+    assert table["p"][1] == pytest.approx(p)
+    assert table["ci_low"][1] < rho < table["ci_high"][1]
+
+
+def test_spearman_interval_covers_about_as_often_as_it_says():
+    rng = np.random.default_rng(2)
+    rho = 6 / np.pi * np.arcsin(0.5 / 2)  # Spearman's of a bivariate normal of correlation 0.5
+    normal = rng.multivariate_normal([0, 0], [[1, 0.5], [0.5, 1]], (600, 40))
+    found = [stats.spearmanr(sample).statistic for sample in normal]
+    covered = [low < rho < high for low, high in (spearman_interval(r, 40) for r in found)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.03)
+    assert np.isnan(spearman_interval(0.5, 3)).all()

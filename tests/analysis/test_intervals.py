@@ -1,0 +1,102 @@
+"""Bootstrap intervals against SciPy's, and against what stratifying must do."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from wmh.analysis.intervals import (
+    bca_interval,
+    difference_interval,
+    mean_interval,
+    percentile_interval,
+    resample,
+    statistic_interval,
+)
+
+RNG = np.random.default_rng(3)
+SKEWED = RNG.exponential(size=40)
+ONE_SCANNER = ["a"] * 40
+
+
+def test_one_scanner_gives_scipys_bca():
+    expected = stats.bootstrap(
+        (SKEWED,), np.mean, n_resamples=60_000, method="BCa", rng=np.random.default_rng(0)
+    ).confidence_interval
+    found = mean_interval(SKEWED, ONE_SCANNER, 60_000, seed=1)
+    assert found == pytest.approx(tuple(expected), abs=0.02 * (expected[1] - expected[0]))
+
+
+def test_bca_leans_to_the_long_tail():
+    low, high = mean_interval(SKEWED, ONE_SCANNER, 20_000, seed=1)
+    plain = percentile_interval(SKEWED[resample(ONE_SCANNER, 20_000, 1)].mean(axis=1))
+    assert low > plain[0]
+    assert high > plain[1]
+
+
+def test_without_bias_or_skew_bca_is_the_percentile_interval():
+    resampled = np.linspace(-1, 1, 10_001)
+    found = bca_interval(0.0, resampled, np.array([-1.0, 1.0]))
+    assert found == pytest.approx(percentile_interval(resampled), abs=1e-3)
+
+
+def test_every_resample_keeps_the_number_of_each_scanner():
+    scanners = np.array(["a"] * 6 + ["b"] * 9)
+    drawn = scanners[resample(scanners, 200, seed=0)]
+    assert ((drawn == "a").sum(axis=1) == 6).all()
+    assert len(np.unique(resample(scanners, 200, 0)[:, 0])) == 6
+
+
+def test_scanners_with_few_subjects_are_resampled_together():
+    scanners = np.array(["a"] * 5 + ["b"] * 3 + ["c"] * 3)
+    drawn = resample(scanners, 500, seed=0)
+    assert set(drawn[:, 0]) == set(range(5))
+    assert set(drawn[:, 6]) == set(range(5, 11))
+
+
+def test_strata_take_out_what_lies_between_scanners():
+    values = np.concatenate([RNG.normal(0, 1, 20), RNG.normal(50, 1, 20)])
+    scanners = ["a"] * 20 + ["b"] * 20
+    low, high = mean_interval(values, scanners, 5000, seed=0)
+    pooled_low, pooled_high = mean_interval(values, ONE_SCANNER, 5000, seed=0)
+    assert high - low < 1
+    assert pooled_high - pooled_low > 10
+
+
+def test_same_seed_same_interval():
+    assert mean_interval(SKEWED, ONE_SCANNER, 500, 4) == mean_interval(SKEWED, ONE_SCANNER, 500, 4)
+    assert mean_interval(SKEWED, ONE_SCANNER, 500, 4) != mean_interval(SKEWED, ONE_SCANNER, 500, 5)
+
+
+def test_a_wider_alpha_gives_a_narrower_interval():
+    low, high = mean_interval(SKEWED, ONE_SCANNER, 5000, 0, alpha=0.05)
+    narrow_low, narrow_high = mean_interval(SKEWED, ONE_SCANNER, 5000, 0, alpha=0.5)
+    assert low < narrow_low < narrow_high < high
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    assert mean_interval(np.full(6, 0.25), ["a"] * 6, 100, 0) == (0.25, 0.25)
+
+
+def test_the_mean_as_a_statistic_gives_the_interval_of_the_mean():
+    found = statistic_interval(lambda drawn: SKEWED[drawn].mean(), ONE_SCANNER, 4000, seed=2)
+    assert found == pytest.approx(mean_interval(SKEWED, ONE_SCANNER, 4000, seed=2), rel=1e-3)
+
+
+def test_difference_of_two_groups_against_scipy():
+    first, second = RNG.exponential(size=30), RNG.exponential(2, size=25)
+    expected = stats.bootstrap(
+        (first, second),
+        lambda x, y, axis: x.mean(axis) - y.mean(axis),
+        n_resamples=40_000,
+        method="BCa",
+        rng=np.random.default_rng(0),
+        vectorized=True,
+    ).confidence_interval
+    values = np.concatenate([first, second])
+    in_second = np.arange(55) >= 30
+    found = difference_interval(values, in_second, ["a"] * 55, 40_000, seed=1)
+    assert found == pytest.approx(tuple(expected), abs=0.04 * (expected[1] - expected[0]))
+
+
+def test_nothing_known_gives_nothing():
+    assert np.isnan(bca_interval(np.nan, np.ones(5), np.ones(5))).all()

@@ -1,0 +1,285 @@
+"""Comparisons of models over the same subjects, from the tidy table of measures.
+
+Every test is named by its family; Holm's correction runs over a family. A table that holds several
+seeds of a study (column ``seed``) is first averaged over seeds for each subject, so that subjects,
+not trainings, are the sample; how far the seeds lie apart is shown by :func:`seed_variation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from wmh.analysis.intervals import mean_interval
+from wmh.analysis.metrics import FIVE_MEASURES
+from wmh.study import Evaluation
+
+LESIONS, REGIONS_MEAN = "lesions", "regions_mean"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A model and the images it is given: ``FLAIR``, ``T1`` or ``FLAIR+T1``."""
+
+    model: str
+    given: str
+
+    def __str__(self) -> str:
+        return f"{self.model} ({self.given})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One paired comparison, a minus b, and the family its p-value is corrected over."""
+
+    family: str
+    structure: str
+    metric: str
+    a: Configuration
+    b: Configuration
+
+
+FLAIR = Configuration("flair", "FLAIR")
+T1 = Configuration("t1", "T1")
+CONCATENATED = Configuration("flair_t1", "FLAIR+T1")
+INTERCHANGEABLE = Configuration("interchangeable", "FLAIR+T1")
+REGIONS = Configuration("regions", "FLAIR+T1")
+JOINT = Configuration("multitask", "FLAIR+T1")
+
+CONFIGURATIONS = (FLAIR, T1, CONCATENATED, INTERCHANGEABLE)
+"""The four input configurations, each given all it was trained for."""
+
+
+def planned_comparisons(metrics: pd.DataFrame) -> list[Comparison]:
+    """The study's comparisons in three families, as far as both sides have been measured."""
+    families = {
+        "input configurations": list(combinations(CONFIGURATIONS, 2)),
+        "missing modality": [
+            (Configuration("interchangeable", alone.given), other)
+            for alone in (FLAIR, T1)
+            for other in (Configuration("flair_t1", alone.given), alone)
+        ],
+        "joint model": [(JOINT, INTERCHANGEABLE)],
+    }
+    planned = [
+        Comparison(family, LESIONS, metric, a, b)
+        for family, pairs in families.items()
+        for a, b in pairs
+        for metric in FIVE_MEASURES
+    ]
+    planned.append(Comparison("joint model", REGIONS_MEAN, "dice", JOINT, REGIONS))
+    return [comparison for comparison in planned if is_measured(metrics, comparison)]
+
+
+def compare(
+    metrics: pd.DataFrame, comparisons: Sequence[Comparison], settings: Evaluation, seed: int
+) -> pd.DataFrame:
+    """Paired comparisons: one row each, with interval, effect size and p-values.
+
+    ``metrics`` is the tidy table, ``seed`` that of the bootstrap. Subjects for whom either side has
+    no value (no distance without a prediction) are left out of both and counted in ``n_missing``.
+    """
+    rows = [_compare_one(metrics, comparison, settings, seed) for comparison in comparisons]
+    table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+    table["p_holm"] = table.groupby("family")["p_wilcoxon"].transform(holm)
+    return table
+
+
+COMPARISON_COLUMNS = (
+    *("family", "structure", "metric", "model_a", "inputs_a", "model_b", "inputs_b"),
+    *("n", "mean_a", "mean_b", "mean_difference", "ci_low", "ci_high"),
+    *("rank_biserial", "p_wilcoxon", "p_holm", "n_missing", "seeds"),
+)
+
+
+def means(metrics: pd.DataFrame, settings: Evaluation, seed: int) -> pd.DataFrame:
+    """Mean, standard deviation and interval of every measure of every configuration.
+
+    Columns model, inputs_given, structure, metric, n, n_missing, mean, sd, ci_low, ci_high.
+    """
+    keys = ["model", "inputs_given", "structure", "metric"]
+    rows = []
+    for key, group in metrics.groupby(keys, sort=False):
+        values = subject_values(group, key[2], key[3], Configuration(key[0], key[1]))
+        known = values.dropna()
+        low, high = float("nan"), float("nan")
+        if len(known) > 1:
+            scanners = scanner_of(group)[known.index]
+            low, high = mean_interval(
+                known.to_numpy(), scanners, settings.bootstrap_samples, seed, settings.alpha
+            )
+        missing = len(values) - len(known)
+        rows.append((*key, len(known), missing, known.mean(), known.std(), low, high))
+    return pd.DataFrame(rows, columns=[*keys, "n", "n_missing", "mean", "sd", "ci_low", "ci_high"])
+
+
+def seed_variation(metrics: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """The mean paired difference of each comparison for each seed, and its spread over seeds.
+
+    One row a comparison: the columns of its sides, ``seed_N`` for each seed, ``mean``, ``sd``.
+    ``metrics`` needs its column ``seed``.
+    """
+    rows = []
+    for comparison in comparisons:
+        by_seed = {
+            f"seed_{seed}": (pairs["a"] - pairs["b"]).mean()
+            for seed, group in metrics.groupby("seed")
+            for pairs in [paired_values(group, comparison)]
+        }
+        spread = pd.Series(by_seed)
+        named = {
+            "family": comparison.family,
+            "structure": comparison.structure,
+            "metric": comparison.metric,
+            "a": str(comparison.a),
+            "b": str(comparison.b),
+        }
+        rows.append({**named, **by_seed, "mean": spread.mean(), "sd": spread.std()})
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class Friedman:
+    """Friedman's test of several configurations over the same subjects.
+
+    ``mean_ranks``: 1 is the smallest value. ``posthoc``: Nemenyi's (1963) p of every pair.
+    """
+
+    n: int
+    statistic: float
+    p: float
+    kendall_w: float
+    mean_ranks: pd.Series
+    posthoc: pd.DataFrame
+
+
+def friedman(
+    metrics: pd.DataFrame, structure: str, metric: str, configurations: Sequence[Configuration]
+) -> Friedman:
+    """Whether any of three or more configurations differs, and which pairs (Nemenyi)."""
+    values = pd.DataFrame(
+        {str(c): subject_values(metrics, structure, metric, c) for c in configurations}
+    ).dropna()
+    n, k = values.shape
+    statistic, p = stats.friedmanchisquare(*values.to_numpy().T)
+    ranks = values.rank(axis=1).mean()
+    unit = np.sqrt(k * (k + 1) / (12 * n))
+    posthoc = pd.DataFrame(
+        [
+            (a, b, ranks[a] - ranks[b], nemenyi_p(abs(ranks[a] - ranks[b]) / unit, k))
+            for a, b in combinations(values.columns, 2)
+        ],
+        columns=["a", "b", "rank_difference", "p_nemenyi"],
+    )
+    return Friedman(n, float(statistic), float(p), float(statistic / (n * (k - 1))), ranks, posthoc)
+
+
+def nemenyi_p(studentized_difference: float, k: int) -> float:
+    """p of a difference of mean ranks among ``k``, in units of their standard error."""
+    return float(stats.studentized_range.sf(studentized_difference, k, np.inf))
+
+
+def wilcoxon_p(differences: np.ndarray) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test of paired differences.
+
+    Zero differences are left out (Wilcoxon's own way); the distribution is exact for up to 50
+    subjects without ties, and normal with tie correction otherwise. 1 when all are zero.
+    """
+    if not len(differences):
+        return float("nan")
+    if not differences.any():
+        return 1.0
+    return float(stats.wilcoxon(differences).pvalue)
+
+
+def rank_biserial(differences: np.ndarray) -> float:
+    """Matched-pairs rank-biserial correlation (Kerby 2014): from -1, b always larger, to 1."""
+    differences = differences[differences != 0]
+    if not len(differences):
+        return float("nan")
+    ranks = stats.rankdata(np.abs(differences))
+    return float((ranks * np.sign(differences)).sum() / ranks.sum())
+
+
+def holm(p_values: Sequence[float] | pd.Series) -> np.ndarray:
+    """Holm's (1979) step-down adjusted p-values; NaN, a test not done, stays out of the family."""
+    p_values = np.asarray(p_values, dtype=float)
+    adjusted = np.full(len(p_values), np.nan)
+    done = np.flatnonzero(~np.isnan(p_values))
+    order = done[np.argsort(p_values[done], kind="stable")]
+    steps = p_values[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def is_measured(metrics: pd.DataFrame, comparison: Comparison) -> bool:
+    """Whether the table holds values of both sides of a comparison."""
+    return all(
+        len(subject_values(metrics, comparison.structure, comparison.metric, side))
+        for side in (comparison.a, comparison.b)
+    )
+
+
+def subject_values(
+    metrics: pd.DataFrame, structure: str, metric: str, configuration: Configuration
+) -> pd.Series:
+    """One value a subject, by subject; the mean over seeds, NaN when any seed has none."""
+    rows = metrics[
+        (metrics["structure"] == structure)
+        & (metrics["metric"] == metric)
+        & (metrics["model"] == configuration.model)
+        & (metrics["inputs_given"] == configuration.given)
+    ]
+    return rows.groupby(rows["subject"].astype(str))["value"].mean(skipna=False)
+
+
+def paired_values(metrics: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
+    """Columns a, b and scanner of the subjects (index) that both sides were measured on."""
+    sides = {
+        name: subject_values(metrics, comparison.structure, comparison.metric, side)
+        for name, side in (("a", comparison.a), ("b", comparison.b))
+    }
+    return pd.DataFrame(sides).join(scanner_of(metrics), how="left")
+
+
+def scanner_of(metrics: pd.DataFrame) -> pd.Series:
+    """The scanner of each subject."""
+    return (
+        metrics.assign(subject=metrics["subject"].astype(str)).groupby("subject")["scanner"].first()
+    )
+
+
+def _compare_one(
+    metrics: pd.DataFrame, comparison: Comparison, settings: Evaluation, seed: int
+) -> dict[str, object]:
+    pairs = paired_values(metrics, comparison)
+    both = pairs.dropna(subset=["a", "b"])
+    differences = (both["a"] - both["b"]).to_numpy()
+    row: dict[str, object] = {
+        "family": comparison.family,
+        "structure": comparison.structure,
+        "metric": comparison.metric,
+        "model_a": comparison.a.model,
+        "inputs_a": comparison.a.given,
+        "model_b": comparison.b.model,
+        "inputs_b": comparison.b.given,
+        "n": len(both),
+        "mean_a": both["a"].mean(),
+        "mean_b": both["b"].mean(),
+        "mean_difference": both["a"].mean() - both["b"].mean(),
+        "rank_biserial": rank_biserial(differences),
+        "p_wilcoxon": wilcoxon_p(differences),
+        "n_missing": len(pairs) - len(both),
+        "seeds": metrics["seed"].nunique() if "seed" in metrics else 1,
+    }
+    low, high = float("nan"), float("nan")
+    if len(both) > 1:
+        low, high = mean_interval(
+            differences, both["scanner"], settings.bootstrap_samples, seed, settings.alpha
+        )
+    return row | {"ci_low": low, "ci_high": high}
