@@ -1,0 +1,89 @@
+"""A study's place on the leaderboard of the MICCAI WMH Segmentation Challenge.
+
+Each of the five measures, averaged over the challenge's 110 test subjects, becomes a number from 0
+(the best team) to 1 (the worst); the score is the mean of the five (Kuijf et al. 2019). The extremes
+and the published scores of the 57 teams are those of the challenge's site when it closed in 2022
+(https://wmh.isi.uu.nl), as recorded in JeanBrrt/wmh-multisite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from wmh.analysis.metrics import FIVE_MEASURES
+from wmh.analysis.statistics import LESIONS, Configuration, subject_values
+
+TEST_SUBJECTS = 110
+
+BEST_AND_WORST = {
+    "dice": (0.81, 0.23),
+    "hd95_mm": (5.46, 52.02),
+    "avd_percent": (16.20, 828.61),
+    "lesion_recall": (0.88, 0.25),
+    "lesion_f1": (0.79, 0.11),
+}
+"""Mean of the best and of the worst team."""
+
+# fmt: off
+PUBLISHED_SCORES = (
+    0.0215, 0.0220, 0.0320, 0.0345, 0.0349, 0.0415, 0.0520, 0.0541, 0.0568, 0.0602,
+    0.0625, 0.0704, 0.0780, 0.0833, 0.0876, 0.0890, 0.0917, 0.0934, 0.0954, 0.0954,
+    0.0991, 0.1033, 0.1070, 0.1085, 0.1139, 0.1154, 0.1201, 0.1215, 0.1369, 0.1383,
+    0.1549, 0.1581, 0.1584, 0.1662, 0.1718, 0.1758, 0.1818, 0.1842, 0.2051, 0.2635,
+    0.2862, 0.2894, 0.2914, 0.3055, 0.3060, 0.3092, 0.3101, 0.3616, 0.3921, 0.3963,
+    0.4239, 0.4466, 0.4505, 0.4836, 0.5782, 0.6099, 0.8957,
+)
+# fmt: on
+"""Scores of all teams, best first."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Score (0 best, 1 worst), rank among the published teams, and the subjects behind them.
+
+    ``comparable`` says whether these are the challenge's 110 test subjects, all with a value of
+    every measure; otherwise score and rank only show what the means would be worth.
+    """
+
+    score: float
+    rank: int
+    n: int
+    comparable: bool
+
+
+def place(metrics: pd.DataFrame, configuration: Configuration) -> Place:
+    """Place one configuration of a tidy table of measures among the published teams.
+
+    The caller sees to it that the table holds the challenge's test subjects; their number is
+    checked. Subjects without a value of a measure are left out of its mean, as in the challenge.
+    """
+    values = pd.DataFrame(
+        {
+            metric: subject_values(metrics, LESIONS, metric, configuration)
+            for metric in FIVE_MEASURES
+        }
+    )
+    points = score(values.mean().to_dict())
+    complete = len(values) == TEST_SUBJECTS and bool(values.notna().all(axis=None))
+    return Place(points, rank(points), len(values), complete)
+
+
+def score(measures: dict[str, float]) -> float:
+    """The challenge's score of the five mean measures.
+
+    Better than the best team counts as 0 and worse than the worst as 1, as if the method had been
+    among the teams.
+    """
+    distances = [
+        (measures[metric] - best) / (worst - best)
+        for metric, (best, worst) in BEST_AND_WORST.items()
+    ]
+    return float(np.mean(np.clip(distances, 0, 1)))
+
+
+def rank(points: float) -> int:
+    """Rank of a score among the published ones; 1 is the best."""
+    return 1 + sum(published < points for published in PUBLISHED_SCORES)
