@@ -1,9 +1,9 @@
 """A study's place on the leaderboard of the MICCAI WMH Segmentation Challenge.
 
-Each of the five measures, averaged over the challenge's 110 test subjects, becomes a number from 0
-(the best team) to 1 (the worst); the score is the mean of the five (Kuijf et al. 2019). The extremes
-and the published scores of the 57 teams are those of the challenge's site when it closed in 2022
-(https://wmh.isi.uu.nl), as recorded in JeanBrrt/wmh-multisite.
+Each of the five measures, averaged over the challenge's 110 test subjects, becomes a number from
+0 (the best team) to 1 (the worst); the score is the mean of the five (Kuijf et al. 2019). The
+extremes and the published scores of the 57 teams are those of the challenge's site when it closed
+in 2022 (https://wmh.isi.uu.nl), as recorded in JeanBrrt/wmh-multisite.
 """
 
 from __future__ import annotations
