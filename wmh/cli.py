@@ -6,6 +6,7 @@ Heavy modules are imported inside the functions, so that ``wmh --help`` answers 
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,76 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+fetch = typer.Typer(help="Fetch the public data that a study needs.", no_args_is_help=True)
+app.add_typer(fetch, name="fetch")
+
+
+class Split(StrEnum):
+    """Which part of the challenge's data to fetch."""
+
+    training = "training"
+    test = "test"
+    all = "all"
+
+
+@fetch.command()
+def challenge(
+    split: Annotated[Split, typer.Option(help="Which subjects.")] = Split.all,
+    observers: Annotated[
+        bool, typer.Option("--observers", help="Also the masks of the additional observers.")
+    ] = False,
+    dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/wmh_challenge"),
+) -> None:
+    """Fetch the WMH Segmentation Challenge (CC BY-NC 4.0) from DataverseNL; goes on after a cut."""
+    from wmh.cohorts import challenge
+
+    typer.echo(challenge.NOTICE)
+    echo_fetched(challenge.fetch_challenge(dest, split.value, observers), dest)
+    missing = challenge.missing_subjects(dest, split.value)
+    if missing:
+        typer.echo(f"{len(missing)} known subjects are not complete: {', '.join(missing)}")
+        raise typer.Exit(1)
+
+
+@fetch.command()
+def atlas(
+    mirror: Annotated[
+        str | None,
+        typer.Option(envvar="WMH_MIRROR", help="Folder or address that holds the same files."),
+    ] = None,
+    dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/atlas"),
+) -> None:
+    """Fetch the JHU atlas, the refined labels and the authors' labels of the 170 subjects."""
+    from wmh.cohorts import atlas_files
+
+    typer.echo(atlas_files.NOTICE)
+    fetched = atlas_files.fetch_atlas(dest, mirror)
+    echo_fetched(fetched, dest)
+    if fetched.absent:
+        typer.echo(f"The mirror lacks the published labels of {len(fetched.absent)} subjects.")
+
+
+@app.command()
+def check(
+    path: Annotated[
+        Path, typer.Argument(help="A folder (challenge layout or BIDS), or a CSV file.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    repair: Annotated[
+        Path | None, typer.Option(help="Write 0/1 copies of masks of 0 and 255 to this folder.")
+    ] = None,
+) -> None:
+    """Say what is wrong with a cohort, and what to do; exit code 0 only if all is usable."""
+    from wmh.cohorts import check, check_report
+
+    report = check.check_path(path)
+    typer.echo(check_report.as_json(report) if as_json else check_report.as_text(report))
+    if repair is not None:
+        typer.echo(f"Written: {check_report.repair_masks(report, repair)}", err=as_json)
+    if not report.usable:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -85,6 +156,11 @@ def notebook(
 
     settings = load(study)
     stop_on(StageError, run_notebook, settings, find_stage(settings, notebook, model))
+
+
+def echo_fetched(fetched, folder: Path) -> None:
+    """Say what a fetch brought."""
+    typer.echo(f"{len(fetched.new)} files fetched, {len(fetched.kept)} were there: {folder}")
 
 
 def stop_on(error: type[Exception], call, *arguments) -> None:

@@ -40,11 +40,18 @@ class Simulation(Settings):
 
 
 class CohortSettings(Settings):
-    """Where the subjects come from."""
+    """Where the subjects come from, and what is asked of them."""
 
-    source: Literal["simulated", "challenge"]
+    source: Literal["simulated", "challenge", "bids", "csv"]
     folder: Path
+    """Folder of the images; for ``source: csv``, the CSV file itself."""
     simulation: Simulation | None = None
+    test_share: Share = 0.3
+    """Share of the people to test on, where a BIDS folder or a CSV does not say who is."""
+    register_t1: bool = False
+    """Move each T1 rigidly onto its FLAIR; otherwise the headers are believed."""
+    leave_out_unusable: bool = False
+    """Go on without subjects that cannot be used, and list them; otherwise one stops the study."""
 
     @model_validator(mode="after")
     def _simulation_belongs_to_simulated(self) -> CohortSettings:

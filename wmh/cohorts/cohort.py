@@ -35,6 +35,11 @@ class Subject:
     lesions: Path | None = None
     true_regions: Path | None = None
 
+    @property
+    def person(self) -> str:
+        """Who it is: a person may have come for several sessions, named ``sub-1_ses-2``."""
+        return self.id.partition("_ses-")[0]
+
 
 def find_challenge(folder: Path | str) -> list[Subject]:
     """Subjects of a folder laid out as the challenge: ``training|test/Site[/Scanner]/ID/``.
@@ -116,28 +121,36 @@ def validation_split(
 ) -> tuple[list[Subject], list[Subject]]:
     """Part training subjects into those to learn from and those to validate on, by scanner.
 
-    Each scanner with at least two subjects gives ``share`` of them, at least one. The parts never
-    overlap; raises :class:`CohortError` when a subject is not of the training split, or when
-    nothing would be left on either side.
+    See :func:`draw_people`; the parts never overlap. Raises :class:`CohortError` when a subject is
+    not of the training split, or when nothing would be left on either side.
     """
     strangers = [s.id for s in subjects if s.split != "training"]
     if strangers:
         raise CohortError(f"subjects {', '.join(strangers)} are not of the training split")
-    generator = np.random.default_rng(seed)
-    held_out: set[str] = set()
-    for scanner in sorted({s.scanner for s in subjects}):
-        ids = sorted(s.id for s in subjects if s.scanner == scanner)
-        if len(ids) > 1:
-            count = min(max(1, round(share * len(ids))), len(ids) - 1)
-            held_out |= set(generator.permutation(ids)[:count])
-    learn = [s for s in subjects if s.id not in held_out]
-    validate = [s for s in subjects if s.id in held_out]
+    held_out = draw_people(subjects, share, seed)
+    learn = [s for s in subjects if s.person not in held_out]
+    validate = [s for s in subjects if s.person in held_out]
     if not learn or not validate:
         raise CohortError(
             f"{len(subjects)} training subjects, {len(validate)} of them to validate on: "
             "a scanner needs two subjects or more to give one"
         )
     return learn, validate
+
+
+def draw_people(subjects: Iterable[Subject], share: float, seed: int) -> set[str]:
+    """Draw people, by scanner, with all their sessions.
+
+    Each scanner with at least two people gives ``share`` of them, at least one and never all.
+    """
+    subjects, generator = list(subjects), np.random.default_rng(seed)
+    drawn: set[str] = set()
+    for scanner in sorted({s.scanner for s in subjects}):
+        people = sorted({s.person for s in subjects if s.scanner == scanner} - drawn)
+        if len(people) > 1:
+            count = min(max(1, round(share * len(people))), len(people) - 1)
+            drawn |= set(generator.permutation(people)[:count].tolist())
+    return drawn
 
 
 def load_pair(subject: Subject) -> tuple[Image, Image]:

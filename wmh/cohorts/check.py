@@ -1,0 +1,252 @@
+"""What is wrong with a cohort, and what to do about it: every problem of every subject at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from tqdm.auto import tqdm
+
+from wmh.cohorts.align import (
+    WRONG_HEADER_MM,
+    bring_t1_to_flair,
+    head_mask,
+    raise_without_overlap,
+)
+from wmh.cohorts.challenge import known_subjects, missing_subjects
+from wmh.cohorts.cohort import LESION_LABELS
+from wmh.cohorts.sources import Found, Layout, Problem, Subject, find_subjects, layout_of
+from wmh.images import Image, ImageError, load_image, load_labels, same_grid
+
+MOST_LESION_OUTSIDE_HEAD = 0.05
+"""Share of the lesion volume that a rough head mask may miss."""
+SEED = 0
+"""Of the rigid registration that measures how far T1 and FLAIR lie apart."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A subject that was looked at: its problems, warnings and geometry (mm, ml)."""
+
+    subject: Subject
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
+    shape: tuple[int, ...] | None = None
+    voxel_size_mm: tuple[float, ...] | None = None
+    orientation: str | None = None
+    lesion_ml: float | None = None
+    other_pathology_ml: float | None = None
+    t1_offset_mm: float | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+    """Hash of the voxels of each image that was read, by its path."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a study can use the subject."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class Report:
+    """All subjects of a folder or table, and known subjects of the challenge that are missing."""
+
+    path: Path
+    layout: Layout
+    rows: list[Checked]
+    missing: list[str]
+
+    @property
+    def usable(self) -> bool:
+        """Whether everything can be used as it is."""
+        return not self.missing and all(row.usable for row in self.rows)
+
+
+def check_path(path: Path | str) -> Report:
+    """Check all subjects of a challenge tree, a BIDS folder or a CSV table.
+
+    Raises :class:`CohortError` when no subject is found.
+    """
+    path, layout = Path(path), layout_of(path)
+    rows = check_subjects(find_subjects(path, layout), measure_offset=True)
+    if layout != "challenge" or any(row.subject.true_regions for row in rows):
+        return Report(path, layout, rows, [])  # simulated subjects are not the challenge's
+    splits = [split for split in ("training", "test") if (path / split).is_dir()]
+    missing = [place for split in splits for place in missing_subjects(path, split)]
+    return Report(path, layout, [_compare_with_known(row) for row in rows], missing)
+
+
+def check_subjects(found: Iterable[Found], measure_offset: bool = False) -> list[Checked]:
+    """Check each subject by itself, then all of them against each other."""
+    rows = [check_subject(f, measure_offset) for f in tqdm(list(found), "checking", leave=False)]
+    return _without_doubles(rows)
+
+
+def check_subject(found: Found, measure_offset: bool = False) -> Checked:
+    """Everything wrong with one subject's files.
+
+    ``measure_offset`` also measures how far a T1 on another grid than the FLAIR's lies off.
+    """
+    subject, problems = found.subject, list(found.problems)
+    flair = _try(problems, load_image, subject.flair)
+    t1 = _try(problems, load_image, subject.t1)
+    lesions = _try(problems, lambda path: load_labels(path, LESION_LABELS), subject.lesions)
+    images = {"FLAIR": flair, "T1": t1, "lesions": lesions}
+    for image in filter(None, images.values()):
+        problems += _header_problems(image)
+    row = Checked(
+        subject,
+        present=tuple(name for name, image in images.items() if image),
+        fingerprints={
+            str(image.path): _fingerprint(image)
+            for image in (flair, t1, lesions)
+            if image and image.data.any()
+        },
+    )
+    if flair:
+        row = replace(
+            row,
+            shape=flair.data.shape,
+            voxel_size_mm=tuple(flair.voxel_size.round(3).tolist()),
+            orientation=flair.orientation,
+        )
+    if lesions:
+        volumes = [round(float((lesions.data == k).sum() * lesions.voxel_ml), 3) for k in (1, 2)]
+        row = replace(row, lesion_ml=volumes[0], other_pathology_ml=volumes[1])
+    if flair and lesions:
+        problems += _mask_problems(lesions, flair)
+    if flair and t1 and not same_grid(flair, t1):
+        overlap = _try(problems, lambda image: raise_without_overlap(image, flair) or True, t1)
+        if overlap and measure_offset:
+            _, offset = bring_t1_to_flair(t1, flair, register=False, seed=SEED)
+            row = replace(row, t1_offset_mm=round(offset, 1), warnings=offset_warnings(t1, offset))
+    return replace(row, problems=tuple(problems))
+
+
+def offset_warnings(t1: Image, offset_mm: float) -> tuple[str, ...]:
+    """A warning when the headers of T1 and FLAIR look wrong, with the offset measured."""
+    if offset_mm <= WRONG_HEADER_MM:
+        return ()
+    return (
+        f"{t1.path}: lies {offset_mm:.1f} mm off its FLAIR if the headers are believed. Look at "
+        "the two together; cohort.register_t1: true moves it rigidly onto the FLAIR",
+    )
+
+
+def holds_0_and_255(path: Path | None) -> bool:
+    """Whether a mask marks lesions with 255, as image editors do."""
+    try:
+        return set(np.unique(np.asanyarray(nib.load(path).dataobj)).tolist()) == {0, 255}
+    except (OSError, ValueError, TypeError, EOFError, nib.filebasedimages.ImageFileError):
+        return False
+
+
+def _try(problems: list[Problem], action: Callable, argument: object) -> object | None:
+    """The result of an action on a file; None, and a problem more, when it cannot be used."""
+    if argument is None:
+        return None
+    try:
+        return action(argument)
+    except ImageError as error:
+        problems.append(Problem(str(error.path), error.problem, error.remedy))
+        return None
+
+
+def _header_problems(image: Image) -> list[Problem]:
+    """Orientation that the header does not say, or says in two ways."""
+    header, file = image.header, str(image.path)
+    if not isinstance(header, nib.Nifti1Header):
+        return []
+    codes = int(header["qform_code"]), int(header["sform_code"])
+    if codes == (0, 0):
+        remedy = "Convert it again from DICOM (dcm2niix), so that left and right are known"
+        return [Problem(file, "its header says nothing of its orientation", remedy)]
+    quaternion, matrix = (header.get_qform(), header.get_sform())
+    if all(codes) and nib.aff2axcodes(quaternion) != nib.aff2axcodes(matrix):
+        shown = " and ".join("".join(nib.aff2axcodes(form)) for form in (quaternion, matrix))
+        remedy = (
+            "Find out which is right (vitamin capsule, operation scar, another scan of the person) "
+            "and write it to both, for instance with fslorient"
+        )
+        sides = "left and right" if _sides_differ(quaternion, matrix) else "orientation"
+        return [Problem(file, f"qform and sform disagree on {sides} ({shown})", remedy)]
+    return []
+
+
+def _sides_differ(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two affines put left and right at different ends of the voxel array."""
+    return bool(np.sign(np.linalg.det(first[:3, :3])) != np.sign(np.linalg.det(second[:3, :3])))
+
+
+def _mask_problems(lesions: Image, flair: Image) -> list[Problem]:
+    """A mask that does not belong on its FLAIR."""
+    if not same_grid(lesions, flair):
+        remedy = (
+            "Resample it by nearest neighbour: nilearn.image.resample_to_img(mask, flair, "
+            "interpolation='nearest')"
+        )
+        return [Problem(str(lesions.path), f"lies on another grid than {flair.path}", remedy)]
+    lesion = lesions.data == 1
+    head = ndimage.binary_dilation(head_mask(flair), iterations=2)
+    outside = (lesion & ~head).sum() / max(lesion.sum(), 1)
+    if outside > MOST_LESION_OUTSIDE_HEAD:
+        remedy = "Lay it over the FLAIR; it may be another person's, or flipped"
+        problem = f"{outside:.0%} of the lesion volume lies outside the head"
+        return [Problem(str(lesions.path), problem, remedy)]
+    return []
+
+
+def _fingerprint(image: Image) -> str:
+    """Hash of the voxels: the same for a copy, however it was compressed."""
+    content = np.ascontiguousarray(image.data)
+    return hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
+
+
+def _without_doubles(rows: list[Checked]) -> list[Checked]:
+    """Add problems that only show between subjects: doubles of names, people and pictures."""
+    names = Counter(row.subject.id for row in rows)
+    splits, pictures = defaultdict(set), defaultdict(list)
+    for number, row in enumerate(rows):
+        splits[row.subject.person].add(row.subject.split)
+        for path, fingerprint in row.fingerprints.items():
+            pictures[fingerprint].append((number, path))
+    checked = []
+    for number, row in enumerate(rows):
+        problems, name = list(row.problems), row.subject.id
+        if names[name] > 1:
+            problem = f"the id occurs {names[name]} times"
+            problems.append(Problem(name, problem, "Give every subject an id of its own"))
+        if len(splits[row.subject.person]) > 1:
+            remedy = "Keep all sessions of a person in one split; otherwise the test is not one"
+            problems.append(Problem(name, "the person is in both splits", remedy))
+        for path, fingerprint in row.fingerprints.items():
+            doubles = [other for other in pictures[fingerprint] if other != (number, path)]
+            if doubles:
+                other_number, other_path = doubles[0]
+                problem = f"holds the picture of {rows[other_number].subject.id}, {other_path}"
+                problems.append(Problem(path, problem, "Find out whose it is; keep one of them"))
+        checked.append(replace(row, problems=tuple(problems)))
+    return checked
+
+
+def _compare_with_known(row: Checked) -> Checked:
+    """Compare a subject of the challenge with what is known of it."""
+    table, subject = known_subjects(), row.subject
+    known = next(iter(table[table["id"] == subject.id].itertuples()), None)
+    if known is None:
+        warning = f"{subject.id}: no subject of the challenge has this id"
+        return replace(row, warnings=(*row.warnings, warning))
+    problems, warnings = list(row.problems), list(row.warnings)
+    if known.split != subject.split:
+        problem = f"lies in {subject.split}/, and is a {known.split} subject of the challenge"
+        problems.append(Problem(subject.id, problem, f"Move its folder to {known.split}/"))
+    if row.shape and row.shape != (known.nx, known.ny, known.nz):
+        shown = " x ".join(map(str, (known.nx, known.ny, known.nz)))
+        warnings.append(f"{subject.flair}: not on the challenge's native grid ({shown} voxels)")
+    return replace(row, problems=tuple(problems), warnings=tuple(warnings))
