@@ -79,8 +79,8 @@ MODELS = {
     "t1": Look("T1", ORANGE, "s"),
     "flair_t1": Look("Concatenated", GREEN, "D"),
     "interchangeable": Look("Interchangeable", PURPLE, "^"),
-    "multitask": Look("Joint", VERMILION, "v"),
     "regions": Look("Regions", SKY, "P"),
+    "multitask": Look("Joint", VERMILION, "v"),
 }
 """The models in the order they are always shown in."""
 
@@ -89,7 +89,7 @@ GIVEN = {"FLAIR+T1": "FLAIR + T1", "FLAIR": "FLAIR only", "T1": "T1 only"}
 
 SOURCES = {
     "truth": Look("Truth", BLACK, "o"),
-    "registered": Look("Registered regions", SKY, "P"),
+    "registered": Look("Registered regions", GREY, "h"),
     "separate": Look("Separate models", PURPLE, "^"),
     "joint": Look("Joint model", VERMILION, "v"),
 }

@@ -118,7 +118,7 @@ def _draw_burden(bars: SubFigure, burden: pd.DataFrame, total_ml: float) -> None
     table = burden.set_index("region")
     volume = table["lesion_ml"]
     order = sorted(range(1, 18), key=lambda k: -(volume[k] + volume[k + 17]))
-    panels = bars.subplots(1, 2, sharey=True)
+    panels = bars.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.06})
     for axes, column, name in zip(
         panels,
         ("lesion_ml", "percent_of_region"),

@@ -1,0 +1,197 @@
+"""Figure 7: how much lesion in which region, and whether predictions agree with the truth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from scipy.cluster import hierarchy
+
+from wmh.analysis.burden import (
+    TRUTH,
+    agreement,
+    bland_altman,
+    paired_profiles,
+    profiles,
+)
+from wmh.analysis.figures.brain import (
+    colour_bar,
+    draw_brain_map,
+    paint_regions,
+    settle_layout,
+)
+from wmh.analysis.figures.parts import cohort_words, read_table
+from wmh.analysis.style import (
+    BLACK,
+    DOUBLE_COLUMN,
+    GREY,
+    MINUS,
+    SOURCES,
+    Look,
+    StyledFigure,
+    in_order,
+    letter,
+    new_figure,
+    styled,
+)
+from wmh.atlas.regions import REGIONS
+from wmh.study import Study
+
+COLOURS = "magma_r"
+TICKS_ML = (1, 4, 10, 20, 40, 80)
+LEFT, RIGHT = range(1, 18), range(18, 35)
+
+
+@dataclass(frozen=True)
+class Burden:
+    """``percent``: share of each region that is lesion, by source, subject and region 1..34.
+
+    ``linkage`` is the hierarchy of subjects by their true profile; ``order`` the subjects along it.
+    ``pairs`` holds true and found lesion volume (ml), one row a subject and region, for each other
+    source, and ``totals`` the agreement of the sum over all regions.
+    """
+
+    percent: dict[str, pd.DataFrame]
+    linkage: np.ndarray
+    order: list[str]
+    pairs: dict[str, pd.DataFrame]
+    totals: dict[str, pd.Series]
+    caption: str
+
+
+def load_burden(study: Study) -> Burden:
+    """Regional burden of the truth and of each prediction, subjects ordered by their profile."""
+    burden = read_table(study, "burden")
+    sources = in_order(burden["source"], SOURCES)
+    others = [source for source in sources if source != TRUTH]
+    percent = {source: profiles(burden, source, "percent_of_region") for source in sources}
+    linkage, order = order_by_profile(profiles(burden, TRUTH))
+    pairs = {source: pair_with_truth(burden, source) for source in others}
+    totals = {source: agreement(burden, source).set_index("region").loc["all"] for source in others}
+    caption = (
+        "Regional lesion burden. (a) True burden, percent of each region that is lesion, one "
+        "column a subject; subjects ordered by Ward's clustering of their regional profile (square "
+        "roots of each region's share of all lesion volume). (b) Mean over subjects on the atlas "
+        "(axial cuts, heights z in mm; L: the subject's left). (c) Agreement of regional lesion "
+        "volume "
+        "with the truth, one point a subject and region (square-root axes): line, mean difference; "
+        "dashed, limits of agreement (± 1.96 standard deviations; points of one subject are not "
+        "independent). ICC(A,1) of the volume summed over the regions, with its 95 % interval. "
+        "Nothing is tested here. "
+        f"{cohort_words(study, len(order))}"
+    )
+    return Burden(percent, linkage, order, pairs, totals, caption)
+
+
+@styled
+def plot_burden(data: Burden) -> StyledFigure:
+    """Heat map with dendrogram; mean burden on the brain; agreement with the truth."""
+    maps = [source for source in ("truth", "joint") if source in data.percent]
+    heights = (76, 36 * len(maps), 50)
+    figure = new_figure(DOUBLE_COLUMN, sum(heights))
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights)
+    _draw_heat_map(top, data)
+    panels = middle.subplot_mosaic([[source, "bar"] for source in maps], width_ratios=(10, 0.12))
+    means = {source: data.percent[source].mean() for source in maps}
+    limits = (0.0, max(float(mean.max()) for mean in means.values()))
+    colour_bar(panels["bar"], COLOURS, limits, "mean burden (% of region)")
+    for source in maps:
+        panels[source].axis("off")
+        panels[source].set_title(SOURCES[source].name, fontweight="normal")
+    letter(panels[maps[0]], "b")
+    _draw_agreement(bottom, data)
+    settle_layout(figure)
+    for source in maps:
+        draw_brain_map(panels[source], paint_regions(means[source]), COLOURS, limits)
+    return figure
+
+
+def order_by_profile(lesion_ml: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
+    """Cluster subjects (rows) by their share of lesion volume in each region (columns).
+
+    Ward's method on square roots of the shares (Hellinger distance). Returns the linkage matrix
+    and the subjects along the dendrogram; a subject without lesion has a profile of zeros.
+    """
+    total = lesion_ml.sum(axis=1)
+    shares = lesion_ml.div(total.where(total > 0, 1), axis=0).fillna(0)
+    linkage = hierarchy.linkage(np.sqrt(shares), method="ward", optimal_ordering=True)
+    return linkage, [lesion_ml.index[leaf] for leaf in hierarchy.leaves_list(linkage)]
+
+
+def pair_with_truth(burden: pd.DataFrame, source: str) -> pd.DataFrame:
+    """Lesion volume (ml) as ``true`` and as ``found`` by a source, by subject and region."""
+    true, found = paired_profiles(burden, source)
+    return pd.DataFrame({"true": true.stack(), "found": found.stack()})  # noqa: PD013
+
+
+def _draw_heat_map(part: SubFigure, data: Burden) -> None:
+    """Two blocks, left and right hemisphere, each under the same dendrogram of subjects."""
+    panels = part.subplot_mosaic(
+        [["tree left", "tree right", "."], ["left", "right", "bar"]],
+        height_ratios=(1, 5),
+        width_ratios=(10, 10, 0.25),
+    )
+    table = data.percent["truth"].loc[data.order]
+    limits = (0.0, max(float(np.nanpercentile(table, 99)), 1e-3))
+    for side, labels in (("left", LEFT), ("right", RIGHT)):
+        tree, axes = panels[f"tree {side}"], panels[side]
+        hierarchy.dendrogram(
+            data.linkage, ax=tree, no_labels=True, color_threshold=0, above_threshold_color=GREY
+        )
+        tree.axis("off")
+        tree.set_title(f"{side} hemisphere", loc="center")
+        axes.imshow(
+            table[list(labels)].T, aspect="auto", origin="upper", cmap=COLOURS,
+            vmin=limits[0], vmax=limits[1],
+        )  # fmt: skip
+        axes.set(xticks=[], yticks=[], xlabel=f"{len(table)} subjects")
+        axes.spines[:].set_visible(False)
+    structures = [region.structure for region in REGIONS[:17]]
+    panels["left"].set_yticks(range(17), structures)
+    panels["left"].tick_params("y", length=0)
+    colour_bar(panels["bar"], COLOURS, limits, "burden (% of region)")
+    letter(panels["tree left"], "a")
+
+
+def _draw_agreement(part: SubFigure, data: Burden) -> None:
+    panels = part.subplots(1, len(data.pairs), sharey=True, sharex=True, squeeze=False)[0]
+    for axes, (source, pairs) in zip(panels, data.pairs.items(), strict=True):
+        _draw_bland_altman(axes, pairs, data.totals[source], SOURCES[source])
+    everything = pd.concat(data.pairs)
+    farthest = max(1.0, float((everything["found"] - everything["true"]).abs().max())) * 1.1
+    panels[0].set_ylim(-farthest, farthest)
+    panels[0].set_xlim(0, max(1.0, float(everything.mean(axis=1).max())) * 1.1)
+    panels[0].set_ylabel(f"found {MINUS} true (ml)")
+    letter(panels[0], "c")
+
+
+def _draw_bland_altman(axes: Axes, pairs: pd.DataFrame, total: pd.Series, look: Look) -> None:
+    apart = pairs["found"] - pairs["true"]
+    axes.scatter(pairs.mean(axis=1), apart, s=4, color=look.colour, alpha=0.45, linewidths=0)
+    bias, low, high = bland_altman(pairs["true"].to_numpy(), pairs["found"].to_numpy())
+    axes.axhline(0, color=GREY, lw=0.5)
+    axes.axhline(bias, color=BLACK, lw=1)
+    for limit in (low, high):
+        axes.axhline(limit, color=BLACK, lw=0.8, ls=(0, (4, 3)))
+    axes.set_title(look.name)
+    axes.set_xscale("function", functions=(_signed_root, _signed_square))
+    axes.set_yscale("function", functions=(_signed_root, _signed_square))
+    axes.set_xticks([0, *TICKS_ML], [f"{tick:g}" for tick in (0, *TICKS_ML)])
+    both = [*(-tick for tick in TICKS_ML[::-1]), 0, *TICKS_ML]
+    axes.set_yticks(both, [f"{tick:g}".replace("-", MINUS) for tick in both])
+    axes.set_xlabel("mean of both (ml)")
+    icc = f"ICC of totals {total['icc']:.2f} [{total['icc_low']:.2f}, {total['icc_high']:.2f}]"
+    numbers = f"{bias:+.2f} ml [{low:+.2f}, {high:+.2f}]\n{icc}".replace("-", MINUS)
+    axes.text(0.98, 0.02, numbers, transform=axes.transAxes, ha="right", fontsize=6)
+
+
+def _signed_root(values: np.ndarray) -> np.ndarray:
+    return np.sign(values) * np.sqrt(np.abs(values))
+
+
+def _signed_square(values: np.ndarray) -> np.ndarray:
+    return np.sign(values) * np.square(values)
