@@ -1,0 +1,211 @@
+"""Verdicts follow from the numbers, whichever way the numbers fall."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wmh.analysis.claims import (
+    INCONCLUSIVE,
+    NOT_SUPPORTED,
+    SUPPORTED,
+    Difference,
+    claims_json,
+    judge,
+    overall,
+    paper_claims,
+    verdict,
+    write_claims,
+)
+from wmh.analysis.statistics import compare, holm
+from wmh.study import Evaluation
+
+SETTINGS = Evaluation(bootstrap_samples=500)
+
+AS_PAPER = {
+    ("flair", "FLAIR"): 0.70,
+    ("t1", "T1"): 0.50,
+    ("flair_t1", "FLAIR+T1"): 0.80,
+    ("flair_t1", "FLAIR"): 0.40,
+    ("flair_t1", "T1"): 0.10,
+    ("interchangeable", "FLAIR+T1"): 0.74,
+    ("interchangeable", "FLAIR"): 0.68,
+    ("interchangeable", "T1"): 0.45,
+    ("multitask", "FLAIR+T1"): 0.65,
+}
+REGION_DICE = {("regions", "FLAIR+T1"): 0.85, ("multitask", "FLAIR+T1"): 0.75}
+
+
+def metrics_of(lesions, regions, n=15, noise=0.01, seed=0):
+    rng = np.random.default_rng(seed)
+    subjects = rng.normal(0, 0.1, n)
+    rows = [
+        (f"s{i}", f"scanner{i % 3}", *side, structure, "dice", mean + subjects[i] + error)
+        for structure, means in (("lesions", lesions), ("regions_mean", regions))
+        for side, mean in means.items()
+        for i, error in enumerate(rng.normal(0, noise, n))
+    ]
+    columns = ["subject", "scanner", "model", "inputs_given", "structure", "metric", "value"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def burden_of(error, n=15, seed=0):
+    rng = np.random.default_rng(seed)
+    truth = rng.gamma(1, 2, (n, 36))
+    tables = []
+    for source, ml in (("truth", truth), ("joint", truth + rng.normal(0, error, (n, 36)))):
+        subject, region = np.indices(ml.shape)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "subject": [f"s{i}" for i in subject.ravel()],
+                    "scanner": [f"scanner{i % 3}" for i in subject.ravel()],
+                    "source": source,
+                    "region": region.ravel() + 1,
+                    "lesion_ml": ml.ravel(),
+                }
+            )
+        )
+    return pd.concat(tables, ignore_index=True)
+
+
+def by_claim(table):
+    return table.groupby("claim", sort=False)["claim_verdict"].first().to_dict()
+
+
+def test_numbers_as_in_the_paper_support_every_claim():
+    table = judge(metrics_of(AS_PAPER, REGION_DICE), burden_of(0.2), SETTINGS, seed=0)
+    assert by_claim(table) == {
+        "multimodal_is_better": SUPPORTED,
+        "interchangeable_trades_accuracy": SUPPORTED,
+        "interchangeable_is_robust": SUPPORTED,
+        "joint_is_less_effective": SUPPORTED,
+        "joint_burden_agrees": SUPPORTED,
+    }
+    first = table.iloc[0]
+    assert first["comparison"] == "lesion Dice: flair_t1 (FLAIR+T1) minus flair (FLAIR)"
+    assert first["mean_difference"] == pytest.approx(0.1, abs=0.02)
+    assert first["ci_low"] > first["smallest_difference"] == 0.02
+
+
+def test_the_opposite_numbers_support_none():
+    opposite = {side: 1 - mean for side, mean in AS_PAPER.items()}
+    regions = {side: 1 - mean for side, mean in REGION_DICE.items()}
+    table = judge(metrics_of(opposite, regions), burden_of(20.0), SETTINGS, seed=0)
+    assert set(table["verdict"]) == {NOT_SUPPORTED}
+
+
+def test_equal_models_do_not_support_a_difference():
+    same = dict.fromkeys(AS_PAPER, 0.7)
+    precise = judge(metrics_of(same, REGION_DICE, noise=0.002), None, SETTINGS, seed=0)
+    assert by_claim(precise)["multimodal_is_better"] == NOT_SUPPORTED
+    noisy = judge(metrics_of(same, REGION_DICE, noise=0.2), None, SETTINGS, seed=0)
+    assert by_claim(noisy)["multimodal_is_better"] == INCONCLUSIVE
+
+
+def test_too_few_subjects_are_never_enough():
+    table = judge(metrics_of(AS_PAPER, REGION_DICE, n=3), burden_of(0.2, n=2), SETTINGS, seed=0)
+    assert set(table["verdict"]) == {INCONCLUSIVE}
+
+
+def test_models_not_trained_leave_their_claims_open():
+    some = {side: mean for side, mean in AS_PAPER.items() if side[0] in ("flair", "flair_t1")}
+    table = judge(metrics_of(some, {}), None, SETTINGS, seed=0)
+    assert len(table) == 8
+    rows = table.set_index("comparison")
+    assert rows.loc["lesion Dice: flair_t1 (FLAIR+T1) minus flair (FLAIR)", "verdict"] == SUPPORTED
+    without = rows.loc["lesion Dice: flair_t1 (FLAIR+T1) minus t1 (T1)"]
+    assert (without["n"], without["verdict"]) == (0, INCONCLUSIVE)
+    assert np.isnan(without["mean_difference"])
+    assert by_claim(table)["multimodal_is_better"] == INCONCLUSIVE
+
+
+def test_one_failed_part_is_a_failed_claim():
+    means = AS_PAPER | {("flair", "FLAIR"): 0.80}
+    table = judge(metrics_of(means, REGION_DICE), None, SETTINGS, seed=0)
+    parts = table[table["claim"] == "multimodal_is_better"]
+    assert list(parts["verdict"]) == [NOT_SUPPORTED, SUPPORTED]
+    assert by_claim(table)["multimodal_is_better"] == NOT_SUPPORTED
+
+
+def test_correction_is_over_all_claims():
+    metrics = metrics_of(AS_PAPER, REGION_DICE, noise=0.1)
+    table = judge(metrics, None, SETTINGS, seed=0)
+    comparisons = [
+        p.comparison for c in paper_claims() for p in c.parts if isinstance(p, Difference)
+    ]
+    raw = compare(metrics, comparisons, SETTINGS, 0)["p_wilcoxon"]
+    assert table["p_holm"].dropna().to_numpy() == pytest.approx(holm(raw))
+    assert table["p_holm"].isna().sum() == 1
+
+
+def test_the_joint_model_is_held_against_the_lesion_model_of_its_inputs():
+    joint = paper_claims("flair")[3]
+    assert [str(part) for part in joint.parts] == [
+        "lesion Dice: flair (FLAIR) minus multitask (FLAIR)",
+        "mean region Dice: regions (FLAIR) minus multitask (FLAIR)",
+    ]
+
+
+def test_seeds_are_pooled_and_shown():
+    reversed_order = AS_PAPER | {("flair", "FLAIR"): 0.95}
+    metrics = pd.concat(
+        [
+            metrics_of(AS_PAPER, REGION_DICE, seed=1).assign(seed=1),
+            metrics_of(AS_PAPER, REGION_DICE, seed=2).assign(seed=2),
+            metrics_of(reversed_order, REGION_DICE, seed=3).assign(seed=3),
+        ]
+    )
+    burden = pd.concat([burden_of(0.2).assign(seed=seed) for seed in (1, 2, 3)])
+    table = judge(metrics, burden, SETTINGS, seed=0)
+    row = table.iloc[0]
+    assert row["n"] == 15
+    assert row["seeds"] == 3
+    assert row["seed_low"] == pytest.approx(-0.15, abs=0.02)
+    assert row["seed_high"] == pytest.approx(0.1, abs=0.02)
+    assert row["mean_difference"] == pytest.approx((0.1 + 0.1 - 0.15) / 3, abs=0.01)
+    assert table["seeds_agreeing"].iloc[1] == 3
+    assert row["seeds_agreeing"] < 3
+    assert table["seed_low"].iloc[-1] == table["mean_difference"].iloc[-1]
+
+
+@given(st.floats(-1, 1), st.floats(0, 1), st.floats(0.001, 0.5), st.floats(0, 1), st.booleans())
+def test_an_interval_over_the_smallest_difference_is_inconclusive(low, width, smallest, p, tested):
+    p = p if tested else float("nan")
+    said = verdict(low, low + width, smallest, p, 0.05)
+    if low <= smallest <= low + width:
+        assert said == INCONCLUSIVE
+    if said == SUPPORTED:
+        assert low > smallest
+        assert not tested or p < 0.05
+    if said == NOT_SUPPORTED:
+        assert low + width < smallest
+
+
+def test_parts_make_a_whole():
+    assert overall([SUPPORTED, SUPPORTED]) == SUPPORTED
+    assert overall([SUPPORTED, INCONCLUSIVE]) == INCONCLUSIVE
+    assert overall([INCONCLUSIVE, NOT_SUPPORTED]) == NOT_SUPPORTED
+
+
+def test_every_number_is_in_the_json(tmp_path):
+    table = judge(metrics_of(AS_PAPER, REGION_DICE), None, SETTINGS, seed=0)
+    write_claims(table, tmp_path)
+    shown = json.loads((tmp_path / "claims.json").read_text())
+    assert [claim["claim"] for claim in shown] == [claim.id for claim in paper_claims()]
+    evidence = shown[0]["evidence"][0]
+    for name in ("n", "mean_difference", "ci_low", "ci_high", "p_holm", "smallest_difference"):
+        assert evidence[name] == pytest.approx(table[name].iloc[0])
+    assert shown[4]["evidence"][0]["ci_low"] is None
+    assert json.loads(claims_json(table)) == shown
+    written = pd.read_csv(tmp_path / "claims.csv")
+    assert list(written["verdict"]) == list(table["verdict"])
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["claims.csv", "claims.json"]
+
+
+def test_same_seed_same_table():
+    arguments = metrics_of(AS_PAPER, REGION_DICE), burden_of(0.5), SETTINGS
+    assert judge(*arguments, seed=3).equals(judge(*arguments, seed=3))

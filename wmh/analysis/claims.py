@@ -1,0 +1,287 @@
+"""The paper's claims, each with its test and a verdict computed from the numbers.
+
+A claim is one or more quantities that are large and positive if it holds: a mean paired difference,
+ordered as the claim has it, or an intraclass correlation. Against the smallest value that matters a
+quantity is
+
+- ``supported`` when its whole interval lies above, and the paired test says so too (Wilcoxon, after
+  Holm's correction over all claims);
+- ``not supported`` when its whole interval lies below;
+- ``inconclusive`` otherwise: the interval covers the smallest value that matters, the test does not
+  confirm it, or a model was not trained.
+
+A claim of several parts is supported when all parts are, and not supported when any is not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from wmh.analysis.burden import commonly_affected, mean_icc, paired_profiles
+from wmh.analysis.intervals import statistic_interval
+from wmh.analysis.statistics import (
+    CONCATENATED,
+    FLAIR,
+    INTERCHANGEABLE,
+    JOINT,
+    LESIONS,
+    REGIONS,
+    REGIONS_MEAN,
+    T1,
+    Comparison,
+    Configuration,
+    compare,
+)
+from wmh.study import Evaluation
+
+SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
+
+FAMILY = "claims"
+
+SMALLEST_DICE_DIFFERENCE = 0.02
+"""Two more observers of the challenge's training scans reach a Dice of 0.770 and 0.785 against the
+reference (n = 60; JeanBrrt/wmh-multisite): a difference of 0.015 lies between two experts."""
+
+SMALLEST_ICC = 0.75
+"""From here on agreement is called good (Koo and Li 2016)."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean paired difference, positive if the claim holds."""
+
+    comparison: Comparison
+    smallest: float = SMALLEST_DICE_DIFFERENCE
+
+    def __str__(self) -> str:
+        c = self.comparison
+        what = "lesion Dice" if c.structure == LESIONS else "mean region Dice"
+        return f"{what}: {c.a} minus {c.b}"
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement of a source's regional burden with the truth: mean over regions of ICC(A,1)."""
+
+    source: str
+    smallest: float = SMALLEST_ICC
+
+    def __str__(self) -> str:
+        return f"regional burden (ml): ICC(A,1) of {self.source} with truth, mean over regions"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the paper's abstract (arXiv 2506.22041) and what it says in numbers."""
+
+    id: str
+    sentence: str
+    parts: tuple[Difference | Agreement, ...]
+
+
+def paper_claims(joint_inputs: str = "interchangeable") -> tuple[Claim, ...]:
+    """The five claims; ``joint_inputs`` is the input configuration of the joint model."""
+
+    def better(a: Configuration, b: Configuration, structure: str = LESIONS) -> Difference:
+        return Difference(Comparison(FAMILY, structure, "dice", a, b))
+
+    given = {"flair": "FLAIR", "t1": "T1"}.get(joint_inputs, "FLAIR+T1")
+    joint = Configuration(JOINT.model, given)
+    return (
+        Claim(
+            "multimodal_is_better",
+            "Multimodal input significantly improves the segmentation performance, outperforming "
+            "unimodal models.",
+            (better(CONCATENATED, FLAIR), better(CONCATENATED, T1)),
+        ),
+        Claim(
+            "interchangeable_trades_accuracy",
+            "The modality-interchangeable setting trades accuracy for robustness.",
+            (better(CONCATENATED, INTERCHANGEABLE),),
+        ),
+        Claim(
+            "interchangeable_is_robust",
+            "The modality-interchangeable setting enables inference in cases with missing "
+            "modalities.",
+            tuple(
+                better(
+                    Configuration(INTERCHANGEABLE.model, alone.given),
+                    Configuration(CONCATENATED.model, alone.given),
+                )
+                for alone in (FLAIR, T1)
+            ),
+        ),
+        Claim(
+            "joint_is_less_effective",
+            "Joint lesion-region segmentation using multi-task learning was less effective than "
+            "separate models.",
+            (
+                better(Configuration(joint_inputs, given), joint),
+                better(Configuration(REGIONS.model, given), joint, REGIONS_MEAN),
+            ),
+        ),
+        Claim(
+            "joint_burden_agrees",
+            "Joint modeling has potential for integrated predictions: region-wise lesion burden.",
+            (Agreement("joint"),),
+        ),
+    )
+
+
+def judge(
+    metrics: pd.DataFrame,
+    burden: pd.DataFrame | None,
+    settings: Evaluation,
+    seed: int,
+    claims: Sequence[Claim] | None = None,
+) -> pd.DataFrame:
+    """The claims table: one row a part of a claim.
+
+    ``metrics`` and ``burden`` are the tidy tables, of one study or, with a column ``seed``, of
+    several trainings; ``seed`` is that of the bootstrap. Verdicts are drawn over the mean of the
+    seeds; ``seed_low`` and ``seed_high`` are the smallest and largest effect of a single seed, and
+    ``seeds_agreeing`` counts those that alone would have the same verdict. ``verdict`` is that of
+    the row, ``claim_verdict`` that of the whole claim. A part that was not measured has ``n`` 0 and
+    no numbers.
+    """
+    claims = paper_claims() if claims is None else claims
+    table = _judge_once(metrics, burden, settings, seed, claims)
+    seeds = sorted(metrics["seed"].unique()) if "seed" in metrics else []
+    single = [
+        _judge_once(_of_seed(metrics, one), _of_seed(burden, one), settings, seed, claims)
+        for one in seeds
+    ] or [table]
+    effects = pd.concat([one["mean_difference"] for one in single], axis=1)
+    same = pd.concat([one["verdict"] == table["verdict"] for one in single], axis=1)
+    return table.assign(
+        seeds=len(single),
+        seed_low=effects.min(axis=1),
+        seed_high=effects.max(axis=1),
+        seeds_agreeing=same.sum(axis=1),
+    )
+
+
+def verdict(low: float, high: float, smallest: float, p: float, alpha: float) -> str:
+    """The verdict on one quantity; ``p`` is NaN where the interval is the test."""
+    if math.isnan(low) or math.isnan(high):
+        return INCONCLUSIVE
+    if high < smallest:
+        return NOT_SUPPORTED
+    if low > smallest and (math.isnan(p) or p < alpha):
+        return SUPPORTED
+    return INCONCLUSIVE
+
+
+def overall(verdicts: Sequence[str]) -> str:
+    """The verdict on a claim of several parts."""
+    if NOT_SUPPORTED in verdicts:
+        return NOT_SUPPORTED
+    return SUPPORTED if set(verdicts) == {SUPPORTED} else INCONCLUSIVE
+
+
+def claims_json(table: pd.DataFrame) -> str:
+    """The claims with all their numbers as JSON: one object a claim, ``evidence`` a list."""
+    shown = [
+        {
+            "claim": claim,
+            "sentence": rows["sentence"].iloc[0],
+            "verdict": rows["claim_verdict"].iloc[0],
+            "evidence": json.loads(
+                rows.drop(columns=["claim", "sentence", "claim_verdict"]).to_json(
+                    orient="records", double_precision=15
+                )
+            ),
+        }
+        for claim, rows in table.groupby("claim", sort=False)
+    ]
+    return json.dumps(shown, indent=2)
+
+
+def write_claims(table: pd.DataFrame, folder: Path) -> None:
+    """Write ``claims.csv`` and ``claims.json``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (
+        ("claims.csv", table.to_csv(index=False)),
+        ("claims.json", claims_json(table)),
+    ):
+        temporary = folder / f".{os.getpid()}.{name}"
+        temporary.write_text(text)
+        temporary.replace(folder / name)
+
+
+def _judge_once(
+    metrics: pd.DataFrame,
+    burden: pd.DataFrame | None,
+    settings: Evaluation,
+    seed: int,
+    claims: Sequence[Claim],
+) -> pd.DataFrame:
+    parts = [(claim, part) for claim in claims for part in claim.parts]
+    comparisons = [part.comparison for _, part in parts if isinstance(part, Difference)]
+    compared = iter(compare(metrics, comparisons, settings, seed).to_dict("records"))
+    rows = []
+    for claim, part in parts:
+        found = (
+            next(compared)
+            if isinstance(part, Difference)
+            else _agreement(burden, part, settings, seed)
+        )
+        numbers = {name: found[name] for name in NUMBERS}
+        said = verdict(
+            found["ci_low"], found["ci_high"], part.smallest, found["p_holm"], settings.alpha
+        )
+        rows.append(
+            {"claim": claim.id, "sentence": claim.sentence, "comparison": str(part)}
+            | numbers
+            | {"smallest_difference": part.smallest, "verdict": said}
+        )
+    table = pd.DataFrame(rows)
+    table["claim_verdict"] = table.groupby("claim")["verdict"].transform(
+        lambda verdicts: overall(list(verdicts))
+    )
+    return table
+
+
+NUMBERS = ("n", "mean_difference", "ci_low", "ci_high", "p_holm")
+
+
+def _agreement(
+    burden: pd.DataFrame | None, part: Agreement, settings: Evaluation, seed: int
+) -> dict[str, float]:
+    """Mean ICC over commonly affected regions, with its interval over subjects."""
+    nothing = {"n": 0, **dict.fromkeys(NUMBERS[1:], float("nan"))}
+    if burden is None or part.source not in set(burden["source"]):
+        return nothing
+    truth, found = paired_profiles(burden, part.source)
+    regions = commonly_affected(truth)
+    if len(truth) < 3 or not regions:
+        return nothing | {"n": len(truth)}
+    true, other = truth[regions].to_numpy(), found[regions].to_numpy()
+    names = burden.assign(subject=burden["subject"].astype(str))
+    scanners = names.groupby("subject")["scanner"].first()[truth.index]
+    low, high = statistic_interval(
+        lambda drawn: mean_icc(true[drawn], other[drawn]),
+        scanners,
+        settings.bootstrap_samples,
+        seed,
+        settings.alpha,
+    )
+    value = mean_icc(true, other)
+    return {
+        "n": len(truth), "mean_difference": value, "ci_low": low, "ci_high": high,
+        "p_holm": float("nan"),
+    }  # fmt: skip
+
+
+def _of_seed(table: pd.DataFrame | None, seed: int) -> pd.DataFrame | None:
+    """The rows of one seed; a table that knows no seeds belongs to all."""
+    if table is None or "seed" not in table:
+        return table
+    return table[table["seed"] == seed]
