@@ -30,8 +30,8 @@ OBLIQUENESS_DEGREES = {
 }
 """Standard deviation of the slices' tilt in the scanner about its x, y and z axes."""
 
-PART_MM = 1.0
-"""Aimed-at edge length of the parts that a native voxel is divided into."""
+PART_MM, MOST_PARTS = 1.0, 3
+"""Aimed-at edge length of the parts of a native voxel, and their largest number along an axis."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Anatomy:
 
     ``white``, ``grey`` and ``csf`` are fractions that sum to the brain's share of the voxel;
     ``mni`` (3, x, y, z) is the template position in mm; ``from_ventricles`` and ``from_brain`` are
-    signed distances in template mm, negative inside; ``regions`` (uint8) is defined everywhere.
+    signed distances in template mm, negative inside. ``regions`` (uint8) are the labels at the
+    centres of the box's native voxels, defined everywhere.
     """
 
     grid: FineGrid
@@ -104,11 +105,14 @@ def draw_anatomy(
     places = _template_places(generator, grid, head, reference)  # template voxels (3, x, y, z)
     mni = places + reference.affine[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
 
-    def sample(values: np.ndarray, order: int = 1) -> np.ndarray:
-        return ndimage.map_coordinates(values, places, order=order, mode="nearest")
+    def sample(values: np.ndarray) -> np.ndarray:
+        return ndimage.map_coordinates(values, places, order=1, mode="nearest")
+
+    sparse = places[:, ::2, ::2, ::2] / 2 + MARGIN
 
     def sample_distance(values: np.ndarray) -> np.ndarray:
-        return ndimage.map_coordinates(values, places / 2 + MARGIN, order=1, mode="nearest")
+        distance = ndimage.map_coordinates(values, sparse, order=1, mode="nearest")
+        return _undo_every_second(distance, grid.fine_shape)
 
     from_ventricles = sample_distance(reference.from_ventricles)
     fractions = _sharpen(
@@ -125,7 +129,9 @@ def draw_anatomy(
         mni=mni,
         from_ventricles=from_ventricles,
         from_brain=sample_distance(reference.from_brain),
-        regions=sample(reference.regions, order=0),
+        regions=ndimage.map_coordinates(
+            reference.regions, [grid.centres(p) for p in places], order=0, mode="nearest"
+        ),
     )
 
 
@@ -151,6 +157,13 @@ def _signed_distance(mask: np.ndarray) -> np.ndarray:
     inside = ndimage.distance_transform_edt(mask)
     distance = 2 * (outside - inside) - np.where(mask, -1, 1)
     return ndimage.gaussian_filter(distance.astype(np.float32), 0.7)
+
+
+def _undo_every_second(sparse: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Linear interpolation back to ``shape`` of values kept at every second place."""
+    even = enlarge(sparse, tuple(2 * n - 1 for n in sparse.shape))
+    missing = [(0, n - m) for n, m in zip(shape, even.shape, strict=True)]
+    return np.pad(even, missing, mode="edge")
 
 
 def _native_affine(
@@ -200,7 +213,8 @@ def _box_around_brain(
     shape = _coarse_shape(scanner, coarsening)
     start = np.clip(np.floor(index.min(axis=0)).astype(int), 0, np.array(shape) - 1)
     stop = np.clip(np.ceil(index.max(axis=0)).astype(int) + 1, start + 1, shape)
-    parts = np.maximum(np.round(np.linalg.norm(native[:3, :3], axis=0) / PART_MM), 1).astype(int)
+    wanted = np.round(np.linalg.norm(native[:3, :3], axis=0) / PART_MM)
+    parts = np.clip(wanted, 1, MOST_PARTS).astype(int)
     return FineGrid(native, shape, start, stop - start, parts)
 
 
@@ -272,16 +286,17 @@ def _sharpen(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """White, grey and fluid fractions, sharper than the template's and folded in the cortex."""
     power = generator.uniform(1.8, 4.0)
-    atrophy = generator.uniform(-0.6, 1.0)
+    atrophy = generator.uniform(-0.5, 1.6)
     shape, spacing = grid.fine_shape, grid.spacing
     folds = smooth_field(generator, shape, spacing, generator.uniform(3.0, 4.5))
     blades = smooth_field(generator, shape, spacing, 3.0)
-    crease = np.exp(-((folds / 0.16) ** 2))  # sheets: where the field crosses zero
+    width = generator.uniform(0.16, 0.30)
+    crease = np.exp(-((folds / width) ** 2))  # sheets: where the field crosses zero
     fluid = np.clip(brain - white - grey, 0, 1)
     floor = 0.004
     log_white = power * np.log(white + floor) + cortex * 1.2 * blades
     log_grey = power * np.log(grey + floor)
-    log_fluid = power * np.log(fluid + floor) + cortex * (3.2 * crease - 0.9 + atrophy)
+    log_fluid = power * np.log(fluid + floor) + cortex * (4.5 * crease - 1.2 + atrophy)
     top = np.maximum(np.maximum(log_white, log_grey), log_fluid)
     white, grey, fluid = (np.exp(v - top) for v in (log_white, log_grey, log_fluid))
     share = brain / (white + grey + fluid)

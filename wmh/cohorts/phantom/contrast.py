@@ -33,18 +33,18 @@ class Contrast:
 
 # grey, csf and lesion core relative to white matter, noise in a native voxel
 FLAIR_OF_SCANNER = {
-    "utrecht_philips_3t": (1.22, 0.25, 1.75, 0.030),
-    "singapore_siemens_3t": (1.25, 0.22, 1.70, 0.035),
-    "amsterdam_ge_3t": (1.17, 0.20, 1.55, 0.045),
-    "amsterdam_ge_1p5t": (1.20, 0.30, 1.60, 0.060),
-    "amsterdam_philips_3t": (1.15, 0.16, 1.50, 0.050),
+    "utrecht_philips_3t": (1.20, 0.25, 1.80, 0.030),
+    "singapore_siemens_3t": (1.22, 0.22, 1.75, 0.035),
+    "amsterdam_ge_3t": (1.15, 0.20, 1.60, 0.045),
+    "amsterdam_ge_1p5t": (1.18, 0.30, 1.65, 0.060),
+    "amsterdam_philips_3t": (1.13, 0.16, 1.55, 0.050),
 }
 T1_OF_SCANNER = {
-    "utrecht_philips_3t": (0.68, 0.22, 0.72, 0.025),
-    "singapore_siemens_3t": (0.63, 0.22, 0.68, 0.025),
-    "amsterdam_ge_3t": (0.68, 0.18, 0.70, 0.030),
-    "amsterdam_ge_1p5t": (0.74, 0.28, 0.76, 0.045),
-    "amsterdam_philips_3t": (0.64, 0.16, 0.66, 0.030),
+    "utrecht_philips_3t": (0.68, 0.22, 0.64, 0.025),
+    "singapore_siemens_3t": (0.63, 0.22, 0.60, 0.025),
+    "amsterdam_ge_3t": (0.68, 0.18, 0.62, 0.030),
+    "amsterdam_ge_1p5t": (0.74, 0.28, 0.70, 0.045),
+    "amsterdam_philips_3t": (0.64, 0.16, 0.60, 0.030),
 }
 
 
@@ -52,7 +52,7 @@ def draw_flair_contrast(generator: np.random.Generator, scanner: Scanner) -> Con
     """FLAIR contrast of one subject: the scanner's, varied well beyond what one scanner does."""
     grey, csf, lesion, noise = FLAIR_OF_SCANNER[scanner.name]
     grey = float(np.clip(generator.normal(grey, 0.07), 1.0, 1.5))
-    lesion = float(np.clip(generator.normal(lesion, 0.15), 1.12 * grey, 2.3))
+    lesion = float(np.clip(generator.normal(lesion, 0.17), 1.18 * grey, 2.4))
     return Contrast(
         grey=grey,
         csf=float(np.clip(generator.normal(csf, 0.08), 0.04, 0.6)),
@@ -71,7 +71,7 @@ def draw_t1_contrast(generator: np.random.Generator, scanner: Scanner) -> Contra
     return Contrast(
         grey=grey,
         csf=float(np.clip(generator.normal(csf, 0.07), 0.04, 0.9 * grey)),
-        lesion=float(np.clip(generator.normal(lesion, 0.10), 0.4, 0.93)),
+        lesion=float(np.clip(generator.normal(lesion, 0.10), 0.3, 0.9)),
         noise=noise * generator.lognormal(0, 0.35),
         blur_mm=generator.uniform(0.3, 0.9),
         bias=generator.uniform(0.05, 0.25),
@@ -141,7 +141,9 @@ def flair_signal(
     white, grey, csf = _with_vessels(anatomy, oddities)
     fine, broad = (smooth_field(generator, shape, spacing, w) for w in (2.0, 8.0))
     pulsation = generator.uniform(0.1, 0.8) * (contrast.grey - contrast.csf)
-    signal = white * (1 + 0.03 * broad) + grey * contrast.grey * (1 + 0.04 * broad)
+    halo = generator.uniform(0, 0.12) * np.exp(-np.maximum(anatomy.from_ventricles, 0) / 9)
+    signal = white * (1 + 0.03 * broad + halo)
+    signal += grey * contrast.grey * (1 + 0.04 * broad + _iron(generator, anatomy))
     signal += csf * (contrast.csf + pulsation * oddities.pulsation)
     graded = lesions.severity * (1 + 0.10 * fine + 0.10 * broad)
     signal += (contrast.lesion - 1) * graded * (white + 0.7 * grey)
@@ -155,6 +157,13 @@ def flair_signal(
     core, ring = _core_and_ring(lesions.infarct)
     signal += ring * 0.8 * excess
     return signal + core * (contrast.csf * generator.uniform(1, 2) - signal)
+
+
+def _iron(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
+    """Relative change of the deep grey matter on FLAIR: darker with iron, and than the cortex."""
+    x, y, z = anatomy.mni
+    deep = ((np.abs(x) - 17) / 14) ** 2 + ((y + 4) / 24) ** 2 + ((z - 3) / 14) ** 2
+    return -generator.uniform(0.0, 0.2) * np.exp(-(deep**2))
 
 
 def t1_signal(
@@ -171,7 +180,7 @@ def t1_signal(
     signal = white * (1 + 0.015 * broad) + grey * contrast.grey * (1 + 0.02 * broad)
     signal += csf * contrast.csf
     darkness = (1 - contrast.lesion) * np.clip(1 + 0.25 * fine + 0.3 * broad, 0.15, 1.6)
-    signal -= darkness * lesions.severity**1.5 * white
+    signal -= darkness * lesions.severity**1.3 * white
     signal += (contrast.grey - contrast.csf) * 0.8 * oddities.septum * csf
     signal += (contrast.grey - contrast.csf) * 0.9 * oddities.choroid * csf
     core, ring = _core_and_ring(lesions.infarct)

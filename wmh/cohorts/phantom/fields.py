@@ -42,8 +42,14 @@ class FineGrid:
 
     def average(self, fine: np.ndarray) -> np.ndarray:
         """Mean over the parts of each native voxel of the box: fine shape to ``count``."""
-        (nx, ny, nz), (px, py, pz) = self.count, self.parts
-        return fine.reshape(nx, px, ny, py, nz, pz).mean(axis=(1, 3, 5))
+        for axis, parts in enumerate(self.parts):
+            first, *others = (slice(p, None, int(parts)) for p in range(parts))
+            lead = (slice(None),) * axis
+            total = fine[(*lead, first)].astype(np.float32)
+            for other in others:
+                total += fine[(*lead, other)]
+            fine = total
+        return fine / np.float32(self.parts.prod())
 
     def centres(self, fine: np.ndarray) -> np.ndarray:
         """The fine value at (or just beside) the centre of each native voxel of the box."""

@@ -14,6 +14,16 @@ EYES_MM = ((-33, 58, -36), (33, 58, -36))
 """Centres of the eyeballs in MNI152."""
 
 
+def draw_brain_mask(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
+    """What a skull-stripping tool keeps, 0 or 1: the brain, cut somewhat too wide or too tight."""
+    shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
+    slip = generator.uniform(-0.5, 2.5) + 1.2 * smooth_field(generator, shape, spacing, 8.0)
+    inside = anatomy.from_brain < slip
+    tissue = anatomy.white + anatomy.grey > 0.5
+    close = anatomy.white + anatomy.grey + anatomy.csf > 0.3
+    return (inside & (tissue | (generator.random() < 0.6) | close)).astype(np.float32)
+
+
 def add_head(
     generator: np.random.Generator, anatomy: Anatomy, flair: np.ndarray, t1: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

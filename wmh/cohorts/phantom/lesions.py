@@ -20,6 +20,9 @@ from wmh.cohorts.phantom.fields import FineGrid, smooth_field, soft_step
 CAPS_MM = np.array([(-17, 32, 6), (17, 32, 6), (-29, -56, 16), (29, -56, 16)], dtype=np.float32)
 """Tips of the frontal and occipital horns in MNI152, where caps are thickest."""
 
+BRIDGED_SHARE = 0.62
+"""Only where the largest lesion is to hold more than this may the two sides' bands join."""
+
 
 @dataclass(frozen=True)
 class Lesions:
@@ -36,10 +39,14 @@ def draw_lesions(generator: np.random.Generator, anatomy: Anatomy, burden: Burde
     voxel_ml = float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000
     white = grid.average(anatomy.white)
     allowed = (white > 0.5) & (grid.average(_supratentorial(anatomy)) > 0.5)
-    near = grid.average(anatomy.from_ventricles) <= PERIVENTRICULAR_MM
+    near = _near_ventricles(anatomy)
     wanted = burden.lesion_ml / voxel_ml  # voxels
 
     growth = _periventricular_growth(generator, anatomy)
+    reluctance = 4 * max(burden.periventricular_share - 0.65, 0) / 0.3
+    growth -= reluctance * np.maximum(anatomy.from_ventricles - 0.8 * PERIVENTRICULAR_MM, 0)
+    if burden.largest_share < BRIDGED_SHARE:
+        growth -= 60 * np.exp(-((anatomy.mni[0] / 4) ** 4))  # the two sides stay apart
     truth, severity = _grow_bands(generator, anatomy, growth, allowed, wanted, burden)
     _set_deep_lesions(generator, anatomy, severity, truth, allowed, near, wanted, burden)
 
@@ -50,6 +57,13 @@ def draw_lesions(generator: np.random.Generator, anatomy: Anatomy, burden: Burde
         labels[(grid.average(infarct) > 0.5) & ~truth] = 2
         labels[(grid.average(infarct) > 0.9)] = 2
     return Lesions(severity * (anatomy.white > 0.05), infarct, labels)
+
+
+def _near_ventricles(anatomy: Anatomy) -> np.ndarray:
+    """Voxels of the box that count as periventricular, by the definition of the statistics."""
+    native = np.linalg.norm(anatomy.grid.affine[:3, :3], axis=0)
+    outside = anatomy.grid.average(anatomy.from_ventricles) >= 0
+    return ndimage.distance_transform_edt(outside, sampling=native) <= PERIVENTRICULAR_MM
 
 
 def _supratentorial(anatomy: Anatomy) -> np.ndarray:
@@ -100,15 +114,17 @@ def _grow_bands(
         levels.append(level)
     blend = soft_step(anatomy.mni[0])  # 0 left, 1 right
     height = growth - (levels[0] * (1 - blend) + levels[1] * blend)
-    softness = generator.uniform(0.5, 1.3)
-    edge = softness * np.exp(0.3 * smooth_field(generator, grid.fine_shape, grid.spacing, 8.0))
-    return truth, soft_step(height / edge).astype(np.float32)
+    broad, patchy = (smooth_field(generator, grid.fine_shape, grid.spacing, w) for w in (9.0, 5.0))
+    edge = generator.uniform(0.35, 0.9) * np.exp(0.3 * broad)
+    outline = generator.uniform(0.0, 0.7)  # a rater may stop at half the contrast, or short of it
+    fading = generator.uniform(0.0, 0.4) * soft_step(2 * patchy)
+    return truth, (soft_step(height / edge + outline) * (1 - fading)).astype(np.float32)
 
 
 def _level_of_largest(height: np.ndarray, place: np.ndarray, size: float) -> float:
     """The level above which the largest connected part of ``place`` holds about ``size`` voxels."""
     values = np.sort(height[place])[::-1]
-    low, high = min(int(size), len(values) - 1), min(int(2 * size) + 2, len(values) - 1)
+    low, high = min(int(size), len(values) - 1), min(int(1.3 * size) + 2, len(values) - 1)
     for _ in range(6):
         middle = (low + high) // 2
         parts = cc3d.connected_components(
@@ -138,16 +154,22 @@ def _set_deep_lesions(
     sizes = generator.lognormal(0, 1.1, count)
     sizes = np.sort(np.maximum(sizes / sizes.sum() * volume, 0.8))[::-1]
     preference = grid.average(_deep_preference(generator, anatomy))
+    open_places = allowed & ~ndimage.binary_dilation(truth, np.ones((3, 3, 3)))
     for size in sizes:
         far = far_wanted > 0
-        free = allowed & ~ndimage.binary_dilation(truth, np.ones((3, 3, 3)), iterations=1)
-        free &= near != far
+        free = open_places & (near != far)
         if not free.any():
-            continue
+            free = open_places
+        if not free.any():
+            return
         where = np.argwhere(free)
         weight = preference[free]
         centre = where[generator.choice(len(where), p=weight / weight.sum())]
-        added = _set_one(generator, grid, anatomy, severity, truth, allowed, centre, float(size))
+        box, drawn = _set_one(generator, grid, severity, allowed, centre, float(size))
+        added = np.count_nonzero(drawn & ~truth[box])
+        truth[box] |= drawn
+        around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+        open_places[around] &= ~ndimage.binary_dilation(truth[around], np.ones((3, 3, 3)))
         if far:
             far_wanted -= added
 
@@ -162,14 +184,15 @@ def _deep_preference(generator: np.random.Generator, anatomy: Anatomy) -> np.nda
 def _set_one(
     generator: np.random.Generator,
     grid: FineGrid,
-    anatomy: Anatomy,
     severity: np.ndarray,
-    truth: np.ndarray,
     allowed: np.ndarray,
     centre: np.ndarray,
     size: float,
-) -> int:
-    """Set one lesion of about ``size`` voxels at the voxel ``centre``; returns its voxels."""
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """Set one lesion of about ``size`` voxels at the voxel ``centre`` into ``severity``.
+
+    Returns the native voxels around it, as slices of the box, and its outline there (bool).
+    """
     native = np.linalg.norm(grid.affine[:3, :3], axis=0)
     radius = (size * native.prod() * 3 / (4 * np.pi)) ** (1 / 3)  # mm
     stretch = generator.lognormal(0, 0.25, 3)
@@ -191,19 +214,16 @@ def _set_one(
     relative = np.sqrt(sum((t / r) ** 2 for t, r in zip(turned, radii, strict=True)))
     bumps = smooth_field(generator, x.shape, grid.spacing, max(1.2, 0.45 * radius))
     depth = radius * (1 - relative) + 0.18 * radius * bumps  # mm inside the outline
-    local = soft_step(depth / generator.uniform(0.4, 0.9)).astype(np.float32)
-    local *= generator.uniform(0.75, 1.0)
+    local = soft_step(depth / generator.uniform(0.3, 0.8) + 0.7).astype(np.float32)
+    local *= generator.uniform(0.6, 1.1)
     np.maximum(severity[patch], local, out=severity[patch])
 
     shape = [
         n for s, p in zip(patch, grid.parts, strict=True) for n in ((s.stop - s.start) // p, p)
     ]
-    drawn = (depth > 0).reshape(shape).mean(axis=(1, 3, 5)) > 0.5
-    drawn &= allowed[box]
+    drawn = ((depth > 0).reshape(shape).mean(axis=(1, 3, 5)) > 0.5) & allowed[box]
     drawn[tuple(centre - low)] = True
-    added = int((drawn & ~truth[box]).sum())
-    truth[box] |= drawn
-    return added
+    return box, drawn
 
 
 def _draw_infarct(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:

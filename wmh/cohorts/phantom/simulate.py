@@ -16,7 +16,7 @@ from wmh.cohorts.phantom.contrast import (
     flair_signal,
     t1_signal,
 )
-from wmh.cohorts.phantom.head import HEAD_MARGIN_MM, add_head
+from wmh.cohorts.phantom.head import HEAD_MARGIN_MM, add_head, draw_brain_mask
 from wmh.cohorts.phantom.lesions import draw_lesions
 from wmh.cohorts.scanners import Scanner
 from wmh.images import Image
@@ -64,17 +64,16 @@ def simulate_subject(
     t1_contrast = draw_t1_contrast(generator, scanner)
     flair = flair_signal(generator, anatomy, lesions, oddities, flair_contrast)
     t1 = t1_signal(generator, anatomy, lesions, oddities, t1_contrast)
-    if whole_head:
-        flair, t1 = add_head(generator, anatomy, flair, t1)
+    flair, t1 = add_head(generator, anatomy, flair, t1)
     grid = anatomy.grid
     flair_corrected, flair_raw = finish(generator, flair, grid, flair_contrast)
     t1_corrected, t1_raw = finish(generator, t1, grid, t1_contrast)
     if not whole_head:
-        scanned = grid.embed(grid.average(anatomy.white + anatomy.grey + anatomy.csf)) > 0.5
+        scanned = grid.embed(grid.average(draw_brain_mask(generator, anatomy))) > 0.5
         for image in (flair_corrected, flair_raw, t1_corrected, t1_raw):
             image[~scanned] = 0
     white = grid.average(anatomy.white) > 0.5
-    regions = np.where(white | (lesions.truth == 1), grid.centres(anatomy.regions), 0)
+    regions = np.where(white | (lesions.truth == 1), anatomy.regions, 0)
     ventricles = (grid.average(anatomy.from_ventricles) < 0).astype(np.uint8)
     return SimulatedSubject(
         *(Image(data, grid.affine) for data in (flair_corrected, t1_corrected, flair_raw, t1_raw)),

@@ -1,8 +1,9 @@
 """A simulated cohort on disk, in the folder layout of the challenge.
 
-Each subject's folder is finished by a marker that holds a fingerprint of everything its images
-follow from. A run that was interrupted goes on with the subjects that lack it; a finished one has
-nothing to do; other settings, another seed or a changed simulation make the subjects anew.
+Each subject's folder holds a marker; once the images are written, a fingerprint of everything they
+follow from stands in it. A run that was interrupted goes on with the subjects that lack it; a
+finished one has nothing to do; other settings, another seed or a changed simulation make the
+subjects anew.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ from wmh.study import Simulation
 
 MARKER = "simulated.json"
 
-TRAINING_PER_SCANNER, TEST_PER_SCANNER = 20, (30, 10)
-"""The challenge's own numbers: training, and test on scanners seen and unseen in training."""
+WEIGHTS = {"training": 2, "test": 1}
+"""Subjects of a scanner in training for each one in the test split."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +74,29 @@ def simulate_cohort(folder: Path | str, simulation: Simulation, seed: int, jobs:
 
 
 def simulation_of(subjects: int, coarsening: int = 1) -> Simulation:
-    """Share ``subjects`` out over splits and scanners about as the challenge does.
+    """Share ``subjects`` out over training (three scanners) and test (all five).
 
-    Training and test get 60 to 110, over three and five scanners; raises :class:`CohortError` for
-    fewer than eight, one for each scanner of each split.
+    Of 33 subjects, 18 are for training and 15 for testing. Raises :class:`CohortError` for fewer
+    than eight, one for each scanner of each split.
     """
     if subjects < 8:
         raise CohortError(f"{subjects} subjects are too few: 8 give each scanner one in each split")
-    weights = {}
-    for scanner in SCANNERS.values():
-        if scanner.in_training:
-            weights["training", scanner.name] = TRAINING_PER_SCANNER
-        weights["test", scanner.name] = TEST_PER_SCANNER[not scanner.in_training]
-    extra = np.array(list(weights.values())) / sum(weights.values()) * (subjects - len(weights))
-    counts = 1 + np.floor(extra).astype(int)
-    counts[np.argsort(np.floor(extra) - extra, kind="stable")[: subjects - counts.sum()]] += 1
-    split: dict[str, dict[str, int]] = {"training": {}, "test": {}}
-    for (name, scanner), count in zip(weights, counts, strict=True):
-        split[name][scanner] = int(count)
-    return Simulation(**split, in_plane_coarsening=coarsening)
+    places = [
+        (split, scanner.name)
+        for split in WEIGHTS
+        for scanner in SCANNERS.values()
+        if split == "test" or scanner.in_training
+    ]
+    weights = np.array([WEIGHTS[split] for split, _ in places], dtype=float)
+    counts = np.ones(len(places), dtype=int)
+    for _ in range(subjects - len(places)):
+        counts[np.argmin(counts / weights)] += (
+            1  # the next goes where the fewest are for the weight
+        )
+    shares: dict[str, dict[str, int]] = {split: {} for split in WEIGHTS}
+    for (split, scanner), count in zip(places, counts, strict=True):
+        shares[split][scanner] = int(count)
+    return Simulation(**shares, in_plane_coarsening=coarsening)
 
 
 def plan_cohort(simulation: Simulation, seed: int) -> list[PlannedSubject]:
@@ -129,9 +134,9 @@ def read_statistics(folder: Path | str) -> pd.DataFrame:
 
 
 def _write_subject(folder: Path, subject: PlannedSubject) -> None:
-    """Simulate and write one subject; the marker comes last."""
+    """Simulate and write one subject; only the last step marks it as complete."""
     place = folder / subject.place
-    (place / MARKER).unlink(missing_ok=True)
+    _mark(place, {"fingerprint": None})
     made = simulate_subject(
         SCANNERS[subject.scanner], subject.seed, subject.burden, subject.coarsening
     )
@@ -146,9 +151,13 @@ def _write_subject(folder: Path, subject: PlannedSubject) -> None:
         data = image.data.astype(np.float32) if name == "wmh" else image.data
         save_image(place / f"{name}.nii.gz", data, image)
     statistics = lesion_statistics(made.lesions, made.ventricles)
-    marker = {"fingerprint": subject.fingerprint, "lesion_statistics": statistics}
+    _mark(place, {"fingerprint": subject.fingerprint, "lesion_statistics": statistics})
+
+
+def _mark(place: Path, content: dict[str, object]) -> None:
+    place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".{os.getpid()}.{MARKER}"
-    temporary.write_text(json.dumps(marker, indent=1))
+    temporary.write_text(json.dumps(content, indent=1))
     temporary.replace(place / MARKER)
 
 
@@ -166,14 +175,12 @@ def _clear_strangers(folder: Path, places: set[str]) -> None:
         for pre in sorted((folder / split).glob("**/pre")):
             subject = pre.parent
             place = subject.relative_to(folder).as_posix()
-            simulated = (subject / MARKER).exists()
-            if place in places and (simulated or not (subject / "wmh.nii.gz").exists()):
-                continue
-            if not simulated:
+            if not (subject / MARKER).exists():
                 raise CohortError(
                     f"{subject} was not simulated. Choose another folder for the simulated cohort"
                 )
-            shutil.rmtree(subject)
+            if place not in places:
+                shutil.rmtree(subject)
 
 
 def _seed(*purpose: str | int) -> int:
