@@ -38,10 +38,11 @@ def executed(stage):
 
 
 def images():
-    """The images of a cohort that is not simulated, as far as they are there."""
+    """The files of a cohort that is not simulated, as far as they are there."""
+    place = STUDY.cohort_folder
     if STUDY.cohort.source == "simulated":
         return []
-    return sorted(str(path) for path in STUDY.cohort_folder.rglob("*.nii.gz"))
+    return [str(place)] if place.is_file() else sorted(map(str, place.rglob("*.nii.gz")))
 
 
 def run(notebook):
@@ -87,6 +88,7 @@ rule atlas_registration:
         settings=settings("cohort", "regions"),
         state=f"{RESULTS}/regions",
     threads: 2
+    priority: 1
     shell:
         run("02_atlas_registration")
 

@@ -32,11 +32,16 @@ def run_study(study: Study) -> None:
     index = study.results / "html" / "index.html"
     log = study.results / "logs" / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _only_run(study), log.open("w") as file:
+    with _only_run(study) as lock, log.open("w") as file:
         print(f"Study {study.name}: {study.title} ({len(stages_of(study))} stages)", flush=True)
         environment = os.environ | {DRIVER: name_driver(), "WMH_ROOT": str(root)}
         code = subprocess.run(
-            _snakemake(study), cwd=root, env=environment, stderr=file, stdin=subprocess.DEVNULL
+            _snakemake(study),
+            cwd=root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stderr=file,
+            pass_fds=[lock],
         ).returncode
     if code != 0:
         raise RunError(_what_failed(study, began, log.relative_to(root)))
@@ -67,15 +72,22 @@ def _on_gpu(study: Study) -> bool:
 
 
 @contextmanager
-def _only_run(study: Study) -> Iterator[None]:
-    """Hold the study for this process; the system gives it free however the process ends."""
-    path = study.results / ".lock"
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"study {study.name} is already being run, by another process") from None
-        yield
+def _only_run(study: Study) -> Iterator[int]:
+    """Hold the study for this process and its Snakemake; yields the lock's file descriptor.
+
+    The system gives the study free when both have ended, however they do; a run that was killed
+    takes a second or two to wind up, and is waited for.
+    """
+    with (study.results / ".lock").open("w") as lock:
+        for _ in range(20):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.5)
+        else:
+            raise RunError(f"study {study.name} is already being run by another process")
+        yield lock.fileno()
 
 
 def _what_failed(study: Study, began: float, log: Path) -> str:

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -48,9 +49,10 @@ def run_notebook(
 ) -> None:
     """Run a stage's notebook and leave the executed notebook, its page and its record.
 
-    ``state`` are folders an interrupted run may go on from. They are kept only when that run had the
-    same ``depends_on`` (files) and ``settings``; otherwise they are removed, so that nothing made by
-    other code or settings is taken for this run's. Raises :class:`StageError` when a cell fails.
+    ``state`` are folders an interrupted run may go on from. They are kept only when that run had
+    the same ``depends_on`` (files) and ``settings``; otherwise they are removed, so that nothing
+    made by other code or settings is taken for this run's. Raises :class:`StageError` when a cell
+    fails.
     """
     files = files_of(study, stage)
     for path in (files.executed, files.page, files.record, files.log):
@@ -85,7 +87,7 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles, record: d
     output = Progress(files.log)
 
     def say() -> None:
-        shown = output.last.encode("ascii", "ignore").decode()[:100]
+        shown = re.sub(r"\|[^|]*\|", "", output.last)[:100]  # a progress bar without its bar
         print(f"{tag}  {time.perf_counter() - clock:.0f} s  {shown}".rstrip(), flush=True)
 
     part = files.log.with_suffix(".part.ipynb")

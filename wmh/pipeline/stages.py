@@ -71,7 +71,7 @@ def stages_of(study: Study) -> list[Stage]:
 
 
 def find_stage(study: Study, notebook: str, model: str | None = None) -> Stage:
-    """The stage that runs a notebook (for a model); raises :class:`StudyError` for an unknown one."""
+    """The stage that runs a notebook (for a model); raises :class:`StudyError` if there is none."""
     stage = Stage(notebook.removesuffix(".ipynb"), model)
     if stage not in stages_of(study):
         known = "; ".join(known.title for known in stages_of(study))

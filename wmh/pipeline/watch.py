@@ -121,7 +121,7 @@ def kill_children() -> None:
 
 
 def memory_of_children_mb() -> float:
-    """Memory of all processes below this one in MB, shared pages counted once where that is known."""
+    """Memory of all processes below this one in MB; shared pages count once where that is known."""
     total = 0
     for child in psutil.Process().children(recursive=True):
         try:

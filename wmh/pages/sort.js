@@ -1,0 +1,32 @@
+"use strict";
+// Tables sort by a column when its heading is pressed: first upwards, then downwards.
+for (const table of document.querySelectorAll("table.sortable")) {
+  const body = table.tBodies[0];
+  const headings = [...table.tHead.rows[0].cells];
+  headings.forEach((heading, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...heading.childNodes);
+    heading.append(button);
+    button.addEventListener("click", () => {
+      const sign = heading.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      headings.forEach((other) => other.removeAttribute("aria-sort"));
+      heading.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
+      const rows = [...body.rows].map((row) => [value(row.cells[column]), row]);
+      rows.sort(([a], [b]) => sign * compare(a, b));
+      body.append(...rows.map(([, row]) => row));
+    });
+  });
+}
+
+function value(cell) {
+  const text = cell.dataset.value ?? cell.textContent.trim();
+  const number = parseFloat(text.replace("\u2212", "-"));
+  return cell.classList.contains("number") ? number : text;
+}
+
+function compare(a, b) {
+  if (typeof a === "string") return a.localeCompare(b);
+  if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
+  return a - b;
+}
