@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from wmh.analysis.burden import regional_burden
 from wmh.analysis.look import overview
 from wmh.analysis.style import save_png
 from wmh.images import Image, ImageError, load_image, save_image
-from wmh.learning.inference import CheckpointError, load_model, predict
-from wmh.learning.inputs import CONFIGURATIONS
+from wmh.learning.inference import choose_model, load_model, predict
 from wmh.study import Study
 
 
@@ -45,26 +43,6 @@ def predict_scan(
     note = f"model {lesion_model.name} of study {study.name}, given {' and '.join(images)}"
     figure = overview(found.images, lesions, regions, burden, note)
     return [*written, save_png(figure, out / "overview.png")]
-
-
-def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
-    """Choose the study's model of a task for the given modalities.
-
-    The one trained on exactly these comes first, then any that accepts them all without a blank
-    channel. Raises :class:`CheckpointError` when the study has none.
-    """
-    given = set(given)
-    names = study.models_of(task)
-    views = {name: CONFIGURATIONS[study.models[name].inputs].views for name in names}
-    exact = [name for name in names if any(set(view) == given for view in views[name])]
-    able = [name for name in names if any(set(view) <= given for view in views[name])]
-    specialists = sorted(exact, key=lambda name: len(views[name]))
-    if not able:
-        raise CheckpointError(
-            f"study {study.name}: no {task} model answers from {' and '.join(sorted(given))} "
-            "alone; add one with interchangeable inputs to the study"
-        )
-    return (specialists or able)[0]
 
 
 def _trained(study: Study, model: str):

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -224,6 +225,14 @@ def load_study(name: str | Path) -> Study:
         return Study(name=path.stem, **settings)
     except (ValidationError, TypeError) as error:
         raise StudyError(f"{path}: {_first_problem(error)}") from error
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, without its index; the file appears only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    table.to_csv(temporary, index=False)
+    temporary.replace(path)
 
 
 def project_root() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,7 +17,7 @@ from wmh.learning.inputs import CONFIGURATIONS, MODALITIES, InputConfiguration, 
 from wmh.learning.networks import build_network
 from wmh.learning.slices import cut, normalise
 from wmh.learning.training import autocast
-from wmh.study import NetworkSettings
+from wmh.study import NetworkSettings, Study
 
 SLICES_AT_ONCE = 16
 
@@ -88,6 +88,26 @@ def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Mo
         study=content["study"],
         step=content["step"],
     )
+
+
+def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
+    """Choose the study's model of a task for the given modalities.
+
+    The one trained on exactly these comes first, then any that accepts them all without a blank
+    channel. Raises :class:`CheckpointError` when the study has none.
+    """
+    given = set(given)
+    names = study.models_of(task)
+    views = {name: CONFIGURATIONS[study.models[name].inputs].views for name in names}
+    exact = [name for name in names if any(set(view) == given for view in views[name])]
+    able = [name for name in names if any(set(view) <= given for view in views[name])]
+    specialists = sorted(exact, key=lambda name: len(views[name]))
+    if not able:
+        raise CheckpointError(
+            f"study {study.name}: no {task} model answers from {' and '.join(sorted(given))} "
+            "alone; add one with interchangeable inputs to the study"
+        )
+    return (specialists or able)[0]
 
 
 @torch.inference_mode()

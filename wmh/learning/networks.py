@@ -20,33 +20,54 @@ STRUCTURES = {
 """What a network of each task predicts."""
 
 
+DETAIL_CHANNELS = 16
+
+
 class SharedEncoder(nn.Module):
-    """A U-Net with one encoder and, for each structure, a decoder and a head of its own."""
+    """A U-Net with one encoder and, for each structure, a decoder and a head of its own.
+
+    Encoders halve the slice before their first block, too coarse for lesions of a pixel or two. Two
+    convolutions at full resolution therefore bypass the encoder and meet the decoder at the head,
+    as the topmost skip connection of the original U-Net does (Ronneberger et al. 2015).
+    """
 
     def __init__(self, settings: NetworkSettings, channels: int, structures: tuple[str, ...]):
         super().__init__()
         self.encoder = smp.encoders.get_encoder(
             settings.encoder, in_channels=channels, depth=settings.depth, weights=None
         )
+        self.detail = nn.Sequential(
+            _convolution(channels, DETAIL_CHANNELS), _convolution(DETAIL_CHANNELS, DETAIL_CHANNELS)
+        )
         self.decoders = nn.ModuleDict()
         self.heads = nn.ModuleDict()
+        width = settings.decoder_channels[-1]
         for structure in structures:
             self.decoders[structure] = UnetDecoder(
                 encoder_channels=self.encoder.out_channels,
                 decoder_channels=settings.decoder_channels,
                 n_blocks=settings.depth,
             )
-            self.heads[structure] = nn.Conv2d(
-                settings.decoder_channels[-1], CLASSES[structure], kernel_size=3, padding=1
+            self.heads[structure] = nn.Sequential(
+                _convolution(width + DETAIL_CHANNELS, width),
+                nn.Conv2d(width, CLASSES[structure], kernel_size=1),
             )
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """From (B, channels, H, W) to logits (B, classes, H, W) for each structure."""
-        features = self.encoder(images)
+        features, detail = self.encoder(images), self.detail(images)
         return {
-            structure: self.heads[structure](decoder(features))
+            structure: self.heads[structure](torch.cat([decoder(features), detail], dim=1))
             for structure, decoder in self.decoders.items()
         }
+
+
+def _convolution(channels: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+    )
 
 
 def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Predict the test subjects with every model and everything it may be given, and measure."""
+"""Predict the test subjects with every model from everything it may be given."""
 
 from __future__ import annotations
 
@@ -12,76 +12,130 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from wmh.analysis.metrics import lesion_metrics, region_dice
-from wmh.cohorts.cohort import Subject, load_lesions, load_pair, of_split, read_cohort
+from wmh.analysis.burden import TRUTH, regional_burden
+from wmh.analysis.evaluation import Case
+from wmh.cohorts.cohort import Subject, load_pair, of_split, read_cohort
 from wmh.images import load_labels, save_image
-from wmh.learning.inference import Model, Prediction, load_model, predict
-from wmh.learning.inputs import GIVEN, MODALITIES
+from wmh.learning.inference import Model, Prediction, choose_model, load_model, predict
+from wmh.learning.inputs import CONFIGURATIONS, GIVEN, MODALITIES
+from wmh.learning.networks import STRUCTURES
 from wmh.learning.training import choose_device
 from wmh.study import Study
 
-Row = dict[str, object]
+BOTH = "FLAIR+T1"
 
 
-def predict_and_measure(study: Study) -> pd.DataFrame:
-    """Predict all test subjects, save the predictions, and return the tidy table of measures.
+def tested_subjects(study: Study) -> list[Subject]:
+    """The study's test subjects, in the order of its cohort table."""
+    return of_split(read_cohort(study.results / "cohort.csv"), "test")
 
-    Columns: subject, scanner, model, inputs_given, structure, metric, value. A model is tried on
-    all that it accepts: FLAIR, T1 or both; the concatenated model with zeros for what is missing.
+
+def predict_cohort(study: Study) -> None:
+    """Predict all test subjects with all models and save what they answer.
+
+    A model is given all that it accepts: FLAIR, T1, or both; the concatenated one gets zeros for
+    what is missing.
     """
     device = choose_device(study.compute.device)
     models = [load_model(study.model_folder(m) / "checkpoint.pt", device) for m in study.models]
-    subjects = of_split(read_cohort(study.results / "cohort.csv"), "test")
-    torch.set_num_threads(study.compute.threads)
+    subjects = tested_subjects(study)
     workers = os.cpu_count() if device.type == "cpu" else 1
     with ThreadPoolExecutor(workers) as pool:
-        work = pool.map(partial(_test_subject, study, models), subjects)
-        rows = [
-            row for part in tqdm(work, "testing", len(subjects), unit="subject") for row in part
-        ]
-    return pd.DataFrame(rows)
+        work = pool.map(partial(_predict_subject, study, models), subjects)
+        list(tqdm(work, "predicting", len(subjects), unit="subject"))
 
 
-def prediction_folder(study: Study, model: str, given: str) -> Path:
-    """Folder of a model's predictions from what it was given (FLAIR, T1 or FLAIR+T1)."""
-    return study.results / "predictions" / model / given
+def cases(study: Study) -> list[Case]:
+    """Every saved prediction of a test subject beside its truth."""
+    return [
+        _case(study, subject, model, given)
+        for subject in tested_subjects(study)
+        for model, given in answers(study)
+    ]
 
 
-def _test_subject(study: Study, models: list[Model], subject: Subject) -> list[Row]:
+def answers(study: Study) -> Iterator[tuple[str, str]]:
+    """Every model of a study with each set of images it accepts."""
+    for model, settings in study.models.items():
+        for given, modalities in GIVEN.items():
+            if CONFIGURATIONS[settings.inputs].accepts(modalities):
+                yield model, given
+
+
+def prediction(study: Study, model: str, given: str, subject: str, kind: str) -> Path:
+    """File of a prediction; ``kind`` is ``lesions``, ``probability`` or ``regions``."""
+    return study.results / "predictions" / model / given / f"{subject}_{kind}.nii.gz"
+
+
+def burden_table(study: Study) -> pd.DataFrame:
+    """Regional burden of every test subject, from the truth and from each way to predict it.
+
+    ``truth``: true lesions in true regions (in registered ones where no truth is known).
+    ``separate``: lesions and regions of two separate models; ``joint``: of the multitask model;
+    ``registered``: the separate model's lesions in the registered regions.
+    """
+    rows = []
+    for subject in tested_subjects(study):
+        for source, (lesions, regions) in _burden_sources(study, subject).items():
+            mask, labels = load_labels(lesions), load_labels(regions)
+            table = regional_burden(mask.data, labels.data, mask.voxel_ml)
+            rows.append(table.assign(subject=subject.id, scanner=subject.scanner, source=source))
+    first = ["subject", "scanner", "source"]
+    return pd.concat(rows)[lambda t: first + [c for c in t if c not in first]]
+
+
+def _predict_subject(study: Study, models: list[Model], subject: Subject) -> None:
     torch.set_num_threads(study.compute.threads)  # a setting of each thread
     images = dict(zip(MODALITIES, load_pair(subject), strict=True))
-    rows = []
     for model in models:
         for name, given in GIVEN.items():
             if model.configuration.accepts(given):
-                answer = predict(model, {m: images[m] for m in given})
-                _save(study, subject, model, name, answer)
-                about = {"subject": subject.id, "scanner": subject.scanner}
-                about |= {"model": model.name, "inputs_given": name}
-                rows += [about | row for row in _measure(study, subject, answer)]
-    return rows
+                answer = predict(model, {modality: images[modality] for modality in given})
+                _save(study, subject, model.name, name, answer)
 
 
-def _save(study: Study, subject: Subject, model: Model, given: str, answer: Prediction) -> None:
-    folder = prediction_folder(study, model.name, given)
+def _save(study: Study, subject: Subject, model: str, given: str, answer: Prediction) -> None:
+    path = partial(prediction, study, model, given, subject.id)
     if answer.probability is not None:
-        lesions = answer.lesions(study.evaluation.threshold)
-        save_image(folder / f"{subject.id}_lesions.nii.gz", lesions, answer.like)
-        probability = answer.probability.round(3)  # three decimals, so that it packs small
-        save_image(folder / f"{subject.id}_probability.nii.gz", probability, answer.like)
+        save_image(path("lesions"), answer.lesions(study.evaluation.threshold), answer.like)
+        # three decimals, so that it packs small
+        save_image(path("probability"), answer.probability.round(3), answer.like)
     if answer.regions is not None:
-        save_image(folder / f"{subject.id}_regions.nii.gz", answer.regions, answer.like)
+        save_image(path("regions"), answer.regions, answer.like)
 
 
-def _measure(study: Study, subject: Subject, answer: Prediction) -> Iterator[Row]:
-    if answer.probability is not None:
-        truth = load_lesions(subject)
-        lesions = answer.lesions(study.evaluation.threshold)
-        for metric, value in lesion_metrics(truth.data, lesions, truth.affine).items():
-            yield {"structure": "lesions", "metric": metric, "value": value}
-    if answer.regions is not None:
-        truth = load_labels(study.results / "regions" / f"{subject.id}.nii.gz", range(37))
-        dice = pd.Series(region_dice(truth.data, answer.regions))
-        for label, value in dice.items():
-            yield {"structure": f"region_{label:02d}", "metric": "dice", "value": value}
-        yield {"structure": "regions_mean", "metric": "dice", "value": dice.loc[:34].mean()}
+def _case(study: Study, subject: Subject, model: str, given: str) -> Case:
+    structures = STRUCTURES[study.models[model].task]
+    path = partial(prediction, study, model, given, subject.id)
+    lesions, regions = ("lesions" in structures), ("regions" in structures)
+    return Case(
+        subject=subject.id,
+        scanner=subject.scanner,
+        model=model,
+        inputs_given=given,
+        true_lesions=subject.lesions if lesions else None,
+        lesions=path("lesions") if lesions else None,
+        probability=path("probability") if lesions else None,
+        true_regions=_registered(study, subject) if regions else None,
+        regions=path("regions") if regions else None,
+    )
+
+
+def _burden_sources(study: Study, subject: Subject) -> dict[str, tuple[Path, Path]]:
+    registered = _registered(study, subject)
+    sources = {TRUTH: (subject.lesions, subject.true_regions or registered)}
+    if study.models_of("lesions"):
+        model = choose_model(study, "lesions", MODALITIES)
+        lesions = prediction(study, model, BOTH, subject.id, "lesions")
+        sources["registered"] = (lesions, registered)
+        if study.models_of("regions"):
+            model = choose_model(study, "regions", MODALITIES)
+            sources["separate"] = (lesions, prediction(study, model, BOTH, subject.id, "regions"))
+    for model in study.models_of("multitask")[:1]:
+        path = partial(prediction, study, model, BOTH, subject.id)
+        sources["joint"] = (path("lesions"), path("regions"))
+    return sources
+
+
+def _registered(study: Study, subject: Subject) -> Path:
+    return study.results / "regions" / f"{subject.id}.nii.gz"

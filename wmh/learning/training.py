@@ -88,6 +88,16 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
     return finish(run, study, model, folder)
 
 
+def first_batch(
+    study: Study, model: str, learn: Slices
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The first batch a model is trained on, as :func:`draw_batch` gives it."""
+    settings = study.models[model]
+    generator = torch.Generator().manual_seed(study.seed_for("train", model, 0))
+    configuration = CONFIGURATIONS[settings.inputs]
+    return draw_batch(learn, configuration, settings.task, study.training, generator)
+
+
 def draw_batch(
     slices: Slices,
     configuration: InputConfiguration,

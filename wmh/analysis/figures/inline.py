@@ -1,0 +1,74 @@
+"""Small charts that notebooks show beside a result and that are not saved as figures."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from wmh.analysis.style import (
+    BLUE,
+    DOUBLE_COLUMN,
+    SINGLE_COLUMN,
+    VERMILION,
+    StyledFigure,
+    in_order,
+    new_figure,
+    scanner_name,
+    styled,
+)
+
+
+@styled
+def lesion_volumes(cohort: pd.DataFrame) -> StyledFigure:
+    """Lesion volume (ml, logarithmic) of each subject, scanner by scanner, both splits."""
+    figure = new_figure(SINGLE_COLUMN * 1.4, 55)
+    axes = figure.subplots()
+    scanners = in_order(cohort["scanner"], cohort["scanner"].unique())
+    generator = np.random.default_rng(0)
+    for split, colour, shift in (("training", BLUE, -0.15), ("test", VERMILION, 0.15)):
+        rows = cohort[cohort["split"] == split]
+        x = rows["scanner"].map(scanners.index) + shift + generator.uniform(-0.08, 0.08, len(rows))
+        axes.semilogy(x, rows["lesion_ml"], "o", color=colour, ms=3, mew=0, alpha=0.8, label=split)
+    axes.set_xticks(range(len(scanners)), [scanner_name(name) for name in scanners])
+    axes.set_ylabel("Lesion volume (ml)")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+@styled
+def learning_curve(history: pd.DataFrame) -> StyledFigure:
+    """Training and validation loss, and validation Dice, against the step."""
+    figure = new_figure(DOUBLE_COLUMN * 0.7, 45)
+    left, right = figure.subplots(1, 2)
+    left.plot(history["step"], history["train_loss"], color=BLUE, label="training")
+    left.plot(history["step"], history["validation_loss"], color=VERMILION, label="validation")
+    left.set(xlabel="Step", ylabel="Loss")
+    left.legend(frameon=False)
+    right.plot(history["step"], history["validation_dice"], color=VERMILION)
+    best = history.loc[history["validation_dice"].idxmax()]
+    right.plot(best["step"], best["validation_dice"], "o", color=VERMILION, ms=4)
+    right.set(xlabel="Step", ylabel="Validation Dice", ylim=(0, 1))
+    return figure
+
+
+@styled
+def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8) -> StyledFigure:
+    """The first slices of a batch (B, channels, H, W), lesions or regions outlined."""
+    count = min(count, len(images))
+    channels, height, width = images.shape[1:]
+    cell = DOUBLE_COLUMN / count
+    figure = new_figure(DOUBLE_COLUMN, channels * cell * width / height * 25.4)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    grid = figure.subplots(channels, count, squeeze=False)
+    outlined, level = next(iter(labels.items()))
+    for index in range(count):
+        for channel in range(channels):
+            axes = grid[channel, index]
+            axes.imshow(images[index, channel].T, cmap="gray", origin="lower", vmin=0, vmax=2)
+            mask = level[index].float() if outlined == "regions" else (level[index] == 1).float()
+            if mask.any():
+                edges = np.arange(36) + 0.5 if outlined == "regions" else [0.5]
+                axes.contour(mask.T, edges, colors=VERMILION, linewidths=0.4)
+            axes.set_axis_off()
+    return figure
