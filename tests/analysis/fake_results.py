@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from wmh.analysis.claims import judge
+from wmh.analysis.statistics import compare, planned_comparisons
 from wmh.atlas.regions import built_in_atlas, mni_t1, region_name
 from wmh.images import save_image
 from wmh.study import Study, load_study
@@ -37,6 +39,7 @@ cohort:
   source: simulated
   folder: data/fake
   simulation: {training: {utrecht_philips_3t: 1}, test: {utrecht_philips_3t: 1}}
+evaluation: {bootstrap_samples: 200}
 models:
   flair: {task: lesions, inputs: flair, steps: 10}
   t1: {task: lesions, inputs: t1, steps: 10}
@@ -57,13 +60,13 @@ def write_fake_study(root: Path, resolution_mm: int) -> Study:
     generator = np.random.default_rng(3)
     cohort = _cohort(study, generator, resolution_mm)
     test = cohort[cohort["split"] == "test"]
-    metrics = _metrics(test, generator)
+    metrics, burden = _metrics(test, generator), _burden(test, generator)
     tables = {
         "cohort": cohort,
         "metrics": metrics,
-        "comparisons": _comparisons(metrics),
-        "claims": _claims(len(test)),
-        "burden": _burden(test, generator),
+        "comparisons": compare(metrics, planned_comparisons(metrics), study.evaluation, 0),
+        "claims": judge(metrics, burden, study.evaluation, 0),
+        "burden": burden,
         "regions": _region_fits(cohort, generator),
     }
     for name, table in tables.items():
@@ -141,56 +144,6 @@ def _metrics(test: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame
                 add(subject, model, "FLAIR+T1", f"region_{label:02d}", "dice", value)
             add(subject, model, "FLAIR+T1", "regions_mean", "dice", dice.mean())
     return pd.DataFrame(rows)
-
-
-def _comparisons(metrics: pd.DataFrame) -> pd.DataFrame:
-    pairs = [
-        ("inputs", ("flair_t1", "FLAIR+T1"), ("flair", "FLAIR")),
-        ("inputs", ("flair_t1", "FLAIR+T1"), ("t1", "T1")),
-        ("interchange", ("interchangeable", "FLAIR+T1"), ("flair_t1", "FLAIR+T1")),
-        ("missing", ("interchangeable", "FLAIR"), ("flair_t1", "FLAIR")),
-        ("missing", ("interchangeable", "T1"), ("flair_t1", "T1")),
-        ("joint", ("multitask", "FLAIR+T1"), ("interchangeable", "FLAIR+T1")),
-    ]
-    rows = []
-    for metric in ("dice", "hd95_mm", "avd_percent", "lesion_recall", "lesion_f1"):
-        wide = metrics[(metrics["structure"] == "lesions") & (metrics["metric"] == metric)]
-        wide = wide.pivot(index="subject", columns=["model", "inputs_given"], values="value")  # noqa: PD010
-        for family, first, second in pairs:
-            apart = (wide[first] - wide[second]).dropna()
-            half = 1.96 * apart.std() / np.sqrt(len(apart))
-            p = 0.004 if abs(apart.mean()) > half else 0.4
-            rows.append({
-                "family": family, "structure": "lesions", "metric": metric,
-                "model_a": first[0], "inputs_a": first[1],
-                "model_b": second[0], "inputs_b": second[1], "n": len(apart),
-                "mean_a": wide[first].mean(), "mean_b": wide[second].mean(),
-                "mean_difference": apart.mean(), "ci_low": apart.mean() - half,
-                "ci_high": apart.mean() + half, "rank_biserial": 0.8,
-                "p_wilcoxon": p / 5, "p_holm": p,
-            })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def _claims(n: int) -> pd.DataFrame:
-    names = ["claim", "sentence", "comparison", "n", "mean_difference", "ci_low", "ci_high",
-             "p_holm", "smallest_difference", "verdict"]  # fmt: skip
-    rows = [
-        ("concatenated_beats_flair", "Both images segment lesions better than FLAIR alone.",
-         "flair_t1 (FLAIR+T1) - flair (FLAIR), lesions dice",
-         n, 0.04, 0.025, 0.055, 0.004, 0.01, "supported"),
-        ("concatenated_beats_t1", "FLAIR and T1 together segment lesions better than T1 alone.",
-         "flair_t1 (FLAIR+T1) - t1 (T1), lesions dice", n, 0.31, 0.28, 0.34, 0.004, 0.01,
-         "supported"),
-        ("interchangeable_is_worse",
-         "With both at hand, the interchangeable model is worse than the concatenated one.",
-         "interchangeable - flair_t1, lesions dice", n, -0.005, -0.02, 0.012, 0.6, 0.01,
-         "inconclusive"),
-        ("joint_is_worse", "One joint model segments lesions worse than a model for each task.",
-         "multitask - interchangeable, lesions dice", n, 0.03, 0.015, 0.045, 0.01, 0.01,
-         "not supported"),
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=names)
 
 
 def _burden(test: pd.DataFrame, generator: np.random.Generator) -> pd.DataFrame:

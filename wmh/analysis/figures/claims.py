@@ -1,8 +1,8 @@
-"""Figure 10: the paper's claims, each with its effect and its verdict."""
+"""Figure 10: the paper's claims, each with its effects and its verdict."""
 
 from __future__ import annotations
 
-import textwrap
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from wmh.analysis.figures.parts import cohort_words, p_text, read_table
 from wmh.analysis.style import (
+    BLACK,
     BLUE,
     DOUBLE_COLUMN,
     GREY,
@@ -18,6 +19,7 @@ from wmh.analysis.style import (
     PALE,
     VERMILION,
     StyledFigure,
+    configuration_name,
     new_figure,
     styled,
 )
@@ -30,36 +32,43 @@ VERDICTS = {
 }
 """Colour and marker of each verdict."""
 
-FARTHEST = 12.0
-"""Effects beyond this many smallest differences are drawn at the edge, as an arrow."""
+LEAST, MOST = -3.0, 8.0
+"""Ends of the axis, in smallest effects that matter; what lies beyond is an arrow at the end."""
+
+ROW_MM = 6.2
 
 
 @dataclass(frozen=True)
 class Claims:
-    """The rows of ``claims.csv``, with effect and interval in smallest differences that matter."""
+    """The rows of ``claims.csv``, one a part of a claim, with effects in smallest that matter."""
 
     rows: pd.DataFrame
     caption: str
 
 
 def load_claims(study: Study) -> Claims:
-    """The claims table, scaled so that differences in any unit share one axis."""
+    """The claims table, scaled so that effects in any unit share one axis."""
     rows = scale_to_smallest(read_table(study, "claims"))
-    counts = rows["verdict"].value_counts()
-    verdicts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+    of_claims = rows.drop_duplicates("claim")["claim_verdict"].value_counts()
+    verdicts = ", ".join(f"{of_claims.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+    tests = int(rows["p_holm"].notna().sum())
+    level = 100 * (1 - study.evaluation.alpha)
     caption = (
-        "The paper's claims at a glance. Points: mean paired difference; lines: 95 % bootstrap "
-        "interval, both in units of the smallest difference that matters for the claim (grey "
-        "band: smaller than that; arrow: beyond the axis). At the right the difference in its own "
-        "unit with its interval, and the Holm-corrected p of the two-sided Wilcoxon signed-rank "
-        "test. Verdicts are computed from these "
-        f"numbers: {verdicts}. {cohort_words(study, int(rows['n'].max()))}"
+        "The paper's claims at a glance. Each part of a claim is an effect that is large and "
+        f"positive if the claim holds: points, its mean; lines, {level:g} % bootstrap interval; in "
+        "units of the smallest effect that matters (dashed; beyond it, grey). Triangles: beyond "
+        "the axis. Supported: the whole interval lies in the grey and the test agrees; not "
+        "supported: the whole interval lies left of it; else inconclusive. Right: the effect with "
+        "its interval in its own unit, and p of the two-sided paired Wilcoxon signed-rank test "
+        f"with Holm's correction over these {tests} tests (agreement has an interval and no test). "
+        f"Verdicts are computed from these numbers: {verdicts}. "
+        f"{cohort_words(study, int(rows['n'].max()))}"
     )
     return Claims(rows, caption)
 
 
 def scale_to_smallest(claims: pd.DataFrame) -> pd.DataFrame:
-    """Add ``effect``, ``low`` and ``high``: differences over the smallest one that matters."""
+    """Add ``effect``, ``low`` and ``high``: effects over the smallest one that matters."""
     unit = claims["smallest_difference"].abs()
     return claims.assign(
         effect=claims["mean_difference"] / unit,
@@ -70,38 +79,78 @@ def scale_to_smallest(claims: pd.DataFrame) -> pd.DataFrame:
 
 @styled
 def plot_claims(data: Claims) -> StyledFigure:
-    """A row a comparison: the claim, its effect with interval, its numbers and its verdict."""
-    figure = new_figure(DOUBLE_COLUMN, 10 * len(data.rows) + 16)
-    words, axes, numbers = figure.subplots(1, 3, width_ratios=(1.5, 1.3, 1), sharey=True)
-    axes.axvspan(-1, 1, color=PALE, lw=0, zorder=0)
-    axes.axvline(0, color=GREY, lw=0.6)
-    for at, (_, row) in enumerate(data.rows.iterrows()):
-        words.text(0, at, textwrap.fill(str(row["sentence"]), 48), va="center")
-        _draw_effect(axes, at, row)
-        _print_numbers(numbers, at, row)
+    """A line a claim with its verdict, and below it a line a part: effect, interval, numbers."""
+    count = len(data.rows) + 1.25 * data.rows["claim"].nunique()
+    figure = new_figure(DOUBLE_COLUMN, ROW_MM * count + 14)
+    figure.get_layout_engine().set(wspace=0, w_pad=0.02)
+    words, axes, numbers = figure.subplots(1, 3, width_ratios=(1.55, 0.95, 1.05), sharey=True)
+    words.set_zorder(2)
+    axes.patch.set_visible(False)
+    at = 0.0
+    for _, claim in data.rows.groupby("claim", sort=False):
+        _print_claim(words, axes, numbers, at, claim.iloc[0])
+        for _, row in claim.iterrows():
+            at += 1
+            words.text(0.03, at, readable(row["comparison"]), va="center", fontsize=6)
+            _draw_effect(axes, at, row)
+            _print_numbers(numbers, at, row)
+        at += 1.25
     for side in (words, numbers):
         side.axis("off")
+        side.set_xlim(0, 1)
+        for text in side.texts:
+            text.set_in_layout(False)  # or the layout would make room for the words beside the axes
     axes.tick_params("y", length=0, labelleft=False)
     axes.spines["left"].set_visible(False)
-    axes.set(xlim=(-FARTHEST, FARTHEST), ylim=(len(data.rows) - 0.4, -0.6))
-    axes.set_xlabel("difference / smallest difference that matters")
+    axes.set(xlim=(LEAST, MOST), ylim=(at - 0.4, -0.7))
+    axes.set_xlabel("effect / smallest that matters\nthe claim holds →", linespacing=1.5)
     return figure
 
 
-def _draw_effect(axes: Axes, at: int, row: pd.Series) -> None:
+def readable(comparison: str) -> str:
+    """A comparison with its models' printed names.
+
+    >>> readable("lesion Dice: flair_t1 (FLAIR+T1) minus flair (FLAIR)")
+    'lesion Dice: Concatenated minus FLAIR'
+    """
+    named = re.sub(
+        r"(\w+) \((FLAIR\+T1|FLAIR|T1)\)",
+        lambda found: configuration_name(found[1], found[2]),
+        comparison,
+    )
+    return named[0].upper() + named[1:] if named.startswith("regional") else named
+
+
+def _print_claim(words: Axes, axes: Axes, numbers: Axes, at: float, row: pd.Series) -> None:
+    colour, _ = VERDICTS[row["claim_verdict"]]
+    words.text(0, at, row["sentence"], va="center", fontweight="bold", fontsize=6.5, zorder=5)
+    numbers.text(
+        1, at, row["claim_verdict"], va="center", ha="right", color=colour, fontweight="bold"
+    )
+    for side in (words, numbers):
+        side.axhline(at - 0.62, color=PALE, lw=0.8, zorder=0)
+    axes.axhline(at - 0.62, color=PALE, lw=0.8, zorder=0)
+
+
+def _draw_effect(axes: Axes, at: float, row: pd.Series) -> None:
+    axes.fill_between([1, MOST], at - 0.5, at + 0.5, color="#efefef", lw=0, zorder=0)
+    axes.vlines(1, at - 0.5, at + 0.5, color=BLACK, lw=0.8, ls=(0, (3, 2)))
+    axes.vlines(0, at - 0.5, at + 0.5, color=GREY, lw=0.6)
+    if np.isnan(row["effect"]):
+        return
     colour, marker = VERDICTS[row["verdict"]]
-    low, effect, high = np.clip(row[["low", "effect", "high"]].astype(float), -FARTHEST, FARTHEST)
-    axes.plot([low, high], [at, at], color=colour, lw=1.4, clip_on=False)
-    beyond = abs(row["effect"]) > FARTHEST
-    arrow = ">" if row["effect"] > 0 else "<"
-    axes.plot(effect, at, arrow if beyond else marker, color=colour, ms=5.5, clip_on=False)
+    low, effect, high = np.clip(row[["low", "effect", "high"]].astype(float), LEAST, MOST)
+    axes.plot([low, high], [at, at], color=colour, lw=1.4)
+    if effect != row["effect"]:
+        marker = ">" if row["effect"] > 0 else "<"
+    axes.plot(effect, at, marker, color=colour, ms=5, clip_on=False)
 
 
-def _print_numbers(axes: Axes, at: int, row: pd.Series) -> None:
-    interval = f"[{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]".replace("-", MINUS)
-    effect = f"{row['mean_difference']:+.3f}".replace("-", MINUS)
-    colour, _ = VERDICTS[row["verdict"]]
-    axes.text(0, at - 0.06, row["verdict"], va="bottom", color=colour, fontweight="bold")
-    axes.text(0, at, f"{effect} {interval}", va="top", fontsize=6)
-    test = f"{p_text(row['p_holm'])}, n = {row['n']:.0f}"
-    axes.text(1, at - 0.06, test, va="bottom", ha="right", fontsize=6)
+def _print_numbers(axes: Axes, at: float, row: pd.Series) -> None:
+    if row["n"] == 0 or np.isnan(row["mean_difference"]):
+        axes.text(0.03, at, "not measured", va="center", fontsize=6, color=GREY)
+        return
+    interval = f"{row['mean_difference']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
+    axes.text(0.03, at, interval.replace("-", MINUS), va="center", fontsize=6)
+    test = p_text(row["p_holm"]) if not np.isnan(row["p_holm"]) else "no test"
+    axes.text(1, at, f"{test}, n = {row['n']:.0f}", va="center", ha="right", fontsize=6)

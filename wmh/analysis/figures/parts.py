@@ -176,8 +176,27 @@ def test_words(comparisons: pd.DataFrame, families: list[str], alpha: float) -> 
         "Two-sided Wilcoxon signed-rank tests of paired differences, p corrected by Holm's method "
         f"over the {several} {shown}; filled symbols and bold p: corrected p < {alpha:g}. "
         "Lines: 95 % bootstrap intervals of the mean difference. Pairs without a symbol were not "
-        "tested."
+        f"tested.{_too_few_words(comparisons, families, alpha)}"
     )
+
+
+def smallest_p(n: int, tests: int) -> float:
+    """The smallest corrected p that ``n`` pairs can reach in a family of ``tests``.
+
+    >>> smallest_p(6, 2)
+    0.0625
+    """
+    return min(1.0, tests * 2.0 ** (1 - n))
+
+
+def _too_few_words(comparisons: pd.DataFrame, families: list[str], alpha: float) -> str:
+    """A warning where a family has so few subjects that no first test of it can be significant."""
+    groups = comparisons[comparisons["family"].isin(families)].groupby("family", sort=False)
+    weak = [name for name, rows in groups if smallest_p(int(rows["n"].max()), len(rows)) >= alpha]
+    if not weak:
+        return ""
+    named = ", ".join(f"'{name}'" for name in weak)
+    return f" With so few subjects the correction leaves little or no power in {named}."
 
 
 def prediction(study: Study, model: str, given: str, subject: str, kind: str) -> Image:

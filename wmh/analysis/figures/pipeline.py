@@ -82,8 +82,8 @@ def load_pipeline(study: Study) -> Pipeline:
         f"({row['id']}, {row['lesion_ml']:.1f} ml of lesion, the median of the test split; truth "
         "outlined); the atlas registered to it, whose labels the region models learn; lesions "
         f"({lesion_model}) and regions ({region_model}) as predicted; lesion volume by region from "
-        f"the two predictions. {SIDES} (b) Subjects by scanner; two scanners may occur in the test "
-        "split only. (c) True lesion volume, one point a subject. "
+        f"the two predictions. {SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
+        "(c) True lesion volume, one point a subject. "
         f"{kind} cohort, study {study.name!r}: n = {counts.get('training', 0)} training and "
         f"{counts.get('test', 0)} test subjects."
     )
@@ -123,6 +123,13 @@ def lesion_ml_by_region(lesions: Image, regions: Image) -> pd.Series:
     inside = regions.data[lesions.data == 1]
     counts = np.bincount(inside, minlength=37)[1:35]
     return pd.Series(counts * lesions.voxel_ml, index=range(1, 35))
+
+
+def unseen_words(cohort: pd.DataFrame) -> str:
+    """How many scanners have test subjects and no training subjects, as a sentence's end."""
+    scanners = {split: set(part["scanner"]) for split, part in cohort.groupby("split")}
+    unseen = len(scanners.get("test", set()) - scanners.get("training", set()))
+    return f"{unseen} of {cohort['scanner'].nunique()} scanners occur in the test split only."
 
 
 def _first_prediction(study: Study, subject: str, kind: str, *models: str) -> tuple[Image, str]:
