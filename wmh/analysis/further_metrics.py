@@ -10,6 +10,7 @@ import pandas as pd
 
 from wmh.analysis.metrics import (
     MaskPair,
+    box_of_both,
     dice,
     raise_unless_same_shape,
     region_pair,
@@ -135,6 +136,8 @@ def region_metrics(
     prediction does not counts with Dice 0 and without a surface distance.
     """
     raise_unless_same_shape(truth, prediction)
+    box = box_of_both(truth, prediction)
+    truth, prediction = truth[box], prediction[box]
     found = {
         f"region_{label:02d}": _measures_of_region(region_pair(truth, prediction, label, affine))
         for label in (*REGION_LABELS, *REST_LABELS)

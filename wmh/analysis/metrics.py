@@ -60,7 +60,7 @@ def lesion_pair(truth: np.ndarray, prediction: np.ndarray, affine: np.ndarray) -
     Raises :class:`ImageError` when the shapes differ.
     """
     raise_unless_same_shape(truth, prediction)
-    box = _box(truth, prediction)
+    box = box_of_both(truth, prediction)
     truth, prediction = np.asfortranarray(truth[box]), np.asfortranarray(prediction[box])
     lesion = (truth >= 0.5) & (truth <= 1.5)
     predicted = (prediction >= 0.5) & (prediction <= LARGEST_FOREGROUND)
@@ -73,7 +73,7 @@ def region_pair(
 ) -> MaskPair:
     """One region of two label images, true and predicted."""
     true, predicted = truth == label, prediction == label
-    box = _box(true, predicted)
+    box = box_of_both(true, predicted)
     return MaskPair(true[box], predicted[box], np.asarray(affine, dtype=float)[:3, :3])
 
 
@@ -233,8 +233,7 @@ def _distances(
 
 def _points(mask: np.ndarray, voxel_to_mm: np.ndarray) -> np.ndarray:
     """Positions of a mask's voxels in mm, up to a shift that all share, shape (n, 3)."""
-    inside = np.flatnonzero(mask.ravel(order="F"))  # many times faster than numpy.argwhere
-    return np.column_stack(np.unravel_index(inside, mask.shape, order="F")) @ voxel_to_mm.T
+    return np.column_stack(_voxels(mask)) @ voxel_to_mm.T
 
 
 def _share_touched(lesions: np.ndarray, count: int, overlap: np.ndarray) -> float:
@@ -246,14 +245,16 @@ def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
 
 
-def _box(truth: np.ndarray, prediction: np.ndarray) -> tuple[slice, slice, slice]:
+def box_of_both(truth: np.ndarray, prediction: np.ndarray) -> tuple[slice, slice, slice]:
     """The box that holds every voxel above 0 of both arrays, one voxel wider in plane."""
-    any_label = (truth > 0) | (prediction > 0)
-    plane = any_label.any(axis=2)
-    along = (plane.any(axis=1), plane.any(axis=0), any_label.any(axis=(0, 1)))
+    occupied = _voxels((truth > 0) | (prediction > 0))
     box = []
-    for occupied, margin in zip(along, (1, 1, 0), strict=True):
-        where = np.flatnonzero(occupied)
-        first, last = (where[0], where[-1]) if len(where) else (0, 0)
-        box.append(slice(max(first - margin, 0), last + margin + 1))
+    for along, margin in zip(occupied, (1, 1, 0), strict=True):
+        first, last = (along.min(), along.max()) if len(along) else (0, 0)
+        box.append(slice(max(int(first) - margin, 0), int(last) + margin + 1))
     return tuple(box)
+
+
+def _voxels(mask: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Indices of a mask's voxels, an array an axis; many times faster than ``numpy.nonzero``."""
+    return np.unravel_index(np.flatnonzero(mask.ravel(order="F")), mask.shape, order="F")
