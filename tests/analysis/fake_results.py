@@ -39,7 +39,7 @@ cohort:
   source: simulated
   folder: data/fake
   simulation: {training: {utrecht_philips_3t: 1}, test: {utrecht_philips_3t: 1}}
-evaluation: {bootstrap_samples: 200}
+evaluation: {bootstrap_samples: 100}
 models:
   flair: {task: lesions, inputs: flair, steps: 10}
   t1: {task: lesions, inputs: t1, steps: 10}

@@ -158,17 +158,19 @@ class StyledFigure(Figure):
     """A figure that is drawn and saved in the style, whatever the global settings are."""
 
     def _repr_png_(self) -> bytes:
-        return self._encode("png", {"Software": None})
+        return self._encode("png", {"Software": None}, SETTINGS["figure.dpi"])
 
     def _ipython_display_(self) -> None:
         from IPython.display import display  # only a notebook calls this
 
         display({"image/png": self._repr_png_()}, raw=True)
 
-    def _encode(self, kind: str, metadata: dict[str, None]) -> bytes:
+    def _encode(
+        self, kind: str, metadata: dict[str, None], dpi: float = SETTINGS["savefig.dpi"]
+    ) -> bytes:
         buffer = io.BytesIO()
         with mpl.rc_context(SETTINGS):
-            self.savefig(buffer, format=kind, metadata=metadata)
+            self.savefig(buffer, format=kind, metadata=metadata, dpi=dpi)
         return buffer.getvalue()
 
 

@@ -1,0 +1,239 @@
+"""Every figure draws from a study's results without a warning, and says what it shows."""
+
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_results import write_fake_study
+from matplotlib.figure import Figure
+
+from wmh.analysis.figures import FIGURES, load_measures, parts
+from wmh.analysis.figures.brain import draw_brain_map, paint_regions
+from wmh.analysis.figures.burden import order_by_profile, pair_with_truth
+from wmh.analysis.figures.claims import readable, scale_to_smallest
+from wmh.analysis.figures.parts import (
+    draw_points,
+    lesion_values,
+    own_configurations,
+    p_text,
+    smallest_p,
+    spread,
+    subject_differences,
+)
+from wmh.analysis.figures.pipeline import lesion_ml_by_region, unseen_words
+from wmh.analysis.figures.qualitative import best_median_worst
+from wmh.analysis.figures.scanners import load_scanners, seen_and_unseen_means
+from wmh.analysis.style import look_of
+from wmh.atlas.regions import built_in_atlas
+from wmh.images import Image
+from wmh.study import StudyError
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    root = tmp_path_factory.mktemp("project")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WMH_ROOT", str(root))
+        yield write_fake_study(root, resolution_mm=6)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_draws_without_a_warning_and_states_its_n(study, name):
+    load, plot = FIGURES[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error", RuntimeWarning)
+        data = load(study)
+        plot(data).draw_without_rendering()
+    said = {
+        "01_pipeline": "n = 6 training and 10 test subjects",
+        "09_curves": "FLAIR 250 steps in 1.2 min",
+    }
+    assert said.get(name, "n = 10 test subjects") in data.caption
+    assert re.search(r"imulated|Study 'fake'", data.caption)
+    assert "  " not in data.caption
+    from matplotlib import pyplot
+
+    assert pyplot.get_fignums() == []
+
+
+def test_captions_name_the_test_the_correction_and_its_family(study):
+    caption = load_measures(study).caption
+    assert "Wilcoxon signed-rank" in caption
+    assert "Holm" in caption
+    assert "'input configurations' (30 tests)" in caption
+    assert "little or no power in 'input configurations'" in caption
+
+
+def test_captions_count_predictions_without_a_distance(study):
+    path = study.results / "metrics.csv"
+    kept = path.read_text()
+    metrics = pd.read_csv(path, dtype={"subject": str})
+    where = (metrics["model"] == "t1") & (metrics["metric"] == "hd95_mm")
+    metrics.loc[metrics.index[where][:3], "value"] = np.nan
+    metrics.to_csv(path, index=False)
+    try:
+        assert "left out, for 3 of 50 empty predictions" in load_measures(study).caption
+    finally:
+        path.write_text(kept)
+
+
+def test_a_missing_table_is_named_with_the_notebook_that_makes_it(study, tmp_path, monkeypatch):
+    monkeypatch.setenv("WMH_ROOT", str(tmp_path))
+    for load, _ in FIGURES.values():
+        with pytest.raises(StudyError, match=r"Run notebooks? \d\d"):
+            load(study)
+
+
+def test_configurations_stand_in_one_order_each_with_its_own_images(study):
+    assert own_configurations(lesion_values(study)) == [
+        ("flair", "FLAIR"),
+        ("t1", "T1"),
+        ("flair_t1", "FLAIR+T1"),
+        ("interchangeable", "FLAIR+T1"),
+        ("multitask", "FLAIR+T1"),
+    ]
+
+
+def test_only_tested_pairs_of_shown_configurations_are_drawn():
+    columns = ["structure", "metric", "model_a", "inputs_a", "model_b", "inputs_b"]
+    rows = [
+        ("lesions", "dice", "flair", "FLAIR", "t1", "T1"),
+        ("lesions", "volume", "flair", "FLAIR", "t1", "T1"),
+        ("regions_mean", "dice", "flair", "FLAIR", "t1", "T1"),
+        ("lesions", "dice", "flair", "FLAIR", "flair_t1", "FLAIR"),
+    ]
+    comparisons = pd.DataFrame(rows, columns=columns)
+    shown = parts.tested_pairs(comparisons, [("flair", "FLAIR"), ("t1", "T1")], ["dice"])
+    assert shown.index.tolist() == [0]
+
+
+def test_paired_differences_are_first_minus_second_by_subject():
+    values = pd.DataFrame(
+        {
+            "subject": ["b", "a", "a", "b", "c"],
+            "model": ["x", "x", "y", "y", "x"],
+            "inputs_given": "FLAIR",
+            "dice": [0.9, 0.5, 0.4, 0.6, 0.7],
+        }
+    )
+    pair = {"model_a": "x", "inputs_a": "FLAIR", "model_b": "y", "inputs_b": "FLAIR"}
+    (apart,) = subject_differences(values, pd.DataFrame([pair]), "dice").values()
+    np.testing.assert_allclose(apart, [0.1, 0.3])
+
+
+def test_every_value_is_a_point_and_the_bar_is_their_mean():
+    axes = Figure().subplots()
+    draw_points(axes, np.array([0.2, np.nan, 0.4, 0.9]), 3, look_of("flair"), upright=True)
+    places, values = axes.collections[0].get_offsets().T
+    np.testing.assert_allclose(values, [0.2, 0.4, 0.9])
+    assert np.abs(places - 3).max() < 0.34
+    assert axes.lines[0].get_ydata()[0] == pytest.approx(0.5)
+
+
+def test_points_of_a_group_never_share_a_place():
+    assert len(np.unique(spread(110))) == 110
+    assert np.abs(spread(110)).max() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0004, "p < 0.001"), (0.0123, "p = 0.012"), (0.4, "p = 0.40"), (np.nan, "not testable")],
+)
+def test_p_values_are_printed_one_way(p, text):
+    assert p_text(p) == text
+
+
+def test_few_pairs_cannot_reach_a_small_p():
+    assert smallest_p(5, 1) == 0.0625
+    assert smallest_p(3, 30) == 1.0
+
+
+def test_the_median_of_an_even_number_is_the_upper_one():
+    assert best_median_worst(pd.Series({"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2})) == {
+        "Best": "b",
+        "Median": "c",
+        "Worst": "a",
+    }
+
+
+def test_seen_scanners_are_those_with_training_subjects(study):
+    data = load_scanners(study)
+    assert data.seen == ["utrecht_philips_3t", "singapore_siemens_3t", "amsterdam_ge_3t"]
+    assert data.unseen == ["amsterdam_ge_1p5t", "amsterdam_philips_3t"]
+    values = lesion_values(study)
+    values = values[values["model"] == "flair"]
+    unseen = values.loc[values["scanner"].isin(data.unseen), "dice"].mean()
+    assert seen_and_unseen_means(data, "flair", "FLAIR", "dice")[1] == pytest.approx(unseen)
+    cohort = pd.read_csv(study.results / "cohort.csv")
+    assert unseen_words(cohort).startswith("2 of 5 scanners")
+
+
+def test_effects_are_scaled_by_the_smallest_that_matters():
+    claims = pd.DataFrame(
+        {
+            "mean_difference": [0.04],
+            "ci_low": [-0.01],
+            "ci_high": [0.1],
+            "smallest_difference": 0.02,
+        }
+    )
+    scaled = scale_to_smallest(claims).iloc[0]
+    assert (scaled["low"], scaled["effect"], scaled["high"]) == pytest.approx((-0.5, 2.0, 5.0))
+
+
+def test_comparisons_are_printed_with_the_names_of_the_figures():
+    text = readable("lesion Dice: interchangeable (T1) minus flair_t1 (T1)")
+    assert text == "lesion Dice: Interchangeable, T1 only minus Concatenated, FLAIR blank"
+
+
+def test_subjects_with_one_profile_stand_side_by_side():
+    lesions = pd.DataFrame(
+        [[9, 1, 0], [0, 1, 9], [90, 10, 0], [0, 10, 90]], index=list("abcd"), columns=[1, 2, 3]
+    )
+    _, order = order_by_profile(lesions)
+    assert set(order[:2]) in ({"a", "c"}, {"b", "d"})
+
+
+def test_burden_is_paired_with_the_truth_by_subject_and_region():
+    rows = [
+        (subject, source, region, factor * (region + number))
+        for number, subject in enumerate("ab")
+        for source, factor in (("truth", 1.0), ("joint", 2.0))
+        for region in range(1, 37)
+    ]
+    burden = pd.DataFrame(rows, columns=["subject", "source", "region", "lesion_ml"])
+    pairs = pair_with_truth(burden, "joint")
+    assert len(pairs) == 2 * 34
+    np.testing.assert_allclose(pairs["found"], 2 * pairs["true"])
+
+
+def test_lesion_volume_is_counted_in_its_region():
+    lesions = Image(np.array([[[1, 1, 2, 0, 1]]], dtype=np.uint8), np.diag([10.0, 10, 10, 1]))
+    regions = Image(np.array([[[3, 3, 3, 3, 36]]], dtype=np.uint8), lesions.affine)
+    volumes = lesion_ml_by_region(lesions, regions)
+    assert volumes[3] == pytest.approx(2.0)
+    assert volumes.sum() == pytest.approx(2.0)
+
+
+def test_regions_are_painted_with_their_values():
+    painted = paint_regions({1: 0.5, 34: 0.0, 2: float("nan")})
+    atlas, values = built_in_atlas(2).data, painted.get_fdata()
+    assert (values[atlas == 1] == 0.5).all()
+    assert (values[atlas == 34] > 0).all()
+    assert not values[(atlas != 1) & (atlas != 34)].any()
+
+
+def test_brain_maps_show_the_subjects_left_on_the_left():
+    figure = Figure()
+    axes = figure.subplots()
+    draw_brain_map(axes, paint_regions(dict.fromkeys(range(1, 18), 0.5)), "viridis", (0, 1))
+    cut = figure.axes[-1]
+    drawn = cut.images[-1]
+    left, right, *_ = drawn.get_extent()
+    filled = ~np.ma.getmaskarray(np.ma.masked_invalid(drawn.get_array()))
+    columns = np.argwhere(filled)[:, 1] / filled.shape[1] * (right - left) + left
+    assert columns.mean() < -5
+    assert cut.get_xlim()[0] < cut.get_xlim()[1]
