@@ -143,7 +143,7 @@ def flair_signal(
     pulsation = generator.uniform(0.1, 0.8) * (contrast.grey - contrast.csf)
     halo = generator.uniform(0, 0.12) * np.exp(-np.maximum(anatomy.from_ventricles, 0) / 9)
     signal = white * (1 + 0.03 * broad + halo)
-    signal += grey * contrast.grey * (1 + 0.04 * broad + _iron(generator, anatomy))
+    signal += grey * contrast.grey * (1 + 0.04 * broad + _grey_differences(generator, anatomy))
     signal += csf * (contrast.csf + pulsation * oddities.pulsation)
     graded = lesions.severity * (1 + 0.10 * fine + 0.10 * broad)
     signal += (contrast.lesion - 1) * graded * (white + 0.7 * grey)
@@ -159,11 +159,17 @@ def flair_signal(
     return signal + core * (contrast.csf * generator.uniform(1, 2) - signal)
 
 
-def _iron(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """Relative change of the deep grey matter on FLAIR: darker with iron, and than the cortex."""
+def _grey_differences(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
+    """Relative change of grey matter on FLAIR: dark deep nuclei (iron), bright limbic cortex."""
     x, y, z = anatomy.mni
-    deep = ((np.abs(x) - 17) / 14) ** 2 + ((y + 4) / 24) ** 2 + ((z - 3) / 14) ** 2
-    return -generator.uniform(0.0, 0.2) * np.exp(-(deep**2))
+    side = np.abs(x)
+    deep = ((side - 17) / 14) ** 2 + ((y + 4) / 24) ** 2 + ((z - 3) / 14) ** 2
+    insula = ((side - 38) / 7) ** 2 + ((y - 2) / 22) ** 2 + ((z - 2) / 14) ** 2
+    hippocampus = ((side - 26) / 9) ** 2 + ((y + 18) / 20) ** 2 + ((z + 18) / 9) ** 2
+    cingulum = (side / 11) ** 2 + ((y - 5) / 45) ** 2 + ((z - 32) / 14) ** 2
+    limbic = np.minimum(np.minimum(insula, hippocampus), cingulum)
+    darker, brighter = generator.uniform(0.0, 0.2), generator.uniform(0.0, 0.12)
+    return brighter * np.exp(-(limbic**2)) - darker * np.exp(-(deep**2))
 
 
 def t1_signal(

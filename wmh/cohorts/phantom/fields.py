@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.special import expit
 
 
 @dataclass(frozen=True)
@@ -102,4 +103,4 @@ def smooth_field(
 
 def soft_step(x: np.ndarray) -> np.ndarray:
     """0 far below zero, 0.5 at zero, 1 far above: the logistic function."""
-    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+    return expit(x)

@@ -84,7 +84,7 @@ def _periventricular_growth(generator: np.random.Generator, anatomy: Anatomy) ->
     growth += generator.uniform(0.8, 2.2) * smooth_field(generator, shape, spacing, 4.0)
     growth += generator.uniform(1.0, 3.0) * smooth_field(generator, shape, spacing, 10.0)
     growth += generator.uniform(0.3, 0.9) * smooth_field(generator, shape, spacing, 1.8)
-    growth -= 6 * np.exp(-((mni[0] / 7) ** 2))  # corpus callosum and septum are mostly spared
+    growth -= 4 * np.exp(-((mni[0] / 7) ** 2))  # corpus callosum and septum are mostly spared
     growth -= 0.35 * np.maximum(-mni[2] - 2, 0)  # and so are the temporal horns
     return growth
 
@@ -106,17 +106,17 @@ def _grow_bands(
     sides = [larger, 0.85 * smaller]
     if generator.random() < 0.5:
         sides.reverse()
-    truth = np.zeros_like(allowed)
-    levels = []
-    for side, size in zip((left, ~left), sides, strict=True):
-        level = _level_of_largest(coarse, allowed & side, size)
-        truth |= allowed & side & (coarse > level)
-        levels.append(level)
+    if burden.largest_share < BRIDGED_SHARE:
+        places = zip((left, ~left), sides, strict=True)
+        levels = [_level_of_largest(coarse, allowed & side, size) for side, size in places]
+    else:
+        levels = [_level_of_largest(coarse, allowed, larger)] * 2
+    truth = allowed & (coarse > np.where(left, *levels))
     blend = soft_step(anatomy.mni[0])  # 0 left, 1 right
     height = growth - (levels[0] * (1 - blend) + levels[1] * blend)
     broad, patchy = (smooth_field(generator, grid.fine_shape, grid.spacing, w) for w in (9.0, 5.0))
-    edge = generator.uniform(0.35, 0.9) * np.exp(0.3 * broad)
-    outline = generator.uniform(0.0, 0.7)  # a rater may stop at half the contrast, or short of it
+    edge = generator.uniform(0.25, 0.7) * np.exp(0.3 * broad)
+    outline = generator.uniform(-0.2, 0.7)  # a rater may stop at half the contrast, or short of it
     fading = generator.uniform(0.0, 0.4) * soft_step(2 * patchy)
     return truth, (soft_step(height / edge + outline) * (1 - fading)).astype(np.float32)
 
