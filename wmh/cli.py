@@ -93,7 +93,7 @@ def check(
 @app.command()
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Folder to write the cohort to.")],
-    subjects: Annotated[int, typer.Option(min=1, help="Number of training subjects.")] = 18,
+    subjects: Annotated[int, typer.Option(min=8, help="Subjects, over both splits.")] = 33,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
     coarsening: Annotated[int, typer.Option(min=1, help="In-plane coarsening factor.")] = 2,
 ) -> None:
