@@ -140,6 +140,7 @@ rule evaluation:
         expand(f"{RESULTS}/models/{{model}}/checkpoint.pt", model=STUDY.models),
     output:
         f"{RESULTS}/metrics.csv",
+        f"{RESULTS}/burden.csv",
         executed("05_evaluation"),
     params:
         settings=settings("slices", "training", "models", "evaluation"),
@@ -155,6 +156,7 @@ rule statistics:
     input:
         sources("06_statistics"),
         f"{RESULTS}/metrics.csv",
+        f"{RESULTS}/burden.csv",
     output:
         f"{RESULTS}/comparisons.csv",
         f"{RESULTS}/claims.csv",
@@ -169,11 +171,9 @@ rule statistics:
 rule localization:
     input:
         sources("07_localization"),
-        f"{RESULTS}/cohort.csv",
-        f"{RESULTS}/regions.csv",
-        f"{RESULTS}/metrics.csv",
-    output:
         f"{RESULTS}/burden.csv",
+    output:
+        f"{RESULTS}/agreement.csv",
         executed("07_localization"),
     params:
         settings=settings("models", "evaluation"),
@@ -185,7 +185,7 @@ rule localization:
 rule figures:
     input:
         sources("08_figures", drawing=True),
-        expand(f"{RESULTS}/{{table}}.csv", table=["cohort", "regions", "metrics", "comparisons", "claims", "burden"]),
+        expand(f"{RESULTS}/{{table}}.csv", table=["cohort", "regions", "metrics", "comparisons", "claims", "burden", "agreement"]),
         expand(f"{RESULTS}/models/{{model}}/checkpoint.pt", model=STUDY.models),
     output:
         executed("08_figures"),

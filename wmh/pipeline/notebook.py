@@ -182,8 +182,12 @@ def _save_page(notebook: Path, page: Path, title: str) -> None:
     """Write the executed notebook as HTML that needs no network."""
     from nbconvert import HTMLExporter
 
-    exporter = HTMLExporter(embed_images=True, require_js_url="", jquery_url="", mathjax_url="")
+    no_network = dict.fromkeys(
+        ("require_js_url", "jquery_url", "mathjax_url", "jupyter_widgets_base_url"), ""
+    )
+    exporter = HTMLExporter(embed_images=True, **no_network)
     html, _ = exporter.from_filename(str(notebook), resources={"metadata": {"name": title}})
+    html = html.replace('<script src=""></script>', "")
     temporary = page.with_suffix(".part")
     temporary.write_text(html, encoding="utf-8")
     temporary.replace(page)
