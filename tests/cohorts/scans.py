@@ -30,11 +30,14 @@ def head(shape=SHAPE, affine=None, kind="flair", seed=0) -> np.ndarray:
     def ball(centre, radii):
         return sum(((w - c) / r) ** 2 for w, c, r in zip(world, centre, radii, strict=True)) < 1
 
-    brain = ball((0, 0, 0), (70, 90, 75))
+    brain = ball((0, 0, 0), (65, 85, 75)) | ball((0, 80, -25), (18, 22, 22))
     parts = [
         (ball((-8, 10, 5), (9, 35, 12)), -60.0),
+        (ball((30, 45, 20), (16, 12, 25)), -45.0),
         (ball((25, -50, -30), (30, 22, 20)), 35.0),
         (ball((-35, 40, 30), (18, 20, 25)), 50.0),
+        (ball((-40, -30, -15), (14, 25, 14)), 30.0),
+        (ball((10, -20, 45), (30, 12, 14)), 45.0),
     ]
     image = 100.0 * brain + sum(value * (part & brain) for part, value in parts)
     image = image if kind == "flair" else np.where(brain, 260.0 - image, 0)
@@ -65,7 +68,7 @@ def save_subject(folder: Path, seed: int = 0) -> Path:
     save(folder / "pre/FLAIR.nii.gz", head(seed=seed))
     save(folder / "pre/T1.nii.gz", head(kind="t1", seed=seed + 100))
     mask = lesions()
-    mask[2 + seed % 6 + 6, 14, 6] = 1
+    mask[8 + seed % 8, 12, 8] = 1
     save(folder / "wmh.nii.gz", mask)
     return folder
 

@@ -1,0 +1,104 @@
+"""A study's cohort: checked, on one grid, parted, and honest about who was left out."""
+
+from __future__ import annotations
+
+import pytest
+from scans import head, oblique, save, save_bids, save_subject
+
+from wmh.cohorts.cohort import CohortError, load_pair, read_cohort
+from wmh.cohorts.gather import gather_cohort, left_out_note, read_left_out
+from wmh.images import load_image, same_grid
+from wmh.study import CohortSettings, Study
+
+OTHER_SHAPE, OTHER_MM = (30, 36, 30), (6.0, 6.0, 6.0)
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A function that makes a study of a source in a project of its own."""
+    monkeypatch.setenv("WMH_ROOT", str(tmp_path))
+
+    def make(source: str, folder: str = "data", **settings) -> Study:
+        cohort = CohortSettings(source=source, folder=folder, **settings)
+        return Study(name="mine", title="Mine", cohort=cohort, models={})
+
+    return make
+
+
+def save_challenge(folder, count: int = 3) -> None:
+    for k in range(count):
+        save_subject(folder / f"training/Utrecht/{k}", seed=k)
+    save_subject(folder / "test/Singapore/50", seed=7)
+
+
+def test_a_bids_cohort_gets_its_splits_and_its_table(study, tmp_path):
+    save_bids(tmp_path / "data", people=3)
+    mine = study("bids", test_share=0.34)
+    table = gather_cohort(mine)
+    assert sorted(table["split"]) == ["test", "training", "training"]
+    assert [s.id for s in read_cohort(mine.results / "cohort.csv")] == [
+        "sub-01",
+        "sub-02",
+        "sub-03",
+    ]
+    assert gather_cohort(mine).equals(table)
+    assert read_left_out(mine.results).empty
+    assert left_out_note(mine.results) == "No subject was left out."
+
+
+def test_an_unusable_subject_stops_the_study_and_is_named(study, tmp_path):
+    save_challenge(tmp_path / "data")
+    spoiled = tmp_path / "data/training/Utrecht/1/pre/T1.nii.gz"
+    spoiled.write_bytes(b"")
+    with pytest.raises(CohortError, match=r"(?s)1 of 4 subjects .*T1\.nii\.gz: the file is empty"):
+        gather_cohort(study("challenge"))
+    assert not (tmp_path / "results/mine/cohort.csv").exists()
+
+
+def test_a_study_that_may_goes_on_without_and_says_who(study, tmp_path):
+    save_challenge(tmp_path / "data")
+    (tmp_path / "data/training/Utrecht/1/pre/T1.nii.gz").write_bytes(b"")
+    mine = study("challenge", leave_out_unusable=True)
+    assert len(gather_cohort(mine)) == 3
+    assert {s.id for s in read_cohort(mine.results / "cohort.csv")} == {"0", "2", "50"}
+    (row,) = read_left_out(mine.results).to_dict("records")
+    assert (row["id"], row["split"], row["scanner"]) == ("1", "training", "utrecht_philips_3t")
+    assert "T1.nii.gz: the file is empty (0 bytes). Copy or download it again." in row["problems"]
+    assert left_out_note(mine.results).startswith("1 subject was left out as unusable (1);")
+
+
+def test_a_split_that_would_be_empty_stops_the_study(study, tmp_path):
+    save_challenge(tmp_path / "data")
+    (tmp_path / "data/test/Singapore/50/wmh.nii.gz").unlink()
+    with pytest.raises(CohortError, match="no usable subject in the test split"):
+        gather_cohort(study("challenge", leave_out_unusable=True))
+
+
+@pytest.mark.parametrize(("shift", "register"), [(0.0, False), (25.0, False), (25.0, True)])
+def test_a_t1_on_another_grid_gets_a_copy_on_the_flairs(study, tmp_path, shift, register):
+    save_challenge(tmp_path / "data", count=1)
+    original = tmp_path / "data/training/Utrecht/0/pre/T1.nii.gz"
+    data = head(OTHER_SHAPE, oblique(OTHER_SHAPE, OTHER_MM, -4), "t1", 5)
+    save(original, data, oblique(OTHER_SHAPE, OTHER_MM, -4, shift=(0.0, shift, 0.0)))
+    before = original.read_bytes()
+    mine = study("challenge", register_t1=register)
+    if shift and not register:
+        with pytest.warns(UserWarning, match=r"lies 2\d\.\d mm off its FLAIR"):
+            gather_cohort(mine)
+    else:
+        gather_cohort(mine)
+    subject = next(s for s in read_cohort(mine.results / "cohort.csv") if s.id == "0")
+    assert subject.t1 == mine.results / "aligned/0_t1.nii.gz"
+    assert original.read_bytes() == before
+    flair, t1 = load_image(subject.flair), load_image(subject.t1)
+    assert same_grid(flair, t1)
+    brain = flair.data > 50
+    covered = (load_pair(subject)[1].data[brain] > 50).mean()
+    assert (covered > 0.97) == (register or not shift)
+
+
+def test_a_t1_already_on_the_grid_is_used_as_it_is(study, tmp_path):
+    save_challenge(tmp_path / "data", count=1)
+    table = gather_cohort(study("challenge"))
+    assert all("/pre/T1.nii.gz" in str(path) for path in table["t1"])
+    assert not (tmp_path / "results/mine/aligned").exists()
