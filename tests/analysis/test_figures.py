@@ -75,7 +75,7 @@ def test_captions_count_predictions_without_a_distance(study):
     metrics.loc[metrics.index[where][:3], "value"] = np.nan
     metrics.to_csv(path, index=False)
     try:
-        assert "left out, for 3 of 50 empty predictions" in load_measures(study).caption
+        assert "undefined for 3 of 50 predictions" in load_measures(study).caption
     finally:
         path.write_text(kept)
 

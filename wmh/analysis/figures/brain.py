@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
-from nilearn.plotting import plot_stat_map
 
 from wmh.analysis.look.slices import mark_sides
 from wmh.analysis.style import BLACK
@@ -46,6 +45,8 @@ def draw_brain_map(
     The layout of the figure must be settled before (:func:`settle_layout`), since nilearn puts
     axes of its own where ``axes`` stands. What is 0 is not drawn.
     """
+    from nilearn.plotting import plot_stat_map  # takes seconds to import, and few callers need it
+
     figure = axes.get_figure(root=True)
     place = axes.get_window_extent().transformed(figure.transFigure.inverted())
     display = plot_stat_map(

@@ -109,7 +109,7 @@ def _caption(
     own = pd.concat([of_configuration(values, *c) for c in own_configurations(values)])
     empty = int(own["hd95_mm"].isna().sum())
     undefined = (
-        f" HD95 is undefined, and left out, for {empty} of {len(own)} empty predictions."
+        f" HD95 is undefined for {empty} of {len(own)} predictions (empty ones), which are left out."
         if empty
         else ""
     )
