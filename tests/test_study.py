@@ -1,0 +1,120 @@
+"""Study files: what they may say, and how they are refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from wmh.study import Study, StudyError, load_study, project_root
+
+STUDIES = sorted(p.stem for p in (project_root() / "studies").glob("*.yaml"))
+
+
+@pytest.fixture
+def smoke() -> dict:
+    return yaml.safe_load((project_root() / "studies" / "smoke.yaml").read_text())
+
+
+def refused(settings: object, tmp_path: Path) -> str:
+    """The line with which settings are refused; it must name the file."""
+    path = tmp_path / "mine.yaml"
+    path.write_text(settings if isinstance(settings, str) else yaml.safe_dump(settings))
+    with pytest.raises(StudyError) as caught:
+        load_study(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_studies_that_come_along_can_be_read(name):
+    study = load_study(name)
+    assert study.name == name
+    assert set(study.models) >= {"flair", "t1", "flair_t1", "interchangeable", "regions"}
+
+
+def test_smoke_demo_and_paper_are_there():
+    assert {"smoke", "demo", "paper"} <= set(STUDIES)
+
+
+def test_an_unknown_study_lists_those_there_are():
+    with pytest.raises(StudyError, match=r"demo, .*paper, .*smoke"):
+        load_study("nosuch")
+
+
+def test_an_unknown_key_is_named_with_those_allowed(smoke, tmp_path):
+    smoke["training"]["batchsize"] = 4
+    message = refused(smoke, tmp_path)
+    assert "training.batchsize: unknown key" in message
+    assert "batch_size" in message
+
+
+def test_an_unknown_key_of_a_model_is_named_with_those_allowed(smoke, tmp_path):
+    smoke["models"]["flair"]["epochs"] = 4
+    message = refused(smoke, tmp_path)
+    assert "models.flair.epochs: unknown key; allowed are task, inputs, steps" in message
+
+
+def test_a_wrong_value_is_shown(smoke, tmp_path):
+    smoke["training"]["batch_size"] = 0
+    message = refused(smoke, tmp_path)
+    assert "training.batch_size" in message
+    assert "found 0" in message
+
+
+def test_a_wrong_choice_lists_the_right_ones(smoke, tmp_path):
+    smoke["models"]["flair"]["inputs"] = "pet"
+    message = refused(smoke, tmp_path)
+    assert "models.flair.inputs" in message
+    assert "'flair_t1'" in message
+
+
+def test_a_missing_setting_is_named(smoke, tmp_path):
+    del smoke["cohort"]["folder"]
+    assert "cohort.folder: missing" in refused(smoke, tmp_path)
+
+
+def test_simulation_goes_with_a_simulated_cohort_only(smoke, tmp_path):
+    smoke["cohort"]["source"] = "challenge"
+    assert "simulation" in refused(smoke, tmp_path)
+
+
+def test_a_name_inside_the_file_is_refused(smoke, tmp_path):
+    assert "name" in refused(smoke | {"name": "other"}, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["title: [", "- a\n- b\n", ""])
+def test_a_file_that_is_no_study_is_refused(text, tmp_path):
+    refused(text, tmp_path)
+
+
+def test_settings_do_not_change():
+    with pytest.raises(ValueError, match="frozen"):
+        load_study("demo").seed = 1
+
+
+def test_seeds_differ_by_purpose_and_by_study_seed_and_stay():
+    study = load_study("smoke")
+    other = Study(**study.model_dump() | {"seed": study.seed + 1})
+    purposes = [("train", "flair", 1), ("train", "flair", 11), ("train", "t1", 1), ("split",)]
+    seeds = [one.seed_for(*purpose) for one in (study, other) for purpose in purposes]
+    assert len(set(seeds)) == len(seeds)
+    assert study.seed_for("split") == study.seed_for("split")
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_paths_lie_below_the_root_that_is_named(monkeypatch, tmp_path):
+    study = load_study("smoke")
+    monkeypatch.setenv("WMH_ROOT", str(tmp_path))
+    assert study.results == tmp_path / "results" / "smoke"
+    assert study.model_folder("t1") == tmp_path / "results" / "smoke" / "models" / "t1"
+    assert study.figures == tmp_path / "figures" / "smoke"
+
+
+def test_models_come_by_task_in_the_order_of_the_file():
+    study = load_study("smoke")
+    assert study.models_of("lesions") == ["flair", "t1", "flair_t1", "interchangeable"]
+    assert study.models_of("regions", "multitask") == ["regions", "multitask"]
