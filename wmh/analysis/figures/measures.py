@@ -109,7 +109,7 @@ def _caption(
     own = pd.concat([of_configuration(values, *c) for c in own_configurations(values)])
     empty = int(own["hd95_mm"].isna().sum())
     undefined = (
-        f" HD95 is undefined for {empty} of {len(own)} predictions (empty ones), which are left out."
+        f" HD95 is undefined for {empty} of {len(own)} predictions, empty ones, and left out there."
         if empty
         else ""
     )
