@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
+from challenge_way import challenge_metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -107,60 +107,6 @@ def slow_hd95(true, predicted, shape, affine):
         return np.nan
     first, second = (np.array(points) @ affine[:3, :3].T for points in surfaces)
     apart = cdist(first, second)
-    return max(np.percentile(apart.min(axis=axis), 95) for axis in (0, 1))
-
-
-# The challenge's way, with SimpleITK ------------------------------------------------------------
-
-
-def challenge_metrics(truth, prediction, affine):
-    truth_image = sitk_image(truth, affine)
-    true = sitk.BinaryThreshold(truth_image, 0.5, 1.5, 1, 0)
-    counted = sitk.BinaryThreshold(truth_image, 1.5, 2.5, 0, 1)
-    masked = sitk.Mask(sitk_image(prediction, affine), counted)
-    predicted = sitk.BinaryThreshold(masked, 0.5, 1000, 1, 0)
-    n_true, n_predicted, n_both = (
-        int(sitk.GetArrayViewFromImage(image).sum())
-        for image in (true, predicted, sitk.Multiply(true, predicted))
-    )
-    recall, precision = challenge_share(true, predicted), challenge_share(predicted, true)
-    return {
-        "dice": 2 * n_both / (n_true + n_predicted) if n_true + n_predicted else np.nan,
-        "hd95_mm": challenge_hd95(true, predicted),
-        "avd_percent": 100 * abs(n_true - n_predicted) / n_true if n_true else np.nan,
-        "lesion_recall": recall,
-        "lesion_f1": 2 * precision * recall / (precision + recall) if precision + recall else 0.0,
-    }
-
-
-def sitk_image(array, affine):
-    """The array as float32, with the affine as single-precision spacing and direction, as read."""
-    image = sitk.GetImageFromArray(np.asarray(array, dtype=np.float32).T)
-    size = np.linalg.norm(affine[:3, :3], axis=0)
-    to_lps = np.diag([-1.0, -1.0, 1.0])
-    image.SetSpacing(np.float32(size).astype(float).tolist())
-    image.SetDirection((to_lps @ affine[:3, :3] / size).ravel().tolist())
-    image.SetOrigin((to_lps @ affine[:3, 3]).tolist())
-    return image
-
-
-def challenge_share(lesions, touching):
-    components = sitk.ConnectedComponentImageFilter()
-    components.FullyConnectedOn()
-    labels = sitk.GetArrayFromImage(components.Execute(lesions))
-    touched = labels[sitk.GetArrayFromImage(touching) > 0]
-    return len(set(touched) - {0}) / labels.max() if labels.max() else 1.0
-
-
-def challenge_hd95(true, predicted):
-    points = []
-    for image in (true, predicted):
-        edge = sitk.Subtract(image, sitk.BinaryErode(image, (1, 1, 0)))
-        index = np.argwhere(sitk.GetArrayFromImage(edge))[:, ::-1]
-        points.append([true.TransformIndexToPhysicalPoint(i.tolist()) for i in index])
-    if not all(points):
-        return np.nan
-    apart = cdist(*points)
     return max(np.percentile(apart.min(axis=axis), 95) for axis in (0, 1))
 
 

@@ -105,9 +105,9 @@ class MaskPair:
         return int(np.count_nonzero(self.prediction))
 
     @cached_property
-    def overlap(self) -> np.ndarray:
-        """Voxels in both masks."""
-        return self.truth & self.prediction
+    def overlap(self) -> tuple[np.ndarray, ...]:
+        """Indices of the voxels in both masks, an array an axis."""
+        return _voxels(self.truth & self.prediction)
 
     @cached_property
     def true_lesions(self) -> tuple[np.ndarray, int]:
@@ -127,7 +127,7 @@ class MaskPair:
 
 def dice(pair: MaskPair) -> float:
     """Twice the shared volume over the sum of both volumes; NaN when both masks are empty."""
-    return _ratio(2 * np.count_nonzero(pair.overlap), pair.true_voxels + pair.predicted_voxels)
+    return _ratio(2 * len(pair.overlap[0]), pair.true_voxels + pair.predicted_voxels)
 
 
 def hausdorff95(pair: MaskPair) -> float:
@@ -236,7 +236,7 @@ def _points(mask: np.ndarray, voxel_to_mm: np.ndarray) -> np.ndarray:
     return np.column_stack(_voxels(mask)) @ voxel_to_mm.T
 
 
-def _share_touched(lesions: np.ndarray, count: int, overlap: np.ndarray) -> float:
+def _share_touched(lesions: np.ndarray, count: int, overlap: tuple[np.ndarray, ...]) -> float:
     """Share of ``count`` labelled lesions that hold a voxel of ``overlap``; 1 if there are none."""
     return len(np.unique(lesions[overlap])) / count if count else 1.0
 
