@@ -1,0 +1,161 @@
+"""The cohort table: who is in it, what is refused, and that no subject is in two splits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wmh.cohorts.cohort import (
+    CohortError,
+    Subject,
+    describe,
+    find_challenge,
+    load_pair,
+    of_split,
+    read_cohort,
+    validation_split,
+    write_cohort,
+)
+from wmh.cohorts.scanners import SCANNERS, scanner_at
+from wmh.images import ImageError
+
+AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
+
+
+def save(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(data, affine), path)
+
+
+def person(folder: Path, place: str = "training/Utrecht/0") -> Path:
+    """A subject of the challenge's tree: 3 voxels of lesion, 2 of other pathology."""
+    data = np.random.default_rng(0).random((6, 7, 8), dtype=np.float32)
+    lesions = np.zeros((6, 7, 8), np.float32)
+    lesions[2, 2, 2:5], lesions[4, 4, 2:4] = 1, 2
+    for name in ("FLAIR", "T1"):
+        save(folder / place / "pre" / f"{name}.nii.gz", data)
+    save(folder / place / "wmh.nii.gz", lesions)
+    return folder / place
+
+
+def subject(number: int, split: str = "training", scanner: str = "utrecht_philips_3t") -> Subject:
+    return Subject(str(number), split, scanner, None, None)
+
+
+def test_subjects_are_found_in_every_scanner_folder(tmp_path):
+    for number, scanner in enumerate(SCANNERS.values()):
+        person(tmp_path, f"test/{scanner.published_folder}/{number}")
+    found = find_challenge(tmp_path)
+    assert {s.scanner for s in found} == set(SCANNERS)
+    assert {s.split for s in found} == {"test"}
+    assert all(s.true_regions is None for s in found)
+
+
+def test_true_regions_are_taken_where_they_lie(tmp_path):
+    place = person(tmp_path)
+    save(place / "regions.nii.gz", np.zeros((6, 7, 8), np.uint8))
+    assert find_challenge(tmp_path)[0].true_regions == place / "regions.nii.gz"
+
+
+def test_an_unknown_scanner_folder_is_named(tmp_path):
+    person(tmp_path, "training/Copenhagen/0")
+    with pytest.raises(CohortError, match="Copenhagen"):
+        find_challenge(tmp_path)
+
+
+def test_an_empty_folder_says_what_was_expected(tmp_path):
+    with pytest.raises(CohortError, match=r"Expected training/ and test/"):
+        find_challenge(tmp_path)
+
+
+def test_both_spellings_of_a_scanner_folder_are_known():
+    assert scanner_at("Amsterdam/Philips_VU .PETMR_01.") is scanner_at(
+        "Amsterdam/Philips_VU_PETMR_01"
+    )
+    assert scanner_at("Amsterdam") is None
+
+
+def test_a_subject_is_described_in_ml_and_mm(tmp_path):
+    person(tmp_path)
+    row = describe(find_challenge(tmp_path)[0])
+    assert (row["nx"], row["ny"], row["nz"]) == (6, 7, 8)
+    assert row["voxel_z_mm"] == pytest.approx(3)
+    assert row["lesion_ml"] == pytest.approx(3 * 0.003)
+    assert row["other_pathology_ml"] == pytest.approx(2 * 0.003)
+    assert row["orientation"] == "RAS"
+
+
+def test_a_missing_t1_is_named(tmp_path):
+    (person(tmp_path) / "pre" / "T1.nii.gz").unlink()
+    with pytest.raises(ImageError, match=r"T1\.nii\.gz: no such file"):
+        describe(find_challenge(tmp_path)[0])
+
+
+def test_a_t1_on_another_grid_is_named(tmp_path):
+    place = person(tmp_path)
+    save(place / "pre" / "T1.nii.gz", np.random.default_rng(0).random((5, 5, 5)))
+    with pytest.raises(ImageError, match=r"T1\.nii\.gz: lies on another grid"):
+        describe(find_challenge(tmp_path)[0])
+
+
+def test_other_lesion_labels_are_refused(tmp_path):
+    place = person(tmp_path)
+    save(place / "wmh.nii.gz", np.arange(6 * 7 * 8, dtype=np.float32).reshape(6, 7, 8) % 4)
+    with pytest.raises(ImageError, match="labels 3"):
+        describe(find_challenge(tmp_path)[0])
+
+
+def test_a_subject_without_an_image_is_named():
+    with pytest.raises(CohortError, match="subject 7: no flair"):
+        load_pair(subject(7))
+
+
+def test_the_table_comes_back_as_it_was_written(tmp_path):
+    person(tmp_path, "training/Utrecht/007")  # an identity, not the number 7
+    found = find_challenge(tmp_path)
+    write_cohort([describe(s) for s in found], tmp_path / "cohort.csv")
+    assert read_cohort(tmp_path / "cohort.csv") == found
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_subject_in_both_splits_is_refused(tmp_path):
+    rows = [{"id": "3", "split": split, "scanner": "x"} for split in ("training", "test")]
+    with pytest.raises(CohortError, match="subjects 3 occur twice"):
+        write_cohort(rows, tmp_path / "cohort.csv")
+    assert not (tmp_path / "cohort.csv").exists()
+
+
+@given(
+    counts=st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(lambda n: max(n) > 1),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_validation_parts_every_scanner_and_never_overlaps(counts, share, seed):
+    scanners = [name for name, count in enumerate(counts) for _ in range(count)]
+    subjects = [subject(number, scanner=str(name)) for number, name in enumerate(scanners)]
+    learn, validate = validation_split(subjects, share, seed)
+    assert not {s.id for s in learn} & {s.id for s in validate}
+    assert {s.id for s in learn} | {s.id for s in validate} == {s.id for s in subjects}
+    assert {s.scanner for s in validate} == {str(i) for i, n in enumerate(counts) if n > 1}
+    assert {s.scanner for s in learn} == {s.scanner for s in subjects}
+    assert (learn, validate) == validation_split(subjects, share, seed)
+
+
+def test_a_test_subject_is_never_learned_from():
+    with pytest.raises(CohortError, match="subjects 1 are not of the training split"):
+        validation_split([subject(0), subject(1, "test")], 0.5, 0)
+
+
+def test_a_split_that_leaves_nobody_to_validate_on_is_refused():
+    with pytest.raises(CohortError, match="1 training subjects, 0 of them to validate on"):
+        validation_split([subject(0)], 0.5, 0)
+
+
+def test_subjects_of_a_split_keep_their_order():
+    subjects = [subject(2), subject(0, "test"), subject(1)]
+    assert [s.id for s in of_split(subjects, "training")] == ["2", "1"]
