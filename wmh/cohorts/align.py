@@ -120,18 +120,23 @@ def _best_fit(moving: sitk.Image, fixed: sitk.Image, seed: int) -> np.ndarray:
     as_the_headers_say = sitk.Euler3DTransform(centred)
     as_the_headers_say.SetTranslation((0.0, 0.0, 0.0))
     coarse = _coarse(fixed, COARSE_MM), _coarse(moving, COARSE_MM)
-    fits = [_fit(*coarse, start, 1.0, seed) for start in (as_the_headers_say, centred)]
+    fits = [_fit(*coarse, start, 4.0, 1.0, seed) for start in (as_the_headers_say, centred)]
     _, best = min(fits, key=lambda fit: fit[0])
     fine = _coarse(fixed, FINE_MM), _coarse(moving, FINE_MM)
-    return _matrix(_fit(*fine, best, FINE_SAMPLES, seed)[1])
+    return _matrix(_fit(*fine, best, 1.0, FINE_SAMPLES, seed)[1])
 
 
 def _fit(
-    fixed: sitk.Image, moving: sitk.Image, start: sitk.Transform, samples: float, seed: int
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    start: sitk.Transform,
+    step_mm: float,
+    samples: float,
+    seed: int,
 ) -> tuple[float, sitk.Euler3DTransform]:
     """The metric (lower is better) and the transform reached from one start.
 
-    ``samples`` is the share of voxels that the metric is drawn from.
+    ``step_mm`` is the first step, ``samples`` the share of voxels that the metric is drawn from.
     """
     transform = sitk.Euler3DTransform(start)
     method = sitk.ImageRegistrationMethod()
@@ -140,7 +145,7 @@ def _fit(
         method.SetMetricSamplingStrategy(method.RANDOM)
         method.SetMetricSamplingPercentage(samples, seed)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(4.0, 0.02, 100, 0.8)
+    method.SetOptimizerAsRegularStepGradientDescent(step_mm, 0.02, 100, 0.8)
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(transform, inPlace=True)
     method.Execute(fixed, moving)
