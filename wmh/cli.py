@@ -119,21 +119,44 @@ def predict(
 
 @app.command()
 def evaluate(
-    truth: Annotated[Path, typer.Argument(help="True lesions: a NIfTI file or a folder of them.")],
-    prediction: Annotated[Path, typer.Argument(help="Predicted lesions: a file or a folder.")],
+    truth: Annotated[
+        Path | None, typer.Argument(help="True lesions: a NIfTI file or a folder of them.")
+    ] = None,
+    prediction: Annotated[
+        Path | None, typer.Argument(help="Predicted lesions: a file or a folder.")
+    ] = None,
+    study: Annotated[
+        str | None, typer.Option(help="Measure this study's predictions instead.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write every measure to this CSV table.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Subjects measured at a time.")] = 2,
 ) -> None:
-    """Measure predicted lesions as the WMH challenge does; JSON, a folder's subjects by name."""
-    from wmh.analysis.evaluation import evaluate as evaluate_cases
-    from wmh.analysis.evaluation import find_pairs, five_measures_json
+    """Measure predicted lesions as the WMH challenge does; prints JSON.
 
-    table = evaluate_cases(find_pairs(truth, prediction), jobs)
+    Of two files their five measures, of two folders those of each subject and their mean, of a
+    study the mean of each model and what it was given.
+    """
+    from wmh.analysis import evaluation
+
+    if (study is None) == (truth is None or prediction is None):
+        raise typer.BadParameter("give TRUTH and PREDICTION, or --study NAME")
+    if study is not None:
+        from wmh.learning.testing import cases
+
+        table = evaluation.evaluate(cases(load(study)), jobs)
+        shown = evaluation.five_of_configurations(table)
+    else:
+        table = evaluation.evaluate(evaluation.find_pairs(truth, prediction), jobs)
+        shown = evaluation.five_of_subjects(table)
+        if truth.is_dir():
+            shown["mean"] = evaluation.mean_of(shown)
+        else:
+            (shown,) = shown.values()
     if out is not None:
-        table[["subject", "structure", "metric", "value"]].to_csv(out, index=False)
-    typer.echo(five_measures_json(table, by_subject=truth.is_dir()))
+        table.to_csv(out, index=False)
+    typer.echo(evaluation.as_json(shown))
 
 
 @app.command()

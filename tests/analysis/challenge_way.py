@@ -56,7 +56,7 @@ def challenge_share(lesions, touching):
     components.FullyConnectedOn()
     labels = components.Execute(lesions)
     touched = sitk.Multiply(labels, sitk.Cast(touching, sitk.sitkUInt32))
-    # the script counts distinct values less one, which is one too few in an image without background
+    # the script counts distinct values less one: one too few in an image without background
     found, every = (
         np.count_nonzero(np.unique(sitk.GetArrayFromImage(image))) for image in (touched, labels)
     )

@@ -9,7 +9,14 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from wmh.analysis.evaluation import COLUMNS, Case, evaluate, find_pairs, observer_cases
+from wmh.analysis.evaluation import (
+    COLUMNS,
+    Case,
+    evaluate,
+    find_pairs,
+    five_of_configurations,
+    observer_cases,
+)
 from wmh.analysis.metrics import FIVE_MEASURES, lesion_metrics
 from wmh.cli import app
 from wmh.cohorts.cohort import Subject
@@ -173,6 +180,32 @@ def test_the_command_measures_a_folder(tmp_path, truth, prediction):
     written = pd.read_csv(table, dtype={"subject": str})
     assert set(written["subject"]) == {"1", "2", "3"}
     assert "surface_dice" in set(written["metric"])
+
+
+def test_the_command_wants_files_or_a_study(tmp_path):
+    result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "wmh.nii.gz")])
+    assert result.exit_code == 2
+    assert "--study" in result.stderr
+
+
+def test_a_study_is_shown_by_model_and_what_it_was_given(tmp_path, truth, prediction):
+    file, found = write(tmp_path / "wmh.nii.gz", truth), write(tmp_path / "p.nii.gz", prediction)
+    cases = [
+        Case(subject, "", "flair_t1", given, true_lesions=file, lesions=lesions)
+        for subject in ("1", "2")
+        for given, lesions in (("FLAIR", file if subject == "1" else found), ("FLAIR+T1", file))
+    ]
+    shown = five_of_configurations(evaluate(cases))
+    assert list(shown) == ["flair_t1 (FLAIR)", "flair_t1 (FLAIR+T1)"]
+    one = lesion_metrics(truth, prediction, AFFINE)["dice"]
+    assert shown["flair_t1 (FLAIR)"]["dice"] == pytest.approx((1 + one) / 2)
+    assert list(shown["flair_t1 (FLAIR+T1)"]) == list(FIVE_MEASURES)
+
+
+def test_label_2_of_a_prediction_is_lesion_as_in_the_challenge(tmp_path, truth):
+    both = np.where(truth == 1, 2, 0).astype(np.uint8)
+    files = write(tmp_path / "wmh.nii.gz", truth), write(tmp_path / "p.nii.gz", both)
+    assert evaluate(find_pairs(*files)).set_index("metric")["value"]["dice"] == 1
 
 
 def test_additional_observers_become_cases(tmp_path, truth):

@@ -90,7 +90,7 @@ def lesion_file_metrics(
     """
     true = load_labels(truth, LESION_LABELS)
     predicted = _on_grid_of(true, load_labels(prediction, LESION_LABELS))
-    pair = lesion_pair(true.data, predicted.data == 1, true.affine)
+    pair = lesion_pair(true.data, predicted.data, true.affine)
     found = five_measures(pair) | further_lesion_metrics(pair)
     if probability is not None:
         likely = _on_grid_of(true, _load_probability(probability))
@@ -98,16 +98,24 @@ def lesion_file_metrics(
     return found
 
 
-def five_measures_json(table: pd.DataFrame, by_subject: bool) -> str:
-    """The challenge's five measures of a tidy table of lesions as JSON; NaN becomes null.
+def five_of_subjects(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """The challenge's five measures of each subject of a table that holds one model."""
+    return _five(table, table["subject"].astype(str))
 
-    With ``by_subject`` one object a subject and their ``mean``; without, the only subject's own.
-    """
-    wide = table.pivot_table(index="subject", columns="metric", values="value", dropna=False)
-    five = wide[list(FIVE_MEASURES)]
-    found = {str(subject): row.to_dict() for subject, row in five.iterrows()}
-    shown = {**found, "mean": five.mean().to_dict()} if by_subject else next(iter(found.values()))
-    return json.dumps(_null_for_nan(shown), indent=2)
+
+def five_of_configurations(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """The challenge's five measures of each model and what it was given, mean over subjects."""
+    return _five(table, table["model"] + " (" + table["inputs_given"] + ")")
+
+
+def mean_of(measures: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Mean of each measure over subjects, without those who have none."""
+    return pd.DataFrame(measures).mean(axis=1).to_dict()
+
+
+def as_json(measures: dict) -> str:
+    """Measures as JSON; what is NaN becomes null."""
+    return json.dumps(_null_for_nan(measures), indent=2)
 
 
 def observer_cases(folder: Path, subjects: Sequence[Subject]) -> list[Case]:
@@ -148,6 +156,16 @@ def find_pairs(truth: Path | str, prediction: Path | str) -> list[Case]:
     return [
         _named_case(_name(file), file, _prediction_of(file, truth, prediction)) for file in truths
     ]
+
+
+def _five(table: pd.DataFrame, names: pd.Series) -> dict[str, dict[str, float]]:
+    """Means of the five measures of lesions by name, in the order of the table."""
+    wanted = (table["structure"] == "lesions") & table["metric"].isin(FIVE_MEASURES)
+    means = table[wanted].groupby([names[wanted], "metric"], sort=False)["value"].mean()
+    return {
+        name: {metric: float(means[name, metric]) for metric in FIVE_MEASURES}
+        for name in dict.fromkeys(names[wanted])
+    }
 
 
 def _null_for_nan(value: object) -> object:
