@@ -64,8 +64,10 @@ class CohortSettings(Settings):
 class RegionSettings(Settings):
     """Which atlas is carried to the subjects, and how."""
 
-    atlas: Literal["built-in"] = "built-in"
-    method: Literal["affine"] = "affine"
+    atlas: Literal["built-in", "jhu", "published"] = "built-in"
+    """``wmh fetch atlas`` brings ``jhu`` and ``published``, the authors' own labels."""
+    atlas_folder: Path = Path("data/atlas")
+    method: Literal["affine", "paper", "deformable"] = "affine"
 
 
 class SliceSettings(Settings):

@@ -1,0 +1,113 @@
+"""Where the brain lies in a T1-weighted image, whole head or already stripped.
+
+Tissue as bright as brain is cut from scalp, eyes and neck where it is thin, as skull and meninges
+part them; then the MNI152 template, which shows the brain alone, is laid over what remains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from wmh.atlas.affine import descend, mutual_information
+from wmh.atlas.grids import crop, isotropic, sample, voxel_centres
+from wmh.atlas.regions import mni_t1
+from wmh.images import Image, ImageError
+
+FINE_MM, MIDDLE_MM, COARSE_MM = 2.0, 4.0, 8.0
+HEAD_HEIGHT_MM = 150.0
+"""From the top of the head to below the cerebellum; what lies lower is neck."""
+DEEP_MM = 45.0
+"""Around the middle of the head there is brain and nothing else."""
+TISSUE = (0.6, 1.3)
+"""Grey and white matter, as multiples of white matter's intensity; fat is brighter."""
+BRIDGES_MM = (3.0, 4.0, 5.0, 6.0, 8.0)
+"""Radii of what holds brain and surroundings together, cut in this order."""
+LARGEST_TISSUE_ML = 1600.0
+PITCHES = (-25, 0, 25)
+"""Degrees by which a head may be tipped forward or back against the template."""
+SURROUNDINGS_MM = 8.0
+"""How far around its brain the template is compared."""
+
+
+def rough_brain(t1: Image) -> Image:
+    """Grey and white matter on voxels of 2 mm, all else black.
+
+    A little of the neck's muscle may remain. Raises :class:`ImageError` where there is no head.
+    """
+    head = isotropic(crop(replace(t1, data=np.maximum(t1.data, 0)), 0), FINE_MM)
+    deep = _deep(head)
+    white = np.percentile(head.data[deep & _foreground(head)], 90)
+    tissue = (head.data > TISSUE[0] * white) & (head.data < TISSUE[1] * white)
+    depth = ndimage.distance_transform_edt(tissue) * FINE_MM
+    for radius in BRIDGES_MM:
+        core = _largest_part(depth > radius, deep)
+        near = ndimage.distance_transform_edt(~core) * FINE_MM <= radius + FINE_MM
+        brain = near & tissue
+        if np.count_nonzero(brain) * head.voxel_ml < LARGEST_TISSUE_ML:
+            break
+    return replace(head, data=np.where(brain, head.data, 0))
+
+
+def align_template(brain: Image, seed: int) -> np.ndarray:
+    """The affine (4, 4) from the MNI152 template's world to that of :func:`rough_brain`, RAS mm."""
+    middle, coarse = isotropic(brain, MIDDLE_MM), isotropic(brain, COARSE_MM)
+    template, around = _template(MIDDLE_MM)
+    coarse_template, coarse_around = _template(COARSE_MM)
+    fits = [
+        descend(coarse_template, coarse, start, 1.0, seed, coarse_around)
+        for start in _starts(brain)
+    ]
+    best = max(fits, key=lambda m: mutual_information(coarse_template, coarse, m, coarse_around))
+    return descend(template, middle, best, 1.0, seed, around)
+
+
+def _deep(head: Image) -> np.ndarray:
+    """Voxels near the middle of the upper head."""
+    points = voxel_centres(head, _foreground(head))
+    if not len(points):
+        raise ImageError(head.path, "shows no head", "Check that this is a T1-weighted image")
+    top = np.percentile(points[:, 2], 99.5)
+    centre = points[points[:, 2] > top - HEAD_HEIGHT_MM].mean(axis=0)
+    distance = np.linalg.norm(voxel_centres(head) - centre, axis=1)
+    return (distance < DEEP_MM).reshape(head.data.shape)
+
+
+def _foreground(head: Image) -> np.ndarray:
+    return head.data > 0.2 * np.percentile(head.data, 98)
+
+
+def _largest_part(mask: np.ndarray, within: np.ndarray) -> np.ndarray:
+    """The connected part of a mask that has most voxels ``within``."""
+    parts, _ = ndimage.label(mask)
+    counts = np.bincount(parts[within & mask], minlength=2)
+    return parts == max(int(np.argmax(counts)), 1)
+
+
+def _starts(brain: Image) -> list[np.ndarray]:
+    """Template to brain: centre on centre, tipped by each pitch."""
+    centre = _centre(brain)
+    template_centre = _centre(_template(COARSE_MM)[0])
+    turns = [Rotation.from_euler("x", pitch, degrees=True).as_matrix() for pitch in PITCHES]
+    return [nib.affines.from_matvec(turn, centre - turn @ template_centre) for turn in turns]
+
+
+def _centre(image: Image) -> np.ndarray:
+    return np.average(voxel_centres(image), axis=0, weights=image.data.ravel())
+
+
+@cache
+def _template(spacing_mm: float) -> tuple[Image, Image]:
+    """Tissue of the MNI152 T1 template on cubic voxels, and the brain with its surroundings."""
+    t1 = mni_t1(2)
+    white = np.percentile(t1.data[t1.data > 0], 90)
+    tissue = replace(t1, data=np.where(t1.data > TISSUE[0] * white, t1.data, 0))
+    template = isotropic(crop(tissue, 2 * SURROUNDINGS_MM), spacing_mm)
+    brain = sample(t1, voxel_centres(template)).reshape(template.data.shape) > 0
+    distance = ndimage.distance_transform_edt(~brain) * spacing_mm
+    return template, replace(template, data=distance <= SURROUNDINGS_MM)

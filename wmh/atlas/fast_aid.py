@@ -1,0 +1,72 @@
+"""FAST-AID Brain: its segmentation beside a T1-weighted image, and the container that makes it.
+
+The published labels start from it (https://github.com/Mostafa-Ghazi/FAST-AID-Brain). The container
+needs Apptainer or Singularity and is not part of this project.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from wmh.images import Image, load_labels, resample_to
+
+WHITE_MATTER = (44, 45)
+"""Left and right cerebral white matter in a FAST-AID segmentation."""
+
+INSTALL = (
+    "Install Apptainer (https://apptainer.org/docs/admin/main/installation.html), get "
+    "fast_aid_brain.sif as https://github.com/Mostafa-Ghazi/FAST-AID-Brain describes, and name it "
+    "with --container; or go on without: the T1 is then segmented here"
+)
+
+
+class FastAidError(RuntimeError):
+    """FAST-AID Brain could not be run. The message says what is missing."""
+
+
+def segmentation_beside(t1: Path | None) -> Path | None:
+    """``T1_seg.nii.gz`` beside ``T1.nii.gz``, whatever the T1 is called, if it is there."""
+    if t1 is None:
+        return None
+    beside = t1.with_name(f"{t1.name.removesuffix('.gz').removesuffix('.nii')}_seg.nii.gz")
+    return beside if beside.is_file() else None
+
+
+def read_white_matter(segmentation: Path, t1: Image) -> Image:
+    """The cerebral white matter (uint8 mask) of a FAST-AID segmentation, on the T1's grid."""
+    labels = load_labels(segmentation)
+    mask = np.isin(labels.data, WHITE_MATTER).astype(np.uint8)
+    return resample_to(replace(labels, data=mask), t1, order=0)
+
+
+def segment_tissue_command(
+    t1_folder: Path, output_folder: Path, container: Path, threads: int = 16, device: str = "gpu"
+) -> list[str]:
+    """The published repository's command line for a folder of T1-weighted images.
+
+    Raises :class:`FastAidError`, which says what to install, without Apptainer or Singularity or
+    without the container file.
+    """
+    program = shutil.which("apptainer") or shutil.which("singularity")
+    if program is None:
+        raise FastAidError(f"neither apptainer nor singularity is installed. {INSTALL}")
+    if not container.is_file():
+        raise FastAidError(f"{container}: no such container. {INSTALL}")
+    return [
+        *(program, "run", *(["--nv"] if device == "gpu" else []), str(container)),
+        *(f"{t1_folder}/", f"{output_folder}/", str(threads), device),
+        *("weighted-majority", "uint8", "1", "2"),
+    ]
+
+
+def run_fast_aid(command: list[str]) -> None:
+    """Run :func:`segment_tissue_command`; its own messages pass through."""
+    try:
+        subprocess.run(command, check=True)
+    except subprocess.CalledProcessError as error:
+        raise FastAidError(f"{' '.join(command)}: ended with {error.returncode}") from error

@@ -1,0 +1,107 @@
+"""Between :class:`wmh.images.Image` (RAS world) and SimpleITK (LPS world), and coarse copies.
+
+Every affine of this package maps RAS mm to RAS mm; only this module knows SimpleITK's convention.
+"""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from scipy.ndimage import map_coordinates
+
+from wmh.images import Image
+
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""RAS mm to LPS mm, and back."""
+
+
+def to_sitk(image: Image) -> sitk.Image:
+    """The image as SimpleITK's, float32, at the same place in the world."""
+    volume = sitk.GetImageFromArray(np.ascontiguousarray(image.data.T, dtype=np.float32))
+    affine = LPS @ image.affine
+    spacing = nib.affines.voxel_sizes(image.affine)
+    volume.SetSpacing(spacing.tolist())
+    volume.SetOrigin(affine[:3, 3].tolist())
+    volume.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
+    return volume
+
+
+def from_sitk(volume: sitk.Image) -> Image:
+    """The SimpleITK image, of scalars or vectors, as an image in RAS world."""
+    data = sitk.GetArrayFromImage(volume)
+    affine = np.eye(4)
+    affine[:3, :3] = np.reshape(volume.GetDirection(), (3, 3)) * volume.GetSpacing()
+    affine[:3, 3] = volume.GetOrigin()
+    return Image(np.swapaxes(data, 0, 2), LPS @ affine)
+
+
+def crop(image: Image, margin_mm: float) -> Image:
+    """The box around all voxels above 0, with a margin; the whole image when there is none."""
+    margin = np.ceil(margin_mm / image.voxel_size).astype(int)
+    return cut(image, bounding_box(image.data > 0, margin))
+
+
+def bounding_box(mask: np.ndarray, margin: np.ndarray | int = 0) -> tuple[slice, ...]:
+    """Slices of the box around a mask with a margin in voxels; of everything for an empty mask."""
+    inside = np.argwhere(mask)
+    if not len(inside):
+        return tuple(slice(0, n) for n in mask.shape)
+    low = np.maximum(inside.min(axis=0) - margin, 0)
+    high = np.minimum(inside.max(axis=0) + margin + 1, mask.shape)
+    return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def cut(image: Image, box: tuple[slice, ...]) -> Image:
+    """The part of an image in a box, at its place in the world."""
+    affine = image.affine.copy()
+    affine[:3, 3] = nib.affines.apply_affine(image.affine, [side.start for side in box])
+    return Image(image.data[box], affine, image.path)
+
+
+def isotropic(image: Image, spacing_mm: float) -> Image:
+    """The image on cubic voxels of ``spacing_mm``, along its own axes, without aliasing.
+
+    Axes finer than the spacing are smoothed first; the box covered stays the same.
+    """
+    volume = to_sitk(image)
+    size, spacing = np.array(volume.GetSize()), np.array(volume.GetSpacing())
+    for axis in range(3):
+        if spacing[axis] < spacing_mm and size[axis] >= 4:
+            sigma = 0.5 * np.sqrt(spacing_mm**2 - spacing[axis] ** 2)
+            volume = sitk.RecursiveGaussian(volume, float(sigma), False, 0, axis)
+    cubes = np.ceil(size * spacing / spacing_mm).astype(int)
+    first = (size - 1) / 2 - (cubes - 1) / 2 * spacing_mm / spacing
+    resampled = sitk.Resample(
+        volume,
+        cubes.tolist(),
+        sitk.Transform(),
+        sitk.sitkLinear,
+        volume.TransformContinuousIndexToPhysicalPoint(first.tolist()),
+        [spacing_mm] * 3,
+        volume.GetDirection(),
+        0.0,
+    )
+    return from_sitk(resampled)
+
+
+def sample(image: Image, points: np.ndarray) -> np.ndarray:
+    """The value of the voxel nearest to each point (n, 3) in world mm; 0 outside the image."""
+    index = np.rint(nib.affines.apply_affine(np.linalg.inv(image.affine), points)).astype(int)
+    inside = ((index >= 0) & (index < image.data.shape)).all(axis=1)
+    values = np.zeros(len(points), dtype=image.data.dtype)
+    values[inside] = image.data[tuple(index[inside].T)]
+    return values
+
+
+def voxel_centres(image: Image, inside: np.ndarray | None = None) -> np.ndarray:
+    """World mm (n, 3) of the centres of all voxels, or of those where ``inside`` holds."""
+    if inside is None:
+        inside = np.ones(image.data.shape, dtype=bool)
+    return nib.affines.apply_affine(image.affine, np.argwhere(inside))
+
+
+def interpolate(image: Image, points: np.ndarray) -> np.ndarray:
+    """The image's value at points (n, 3) in world mm, linear between voxels; 0 outside."""
+    index = nib.affines.apply_affine(np.linalg.inv(image.affine), points).T
+    return map_coordinates(image.data, index, order=1, output=np.float32)

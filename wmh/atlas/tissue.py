@@ -1,0 +1,217 @@
+"""A subject's white matter, from a FAST-AID segmentation beside the T1 or from the image itself.
+
+Our own needs no download: bias correction (N4, Tustison et al. 2010), then a mixture of
+three Gaussians whose class probabilities at each place are those of the MNI152 template
+(Ashburner and Friston 2005). Lesions look grey on a T1-weighted image, so where lesions are known,
+or bright on FLAIR in the template's white matter, the voxel is white matter all the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from wmh.atlas.brain import align_template, rough_brain
+from wmh.atlas.fast_aid import read_white_matter, segmentation_beside
+from wmh.atlas.grids import (
+    bounding_box,
+    cut,
+    from_sitk,
+    interpolate,
+    isotropic,
+    to_sitk,
+    voxel_centres,
+)
+from wmh.atlas.regions import mni_grey_matter, mni_t1, mni_white_matter
+from wmh.images import Image, ImageError, resample_to
+
+TEMPLATE_MM = 2
+BIAS_MM = 4.0
+BIAS_ITERATIONS = (15, 15, 10)
+PRIOR_BLUR_MM = 2.5
+"""Standard deviation by which the template's tissue maps are blurred: people differ."""
+PRIOR_FLOOR = 0.02
+"""Probability that any tissue has anywhere in the brain."""
+SEARCH_MM = 6.0
+"""How far outside the template's brain a voxel may lie and be brain."""
+SULCUS_MM = 8.0
+"""Gaps in the tissue up to twice as wide, such as sulci and ventricles, belong to the brain."""
+MIXTURE_ITERATIONS = 20
+MIXTURE_VOXELS = 40_000
+"""Voxels, drawn with the seed, from which the mixture is learnt."""
+FLAIR_BRIGHT = 2.5
+"""Standard deviations above grey matter's FLAIR intensity from which a voxel may be lesion."""
+TEMPLATE_WHITE_MATTER = 0.5
+"""Template probability of white matter above which a FLAIR-bright voxel is taken for lesion."""
+SMALL_HOLE_ML = 0.5
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Probabilities (0 to 1, float32) of the three tissues and the brain (uint8), on one grid."""
+
+    white: Image
+    grey: Image
+    csf: Image
+    brain: Image
+
+
+def white_matter(
+    t1: Image, flair: Image | None = None, lesions: Image | None = None, seed: int = 0
+) -> Image:
+    """The white-matter mask (uint8) of a T1-weighted image, filled for lesions and small holes.
+
+    A FAST-AID segmentation beside the T1 (``T1_seg.nii.gz``) is used where there is one; it shows
+    cerebral white matter only. Otherwise the T1 is segmented here. ``lesions`` are 1 in lesion.
+    """
+    beside = segmentation_beside(t1.path)
+    if beside is not None:
+        mask = read_white_matter(beside, t1).data > 0
+    else:
+        mask = _largest_part(segment_tissue(t1, flair, lesions, seed).white.data > 0.5)
+    if lesions is not None:
+        mask |= resample_to(lesions, t1, order=0).data == 1
+    return replace(t1, data=_without_small_holes(mask, t1.voxel_ml).astype(np.uint8))
+
+
+def segment_tissue(
+    t1: Image, flair: Image | None = None, lesions: Image | None = None, seed: int = 0
+) -> Tissue:
+    """White matter, grey matter and cerebrospinal fluid of a head or a stripped brain.
+
+    ``flair`` and ``lesions`` (1 in lesion) are brought to the T1's grid through their headers.
+    Raises :class:`ImageError` where no brain is found.
+    """
+    rough = rough_brain(t1)
+    to_head = align_template(rough, seed)
+    brain = _brain(t1, rough, np.linalg.inv(to_head))
+    if not brain.any():
+        raise ImageError(t1.path, "no brain was found", "Check that this is a T1-weighted head")
+    box = bounding_box(brain)
+    part, inside = cut(t1, box), brain[box]
+    points = voxel_centres(part, inside)
+    priors = _priors(nib.affines.apply_affine(np.linalg.inv(to_head), points))
+    values = part.data[inside] * np.exp(-interpolate(_log_bias(part, inside), points))
+
+    lesion = np.zeros(len(values), dtype=bool)
+    if lesions is not None:
+        lesion |= resample_to(lesions, t1, order=0).data[box][inside] == 1
+    if flair is not None:
+        lesion |= _bright_on_flair(resample_to(flair, t1).data[box][inside], priors)
+    posterior = _mixture(values, priors, lesion, np.random.default_rng(seed))
+
+    maps = np.zeros((3, *t1.data.shape), dtype=np.float32)
+    maps[(slice(None), *box)][:, inside] = posterior
+    return Tissue(*(replace(t1, data=m) for m in maps), replace(t1, data=brain.astype(np.uint8)))
+
+
+def _brain(t1: Image, rough: Image, to_template: np.ndarray) -> np.ndarray:
+    """The rough tissue without what the template has no brain for, its gaps closed."""
+    distance, spacing = _distance_from_brain(), float(rough.voxel_size[0])
+    points = nib.affines.apply_affine(to_template, voxel_centres(rough))
+    near = interpolate(distance, points).reshape(rough.data.shape) > -SEARCH_MM
+    tissue = np.pad((rough.data > 0) & near, int(SULCUS_MM / spacing) + 1)
+    widened = ndimage.distance_transform_edt(~tissue) * spacing <= SULCUS_MM
+    closed = ndimage.distance_transform_edt(widened) * spacing > SULCUS_MM
+    width = int(SULCUS_MM / spacing) + 1
+    closed = replace(rough, data=closed[(slice(width, -width),) * 3].astype(np.float32))
+    brain = interpolate(closed, voxel_centres(t1)).reshape(t1.data.shape) > 0.5
+    return brain & (t1.data > 0)
+
+
+def _log_bias(part: Image, inside: np.ndarray) -> Image:
+    """Logarithm of the smooth intensity bias, by N4 on voxels of 4 mm."""
+    coarse = isotropic(part, BIAS_MM)
+    mask = isotropic(replace(part, data=inside.astype(np.float32)), BIAS_MM).data > 0.5
+    volume = to_sitk(replace(coarse, data=np.maximum(coarse.data, 1e-3)))
+    n4 = sitk.N4BiasFieldCorrectionImageFilter()
+    n4.SetNumberOfThreads(1)
+    n4.SetMaximumNumberOfIterations(BIAS_ITERATIONS)
+    n4.Execute(volume, sitk.Cast(to_sitk(replace(coarse, data=mask)), sitk.sitkUInt8))
+    return from_sitk(n4.GetLogBiasFieldAsImage(volume))
+
+
+def _priors(template_points: np.ndarray) -> np.ndarray:
+    """Probabilities (3, n) of white matter, grey matter and fluid at points of the template."""
+    white, grey = (interpolate(image, template_points) for image in _blurred_tissue())
+    fluid = np.maximum(1 - white - grey, 0)
+    priors = np.stack([white, grey, fluid]) + PRIOR_FLOOR
+    return priors / priors.sum(axis=0)
+
+
+def _mixture(
+    values: np.ndarray, priors: np.ndarray, lesion: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Posterior probabilities (3, n) of a Gaussian mixture with spatial priors; lesion is white.
+
+    Expectation maximisation on a share of the voxels outside lesions.
+    """
+    pick = np.flatnonzero(~lesion)
+    pick = generator.choice(pick, min(MIXTURE_VOXELS, len(pick)), replace=False)
+    sample, prior = values[pick], priors[:, pick]
+    posterior = prior**2 / (prior**2).sum(axis=0)
+    for _ in range(MIXTURE_ITERATIONS):
+        weight = posterior.sum(axis=1)
+        mean = posterior @ sample / weight
+        variance = (posterior * (sample - mean[:, None]) ** 2).sum(axis=1) / weight
+        posterior = _posterior(sample, prior, mean, np.maximum(variance, 1e-6 * sample.var()))
+    posterior = _posterior(values, priors, mean, variance)
+    posterior[:, lesion] = np.array([[1.0], [0.0], [0.0]])
+    return posterior
+
+
+def _posterior(
+    values: np.ndarray, priors: np.ndarray, mean: np.ndarray, variance: np.ndarray
+) -> np.ndarray:
+    # beyond the mean of white matter nothing is less like it, below that of fluid nothing less so
+    ordered = np.clip(values, mean.min(), mean.max())
+    log_likelihood = -((ordered - mean[:, None]) ** 2) / (2 * variance[:, None])
+    log_joint = log_likelihood - 0.5 * np.log(variance)[:, None] + np.log(priors)
+    joint = np.exp(log_joint - log_joint.max(axis=0))
+    return joint / joint.sum(axis=0)
+
+
+def _bright_on_flair(flair: np.ndarray, priors: np.ndarray) -> np.ndarray:
+    """Voxels brighter than the template's grey matter, where the template has white matter."""
+    grey = flair[priors[1] > 0.5]
+    middle = np.median(grey)
+    spread = 1.4826 * np.median(np.abs(grey - middle))
+    return (flair > middle + FLAIR_BRIGHT * spread) & (priors[0] > TEMPLATE_WHITE_MATTER)
+
+
+def _largest_part(mask: np.ndarray) -> np.ndarray:
+    parts, _ = ndimage.label(mask)
+    counts = np.bincount(parts.ravel(), minlength=2)
+    counts[0] = 0
+    return parts == max(int(np.argmax(counts)), 1)
+
+
+def _without_small_holes(mask: np.ndarray, voxel_ml: float) -> np.ndarray:
+    """Fill what the mask encloses, up to a size that no ventricle has."""
+    box = bounding_box(mask, 1)
+    holes, _ = ndimage.label(~mask[box])
+    small = np.bincount(holes.ravel()) * voxel_ml < SMALL_HOLE_ML
+    small[0] = False
+    filled = mask.copy()
+    filled[box] |= small[holes]
+    return filled
+
+
+@cache
+def _blurred_tissue() -> tuple[Image, Image]:
+    sigma = PRIOR_BLUR_MM / TEMPLATE_MM
+    maps = mni_white_matter(TEMPLATE_MM), mni_grey_matter(TEMPLATE_MM)
+    return tuple(replace(m, data=ndimage.gaussian_filter(m.data, sigma)) for m in maps)
+
+
+@cache
+def _distance_from_brain() -> Image:
+    """mm from the template's brain to each voxel outside it, negative."""
+    t1 = mni_t1(TEMPLATE_MM)
+    distance = ndimage.distance_transform_edt(t1.data == 0) * TEMPLATE_MM
+    return replace(t1, data=-distance.astype(np.float32))
