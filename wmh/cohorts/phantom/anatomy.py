@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from wmh.atlas.regions import built_in_atlas, mni_grey_matter, mni_t1, mni_white_matter
-from wmh.cohorts.phantom.fields import FineGrid, enlarge, smooth_field
+from wmh.cohorts.phantom.fields import FineGrid, enlarge, on_every_second, smooth_field
 from wmh.cohorts.scanners import Scanner
 
 MARGIN = 22
@@ -108,11 +108,12 @@ def draw_anatomy(
     def sample(values: np.ndarray) -> np.ndarray:
         return ndimage.map_coordinates(values, places, order=1, mode="nearest")
 
-    sparse = places[:, ::2, ::2, ::2] / 2 + MARGIN
-
     def sample_distance(values: np.ndarray) -> np.ndarray:
-        distance = ndimage.map_coordinates(values, sparse, order=1, mode="nearest")
-        return _undo_every_second(distance, grid.fine_shape)
+        def at(*places: np.ndarray) -> np.ndarray:
+            padded = np.stack(places) / 2 + MARGIN
+            return ndimage.map_coordinates(values, padded, order=1, mode="nearest")
+
+        return on_every_second(at, places)
 
     from_ventricles = sample_distance(reference.from_ventricles)
     fractions = _sharpen(
@@ -121,7 +122,7 @@ def draw_anatomy(
         sample(reference.white),
         sample(reference.grey),
         sample(reference.brain),
-        _cortex_weight(mni, from_ventricles),
+        on_every_second(_cortex_weight, mni, from_ventricles),
     )
     return Anatomy(
         grid,
@@ -157,13 +158,6 @@ def _signed_distance(mask: np.ndarray) -> np.ndarray:
     inside = ndimage.distance_transform_edt(mask)
     distance = 2 * (outside - inside) - np.where(mask, -1, 1)
     return ndimage.gaussian_filter(distance.astype(np.float32), 0.7)
-
-
-def _undo_every_second(sparse: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Linear interpolation back to ``shape`` of values kept at every second place."""
-    even = enlarge(sparse, tuple(2 * n - 1 for n in sparse.shape))
-    missing = [(0, n - m) for n, m in zip(shape, even.shape, strict=True)]
-    return np.pad(even, missing, mode="edge")
 
 
 def _native_affine(
@@ -268,9 +262,10 @@ def _smallest_stretch(places: np.ndarray, straight: np.ndarray) -> float:
     return float((volume(places) / volume(straight)).min())
 
 
-def _cortex_weight(mni: np.ndarray, from_ventricles: np.ndarray) -> np.ndarray:
+def _cortex_weight(
+    x: np.ndarray, y: np.ndarray, z: np.ndarray, from_ventricles: np.ndarray
+) -> np.ndarray:
     """1 where folds may be drawn; 0 in deep grey matter, brainstem and at the ventricles."""
-    x, y, z = mni
     deep = (x / 36) ** 2 + ((y + 6) / 36) ** 2 + ((z - 2) / 26) ** 2
     stem = (x / 20) ** 2 + ((y + 30) / 18) ** 2 + ((z + 35) / 35) ** 2
     return np.clip((np.minimum(deep, stem) - 1) * 3, 0, 1) * np.clip(from_ventricles / 4 - 1, 0, 1)

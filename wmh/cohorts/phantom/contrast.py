@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from wmh.cohorts.phantom.anatomy import Anatomy
-from wmh.cohorts.phantom.fields import FineGrid, smooth_field, soft_step
+from wmh.cohorts.phantom.fields import FineGrid, on_every_second, smooth_field, soft_step
 from wmh.cohorts.phantom.lesions import Lesions
 from wmh.cohorts.scanners import Scanner
 
@@ -100,7 +100,7 @@ def draw_oddities(generator: np.random.Generator, anatomy: Anatomy) -> Oddities:
     thickness = generator.uniform(0.5, 1.0)
     rim = np.exp(-(((distance - 0.4) / thickness) ** 2)) * patchy
     spots = smooth_field(generator, shape, spacing, generator.uniform(1.5, 2.5))
-    spots = soft_step(4 * (spots - generator.uniform(1.6, 2.6)))
+    spots = soft_step(4 * (spots - generator.uniform(1.9, 2.8)))
     spots *= np.exp(-(((distance - 0.5) / 1.5) ** 2))
     inside = soft_step(-2 * (distance - 1.0))
     septum = np.exp(-((x / generator.uniform(0.6, 1.0)) ** 2)) * soft_step(-(distance - 3))
@@ -143,7 +143,10 @@ def flair_signal(
     pulsation = generator.uniform(0.1, 0.8) * (contrast.grey - contrast.csf)
     halo = generator.uniform(0, 0.12) * np.exp(-np.maximum(anatomy.from_ventricles, 0) / 9)
     signal = white * (1 + 0.03 * broad + halo)
-    signal += grey * contrast.grey * (1 + 0.04 * broad + _grey_differences(generator, anatomy))
+    nuclei, limbic = generator.uniform(-0.2, 0.0), generator.uniform(0.0, 0.12)
+    signal += grey * contrast.grey * (1 + 0.04 * broad)
+    signal += grey * (nuclei * on_every_second(_nuclei, anatomy.mni))
+    signal += grey * (limbic * on_every_second(_limbic_cortex, anatomy.mni))
     signal += csf * (contrast.csf + pulsation * oddities.pulsation)
     graded = lesions.severity * (1 + 0.10 * fine + 0.10 * broad)
     signal += (contrast.lesion - 1) * graded * (white + 0.7 * grey)
@@ -159,17 +162,20 @@ def flair_signal(
     return signal + core * (contrast.csf * generator.uniform(1, 2) - signal)
 
 
-def _grey_differences(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """Relative change of grey matter on FLAIR: dark deep nuclei (iron), bright limbic cortex."""
-    x, y, z = anatomy.mni
+def _nuclei(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """1 in the deep nuclei, whose iron darkens them on FLAIR, falling to 0 around them."""
+    deep = ((np.abs(x) - 17) / 14) ** 2 + ((y + 4) / 24) ** 2 + ((z - 3) / 14) ** 2
+    return np.exp(-(deep**2))
+
+
+def _limbic_cortex(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """1 in insula, hippocampus and cingulum, brighter on FLAIR than other cortex, falling to 0."""
     side = np.abs(x)
-    deep = ((side - 17) / 14) ** 2 + ((y + 4) / 24) ** 2 + ((z - 3) / 14) ** 2
     insula = ((side - 38) / 7) ** 2 + ((y - 2) / 22) ** 2 + ((z - 2) / 14) ** 2
     hippocampus = ((side - 26) / 9) ** 2 + ((y + 18) / 20) ** 2 + ((z + 18) / 9) ** 2
     cingulum = (side / 11) ** 2 + ((y - 5) / 45) ** 2 + ((z - 32) / 14) ** 2
     limbic = np.minimum(np.minimum(insula, hippocampus), cingulum)
-    darker, brighter = generator.uniform(0.0, 0.2), generator.uniform(0.0, 0.12)
-    return brighter * np.exp(-(limbic**2)) - darker * np.exp(-(deep**2))
+    return np.exp(-(limbic**2))
 
 
 def t1_signal(

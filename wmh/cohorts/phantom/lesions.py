@@ -82,10 +82,10 @@ def _periventricular_growth(generator: np.random.Generator, anatomy: Anatomy) ->
         apart = sum((mni[i] - cap[i]) ** 2 for i in range(3))
         growth += height * np.exp(-apart / (2 * generator.uniform(7, 12) ** 2))
     growth += generator.uniform(0.8, 2.2) * smooth_field(generator, shape, spacing, 4.0)
-    growth += generator.uniform(1.0, 3.0) * smooth_field(generator, shape, spacing, 10.0)
+    growth += generator.uniform(1.0, 4.5) * smooth_field(generator, shape, spacing, 10.0)
     growth += generator.uniform(0.3, 0.9) * smooth_field(generator, shape, spacing, 1.8)
     growth -= 4 * np.exp(-((mni[0] / 7) ** 2))  # corpus callosum and septum are mostly spared
-    growth -= 0.35 * np.maximum(-mni[2] - 2, 0)  # and so are the temporal horns
+    growth -= generator.uniform(0.05, 0.4) * np.maximum(-mni[2] - 2, 0)  # the temporal horns, less
     return growth
 
 
@@ -116,8 +116,8 @@ def _grow_bands(
     height = growth - (levels[0] * (1 - blend) + levels[1] * blend)
     broad, patchy = (smooth_field(generator, grid.fine_shape, grid.spacing, w) for w in (9.0, 5.0))
     edge = generator.uniform(0.25, 0.7) * np.exp(0.3 * broad)
-    outline = generator.uniform(-0.2, 0.7)  # a rater may stop at half the contrast, or short of it
-    fading = generator.uniform(0.0, 0.4) * soft_step(2 * patchy)
+    outline = generator.uniform(-0.1, 0.6)  # a rater may stop at half the contrast, or short of it
+    fading = generator.uniform(0.0, 0.35) * soft_step(2 * patchy)
     return truth, (soft_step(height / edge + outline) * (1 - fading)).astype(np.float32)
 
 
@@ -214,8 +214,9 @@ def _set_one(
     relative = np.sqrt(sum((t / r) ** 2 for t, r in zip(turned, radii, strict=True)))
     bumps = smooth_field(generator, x.shape, grid.spacing, max(1.2, 0.45 * radius))
     depth = radius * (1 - relative) + 0.18 * radius * bumps  # mm inside the outline
-    local = soft_step(depth / generator.uniform(0.3, 0.8) + 0.7).astype(np.float32)
-    local *= generator.uniform(0.6, 1.1)
+    seen = 0.7 * np.exp(-((radius / 2.5) ** 2))  # mm: a rater marks a dot only if it stands out
+    local = soft_step((depth + seen) / generator.uniform(0.3, 0.7) + 0.4).astype(np.float32)
+    local *= generator.uniform(0.7, 1.1) + 0.3 * seen
     np.maximum(severity[patch], local, out=severity[patch])
 
     shape = [
