@@ -8,7 +8,6 @@ right-anterior-superior axes, slice for slice as they were measured.
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -100,6 +99,7 @@ def draw_slice(axes: Axes, image: Image, z: int, box: Box | None = None) -> None
     """Draw axial slice ``z`` of ``image`` in grey, with L and R at its sides."""
     low, high = grey_window(image)
     axes.imshow(_plane(image, z, box), cmap="gray", vmin=low, vmax=high, aspect=_aspect(image))
+    axes.autoscale(False)  # outlines drawn later do not widen the picture
     bare(axes)
     mark_sides(axes)
 
@@ -117,9 +117,12 @@ def draw_outline(
     axes: Axes, mask: Image, z: int, colour: str, box: Box | None = None, width: float = 0.7
 ) -> None:
     """Outline where ``mask`` is not zero in slice ``z``; draws nothing where it is empty."""
-    plane = _plane(mask, z, box) != 0
+    plane = np.pad(_plane(mask, z, box) != 0, 1)
     if plane.any():
-        axes.contour(np.pad(plane, 1), [0.5], colors=[colour], linewidths=width, **_pad_at(plane))
+        height, across = plane.shape
+        fine = plane.repeat(4, axis=0).repeat(4, axis=1)  # so that lines follow the voxels' edges
+        extent = (-1.5, across - 1.5, -1.5, height - 1.5)
+        axes.contour(fine, [0.5], colors=[colour], linewidths=width, extent=extent, origin="lower")
 
 
 def draw_errors(
@@ -170,12 +173,6 @@ def _plane(image: Image, z: int, box: Box | None) -> np.ndarray:
 def _aspect(image: Image) -> float:
     size = to_ras(image).voxel_size
     return float(size[1] / size[0])
-
-
-def _pad_at(plane: np.ndarray) -> dict[str, Sequence[float] | str]:
-    """Where a picture padded by one voxel lies on the axes of the unpadded one."""
-    height, width = plane.shape
-    return {"extent": (-1.5, width + 0.5, -1.5, height + 0.5), "origin": "lower"}
 
 
 def _inner_half(part: slice) -> slice:
