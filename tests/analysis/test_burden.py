@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from wmh.analysis.burden import (
     agreement,
     bland_altman,
-    commonly_affected,
     error_sources,
     icc_agreement,
-    mean_icc,
     paired_profiles,
     profile_correlation,
     regional_burden,
+    regional_icc,
 )
 from wmh.images import ImageError
 
@@ -153,14 +152,21 @@ def test_profile_correlation_sees_the_order_of_regions():
     assert found.tolist() == pytest.approx([1, -1, np.nan], nan_ok=True)
 
 
-def test_mean_icc_is_over_regions():
+def test_of_one_region_the_regional_icc_is_its_own():
+    truth, found = RNG.gamma(1, 2, (2, 9, 1))
+    expected = icc_agreement(truth[:, 0], found[:, 0]).value
+    assert regional_icc(truth, found) == pytest.approx(expected)
+
+
+def test_differences_between_regions_are_no_agreement():
+    level = np.arange(34) * 10.0  # regions differ much, and both sides know
+    truth, found = RNG.normal(0, 1, (2, 60, 34)) + level
+    assert regional_icc(truth, found) == pytest.approx(0, abs=0.1)
+
+
+def test_regions_without_lesion_change_nothing():
     truth, found = RNG.gamma(1, 2, (2, 9, 3))
-    truth[:, 2] = found[:, 2] = 0  # no spread, no ICC
-    expected = [icc_agreement(truth[:, i], found[:, i]).value for i in (0, 1)]
-    assert mean_icc(truth, found) == pytest.approx(np.mean(expected))
-    assert np.isnan(mean_icc(np.zeros((4, 2)), np.zeros((4, 2))))
-
-
-def test_commonly_affected_regions():
-    truth = pd.DataFrame({1: [0, 1, 1], 2: [0, 0, 1], 3: [0, 0, 0]})
-    assert commonly_affected(truth) == [1]
+    nothing = np.zeros((9, 5))
+    wider = [np.hstack([side, nothing]) for side in (truth, found)]
+    assert regional_icc(*wider) == pytest.approx(regional_icc(truth, found))
+    assert np.isnan(regional_icc(nothing, nothing))

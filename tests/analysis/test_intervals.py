@@ -6,11 +6,11 @@ from scipy import stats
 
 from wmh.analysis.intervals import (
     bca_interval,
+    correlation_interval,
     difference_interval,
     mean_interval,
     percentile_interval,
     resample,
-    statistic_interval,
 )
 
 RNG = np.random.default_rng(3)
@@ -77,9 +77,18 @@ def test_equal_values_have_an_interval_of_no_width():
     assert mean_interval(np.full(6, 0.25), ["a"] * 6, 100, 0) == (0.25, 0.25)
 
 
-def test_the_mean_as_a_statistic_gives_the_interval_of_the_mean():
-    found = statistic_interval(lambda drawn: SKEWED[drawn].mean(), ONE_SCANNER, 4000, seed=2)
-    assert found == pytest.approx(mean_interval(SKEWED, ONE_SCANNER, 4000, seed=2), rel=1e-3)
+def test_correlation_interval_covers_about_as_often_as_it_says():
+    normal = RNG.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], (300, 30))
+    covered = 0
+    for sample in normal:
+        low, high = correlation_interval(lambda at, s=sample: np.corrcoef(s[at].T)[0, 1], 30)
+        covered += low < 0.6 < high
+    assert covered / 300 == pytest.approx(0.95, abs=0.04)
+
+
+def test_a_perfect_correlation_has_an_interval_of_no_width():
+    assert correlation_interval(lambda at: 1.0, 5) == (1.0, 1.0)
+    assert np.isnan(correlation_interval(lambda at: np.nan, 5)).all()
 
 
 def test_difference_of_two_groups_against_scipy():

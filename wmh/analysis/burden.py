@@ -129,15 +129,16 @@ def profile_correlation(burden: pd.DataFrame, source: str) -> pd.Series:
     )
 
 
-def mean_icc(truth: np.ndarray, found: np.ndarray) -> float:
-    """Mean over regions of ICC(A,1); arrays (subjects, regions). Regions without spread are out."""
-    values = _icc(*_mean_squares(truth, found), len(truth))
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+def regional_icc(truth: np.ndarray, found: np.ndarray) -> float:
+    """ICC(A,1) within regions; arrays (subjects, regions).
 
-
-def commonly_affected(truth: pd.DataFrame) -> list[int]:
-    """Regions in which at least half of the subjects have lesion: an ICC needs some to agree on."""
-    return [region for region in truth.columns if (truth[region] > 0).mean() >= 0.5]
+    Mean squares are summed over the regions before the ratio is taken. So differences between
+    regions, which are large and known, do not count as agreement, and regions with hardly any
+    lesion do not outweigh the others. With few subjects the mean of the regions' own ICCs lies
+    well below what many subjects would show; this does not. NaN when nothing varies.
+    """
+    totals = (np.array([square.sum()]) for square in _mean_squares(truth, found))
+    return float(_icc(*totals, len(truth))[0])
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from wmh.analysis.burden import commonly_affected, mean_icc, paired_profiles
-from wmh.analysis.intervals import statistic_interval
+from wmh.analysis.burden import paired_profiles, regional_icc
+from wmh.analysis.intervals import correlation_interval
 from wmh.analysis.statistics import (
     CONCATENATED,
     FLAIR,
@@ -68,13 +69,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of a source's regional burden with the truth: mean over regions of ICC(A,1)."""
+    """Agreement of a source's regional burden with the truth: ICC(A,1) within regions."""
 
     source: str
     smallest: float = SMALLEST_ICC
 
     def __str__(self) -> str:
-        return f"regional burden (ml): ICC(A,1) of {self.source} with truth, mean over regions"
+        return f"regional burden (ml): ICC(A,1) of {self.source} with truth"
 
 
 @dataclass(frozen=True)
@@ -229,9 +230,7 @@ def _judge_once(
     rows = []
     for claim, part in parts:
         found = (
-            next(compared)
-            if isinstance(part, Difference)
-            else _agreement(burden, part, settings, seed)
+            next(compared) if isinstance(part, Difference) else _agreement(burden, part, settings)
         )
         numbers = {name: found[name] for name in NUMBERS}
         said = verdict(
@@ -253,31 +252,22 @@ NUMBERS = ("n", "mean_difference", "ci_low", "ci_high", "p_holm")
 
 
 def _agreement(
-    burden: pd.DataFrame | None, part: Agreement, settings: Evaluation, seed: int
+    burden: pd.DataFrame | None, part: Agreement, settings: Evaluation
 ) -> dict[str, float]:
-    """Mean ICC over commonly affected regions, with its interval over subjects."""
+    """ICC of the burden within regions, with its interval over subjects."""
     nothing = {"n": 0, **dict.fromkeys(NUMBERS[1:], float("nan"))}
     if burden is None or part.source not in set(burden["source"]):
         return nothing
-    truth, found = paired_profiles(burden, part.source)
-    regions = commonly_affected(truth)
-    if len(truth) < 3 or not regions:
+    truth, found = (table.to_numpy() for table in paired_profiles(burden, part.source))
+    if len(truth) < 3:
         return nothing | {"n": len(truth)}
-    true, other = truth[regions].to_numpy(), found[regions].to_numpy()
-    names = burden.assign(subject=burden["subject"].astype(str))
-    scanners = names.groupby("subject")["scanner"].first()[truth.index]
-    low, high = statistic_interval(
-        lambda drawn: mean_icc(true[drawn], other[drawn]),
-        scanners,
-        settings.bootstrap_samples,
-        seed,
-        settings.alpha,
-    )
-    value = mean_icc(true, other)
-    return {
-        "n": len(truth), "mean_difference": value, "ci_low": low, "ci_high": high,
-        "p_holm": float("nan"),
-    }  # fmt: skip
+
+    def agree(drawn: np.ndarray) -> float:
+        return regional_icc(truth[drawn], found[drawn])
+
+    low, high = correlation_interval(agree, len(truth), settings.alpha)
+    value = regional_icc(truth, found)
+    return nothing | {"n": len(truth), "mean_difference": value, "ci_low": low, "ci_high": high}
 
 
 def _of_seed(table: pd.DataFrame | None, seed: int) -> pd.DataFrame | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 SMALLEST_STRATUM = 5
 """Scanners with fewer subjects are resampled together: resampling n subjects among themselves
@@ -59,19 +59,24 @@ def difference_interval(
     return bca_interval(estimate, resampled, influence, alpha)
 
 
-def statistic_interval(
-    statistic: Callable[[np.ndarray], float],
-    scanners: Sequence[str],
-    samples: int,
-    seed: int,
-    alpha: float = 0.05,
+def correlation_interval(
+    statistic: Callable[[np.ndarray], float], subjects: int, alpha: float = 0.05
 ) -> tuple[float, float]:
-    """BCa interval of any statistic of a set of subjects, given as their positions."""
-    everyone = np.arange(len(scanners))
+    """Jackknife interval, on Fisher's z scale, of a correlation of a set of subjects.
+
+    ``statistic`` takes the positions of subjects. An intraclass correlation of resampled subjects
+    is biased, since copies agree with each other; leaving out one at a time has no such copies.
+    Simulated for skewed burdens, a bootstrap interval said to hold 95 % held 73 to 87 %, this one
+    83 to 90 % (15 to 110 subjects).
+    """
+    everyone = np.arange(subjects)
     estimate = statistic(everyone)
-    resampled = np.array([statistic(drawn) for drawn in resample(scanners, samples, seed)])
-    without = np.array([statistic(np.delete(everyone, i)) for i in everyone])
-    return bca_interval(estimate, resampled, without.mean() - without, alpha)
+    if not np.isfinite(estimate) or estimate >= 1:
+        return float(estimate), float(estimate)
+    without = np.arctanh([statistic(np.delete(everyone, i)) for i in everyone])
+    spread = np.sum((without - without.mean()) ** 2) * (subjects - 1) / subjects
+    half = t.isf(alpha / 2, subjects - 1) * np.sqrt(spread)
+    return float(np.tanh(np.arctanh(estimate) - half)), float(np.tanh(np.arctanh(estimate) + half))
 
 
 def bca_interval(
