@@ -3,6 +3,7 @@
 import re
 import warnings
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from wmh.analysis.figures import FIGURES, load_measures, parts
 from wmh.analysis.figures.brain import draw_brain_map, paint_regions
 from wmh.analysis.figures.burden import order_by_profile, pair_with_truth
 from wmh.analysis.figures.claims import readable, scale_to_smallest
+from wmh.analysis.figures.frequency import carry_to_mni, matrix_to_mni, share
 from wmh.analysis.figures.parts import (
     draw_points,
     lesion_values,
@@ -27,7 +29,7 @@ from wmh.analysis.figures.qualitative import best_median_worst
 from wmh.analysis.figures.scanners import load_scanners, seen_and_unseen_means
 from wmh.analysis.style import look_of
 from wmh.atlas.regions import built_in_atlas
-from wmh.images import Image
+from wmh.images import Image, ImageError
 from wmh.study import StudyError
 
 
@@ -224,6 +226,43 @@ def test_regions_are_painted_with_their_values():
     assert (values[atlas == 1] == 0.5).all()
     assert (values[atlas == 34] > 0).all()
     assert not values[(atlas != 1) & (atlas != 34)].any()
+
+
+def test_regions_tell_the_way_to_mni():
+    atlas = built_in_atlas(4)
+    way = nib.affines.from_matvec(
+        [[1.1, 0.05, 0.0], [-0.04, 0.95, 0.1], [0.0, -0.1, 1.02]], [5.0, -8.0, 12.0]
+    )
+    subject = Image(atlas.data, np.linalg.inv(way) @ atlas.affine)
+    at = nib.affines.apply_affine(subject.affine, np.argwhere(atlas.data == 13))
+    found = nib.affines.apply_affine(matrix_to_mni(subject), at)
+    wanted = nib.affines.apply_affine(way, at)
+    assert np.abs(found - wanted).max() < 1.5  # mm; the atlas of 2 mm has other voxels
+
+
+def test_the_way_to_mni_needs_regions():
+    few = Image(np.arange(8, dtype=np.uint8).reshape(2, 2, 2), np.eye(4))
+    with pytest.raises(ImageError, match="holds 7 regions"):
+        matrix_to_mni(few)
+
+
+def test_lesions_land_at_their_place_in_mni():
+    lesions = Image(np.zeros((9, 9, 9), dtype=np.uint8), np.diag([2.0, 2, 2, 1]))
+    lesions.data[4, 4, 4], lesions.data[0, 0, 0] = 1, 2
+    moved = carry_to_mni(lesions, nib.affines.from_matvec(np.eye(3), [10, 20, 30]))
+    centre = np.average(
+        nib.affines.apply_affine(moved.affine, np.argwhere(moved.data > 0)),
+        axis=0,
+        weights=moved.data[moved.data > 0],
+    )
+    np.testing.assert_allclose(centre, [18, 28, 38], atol=1e-3)
+    assert moved.data.sum() == pytest.approx(1, abs=1e-3)
+    assert not carry_to_mni(Image(lesions.data * 0, lesions.affine), np.eye(4)).data.any()
+
+
+def test_frequency_is_the_share_of_subjects():
+    masks = [Image(np.full((2, 2, 2), value, dtype=np.float32), np.eye(4)) for value in (0, 1, 1)]
+    np.testing.assert_allclose(share(masks).data, 2 / 3)
 
 
 def test_brain_maps_show_the_subjects_left_on_the_left():

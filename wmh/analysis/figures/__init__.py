@@ -10,6 +10,7 @@
 from wmh.analysis.figures.burden import load_burden, plot_burden
 from wmh.analysis.figures.claims import load_claims, plot_claims
 from wmh.analysis.figures.curves import load_curves, plot_curves
+from wmh.analysis.figures.frequency import load_frequency, plot_frequency
 from wmh.analysis.figures.measures import load_measures, plot_measures
 from wmh.analysis.figures.missing import load_missing, plot_missing
 from wmh.analysis.figures.pipeline import load_pipeline, plot_pipeline
@@ -26,6 +27,7 @@ FIGURES = {
     "05_scanners": (load_scanners, plot_scanners),
     "06_regions": (load_regions, plot_regions),
     "07_burden": (load_burden, plot_burden),
+    "08_frequency": (load_frequency, plot_frequency),
     "09_curves": (load_curves, plot_curves),
     "10_claims": (load_claims, plot_claims),
 }
@@ -36,6 +38,7 @@ __all__ = [
     "load_burden",
     "load_claims",
     "load_curves",
+    "load_frequency",
     "load_measures",
     "load_missing",
     "load_pipeline",
@@ -45,6 +48,7 @@ __all__ = [
     "plot_burden",
     "plot_claims",
     "plot_curves",
+    "plot_frequency",
     "plot_measures",
     "plot_missing",
     "plot_pipeline",
