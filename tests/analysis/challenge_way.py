@@ -11,10 +11,16 @@ from scipy.spatial.distance import dice
 
 
 def challenge_metrics(truth, prediction, affine):
-    truth_image = sitk_image(truth, affine)
-    true = sitk.BinaryThreshold(truth_image, 0.5, 1.5, 1, 0)
-    counted = sitk.BinaryThreshold(truth_image, 1.5, 2.5, 0, 1)
-    masked = sitk.Mask(sitk_image(prediction, affine), counted)
+    """The measures of two arrays (x, y, z)."""
+    return challenge_metrics_of_images(sitk_image(truth, affine), sitk_image(prediction, affine))
+
+
+def challenge_metrics_of_images(truth, prediction):
+    """The measures of two float32 SimpleITK images of one size."""
+    prediction.CopyInformation(truth)
+    true = sitk.BinaryThreshold(truth, 0.5, 1.5, 1, 0)
+    counted = sitk.BinaryThreshold(truth, 1.5, 2.5, 0, 1)
+    masked = sitk.Mask(prediction, counted)
     predicted = sitk.BinaryThreshold(masked, 0.5, 1000, 1, 0)
     recall, precision = challenge_share(true, predicted), challenge_share(predicted, true)
     return {

@@ -2,9 +2,11 @@
 
 import itertools
 
+import nibabel as nib
 import numpy as np
 import pytest
-from challenge_way import challenge_metrics
+import SimpleITK as sitk
+from challenge_way import challenge_metrics, challenge_metrics_of_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -18,7 +20,7 @@ from wmh.analysis.metrics import (
     region_dice,
     surface,
 )
-from wmh.images import ImageError
+from wmh.images import ImageError, load_labels
 
 SHAPES = st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 4))
 AFFINES = st.sampled_from(["isotropic", "anisotropic", "oblique"])
@@ -142,6 +144,29 @@ def test_equals_the_challenge_way_on_smooth_lesions(kind):
     assert lesion_metrics(truth, prediction, affine) == as_measures(
         challenge_metrics(truth, prediction, affine)
     )
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("subject", ["Test/WMH_1", "Test/WMH_151", "Train/WMH_52"])
+def test_equals_the_challenge_way_on_files_with_the_challenges_own_headers(
+    shared, tmp_path, subject
+):
+    """Regions stand in for lesions; the headers are oblique, in single precision."""
+    labels = nib.load(
+        shared / "mirror" / "wmhlocalization" / "WMH_refined_labels" / f"{subject}.nii.gz"
+    )
+    regions = np.asarray(labels.dataobj)
+    truth = np.where(regions == 20, 2, np.isin(regions, (12, 13, 30))).astype(np.float32)
+    kept = np.random.default_rng(0).random(truth.shape) < 0.8
+    prediction = (np.roll(truth == 1, 1, axis=0) & kept).astype(np.float32)
+    files = [tmp_path / "wmh.nii.gz", tmp_path / "result.nii.gz"]
+    for file, data in zip(files, (truth, prediction), strict=True):
+        image = nib.Nifti1Image(data, None, labels.header)
+        image.set_data_dtype(np.float32)
+        nib.save(image, file)
+    true, predicted = (load_labels(file) for file in files)
+    theirs = challenge_metrics_of_images(*(sitk.ReadImage(str(file)) for file in files))
+    assert lesion_metrics(true.data, predicted.data, true.affine) == as_measures(theirs)
 
 
 def test_by_hand():
