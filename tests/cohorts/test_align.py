@@ -50,7 +50,7 @@ def off_by(found: np.ndarray, expected: np.ndarray) -> float:
 def test_a_known_motion_is_found(degrees, shift):
     wrong = motion(degrees, shift)
     rigid = register_rigidly(t1(wrong), flair(), seed=1)
-    assert off_by(rigid.matrix, wrong) < 2.5  # voxels are 4 to 9 mm
+    assert off_by(rigid.matrix, wrong) < 4  # of voxels of 4 to 9 mm, at the corners
     assert np.allclose(rigid.matrix[:3, :3] @ rigid.matrix[:3, :3].T, np.eye(3), atol=1e-6)
 
 

@@ -123,7 +123,7 @@ def _best_fit(moving: sitk.Image, fixed: sitk.Image, seed: int) -> np.ndarray:
     fits = [_fit(*coarse, start, 4.0, 1.0, seed) for start in (as_the_headers_say, centred)]
     _, best = min(fits, key=lambda fit: fit[0])
     fine = _coarse(fixed, FINE_MM), _coarse(moving, FINE_MM)
-    return _matrix(_fit(*fine, best, 1.0, FINE_SAMPLES, seed)[1])
+    return _matrix(_fit(*fine, best, 3.0, FINE_SAMPLES, seed)[1])
 
 
 def _fit(
