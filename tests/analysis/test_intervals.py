@@ -107,5 +107,13 @@ def test_difference_of_two_groups_against_scipy():
     assert found == pytest.approx(tuple(expected), abs=0.04 * (expected[1] - expected[0]))
 
 
+def test_the_groups_of_a_difference_are_drawn_independently():
+    group = RNG.normal(size=20)  # equal groups: drawn alike, their difference would never vary
+    values, in_second = np.concatenate([group, group]), np.arange(40) >= 20
+    low, high = difference_interval(values, in_second, ["a"] * 40, 2000, seed=0)
+    expected = 2 * 1.96 * np.sqrt(2 * group.var() / 20)
+    assert high - low == pytest.approx(expected, rel=0.1)
+
+
 def test_nothing_known_gives_nothing():
     assert np.isnan(bca_interval(np.nan, np.ones(5), np.ones(5))).all()

@@ -15,7 +15,7 @@ SMALLEST_STRATUM = 5
 shows only (n - 1) / n of their variance, a third too little for three."""
 
 
-def resample(scanners: Sequence[str], samples: int, seed: int) -> np.ndarray:
+def resample(scanners: Sequence[str], samples: int, seed: int | list[int]) -> np.ndarray:
     """Positions of ``samples`` resamples of the subjects, shape (samples, subjects).
 
     Each position is drawn, with replacement, among the subjects of the scanner that stands there.
@@ -53,7 +53,8 @@ def difference_interval(
     estimate = 0.0
     for inside, sign in ((~in_second, 1), (in_second, -1)):
         group, strata = values[inside], np.asarray(scanners)[inside]
-        resampled += sign * group[resample(strata, samples, seed)].mean(axis=1)
+        drawn = resample(strata, samples, [seed, sign + 1])  # independent of the other group
+        resampled += sign * group[drawn].mean(axis=1)
         influence[inside] = sign * _centred(group, strata) / len(group)
         estimate += sign * group.mean()
     return bca_interval(estimate, resampled, influence, alpha)

@@ -187,8 +187,9 @@ def nemenyi_p(studentized_difference: float, k: int) -> float:
 def wilcoxon_p(differences: np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test of paired differences.
 
-    Zero differences are left out (Wilcoxon's own way); the distribution is exact for up to 50
-    subjects without ties, and normal with tie correction otherwise. 1 when all are zero.
+    Zero differences are left out (Wilcoxon's own way). SciPy's choice of distribution: exact for up
+    to 50 subjects (up to 13 where there are ties), otherwise normal with tie correction. 1 when all
+    differences are zero.
     """
     if not len(differences):
         return float("nan")
