@@ -64,7 +64,7 @@ def lesion_statistics(lesions: Image, ventricles: Image) -> dict[str, float]:
     return {
         "lesion_ml": total * lesions.voxel_ml,
         "lesions": len(sizes),
-        "largest_share": sizes.max() / total if total else np.nan,
+        "largest_share": float(sizes.max() / total) if total else np.nan,
         "periventricular_share": (
             float((distance[mask] <= PERIVENTRICULAR_MM).mean()) if total else np.nan
         ),

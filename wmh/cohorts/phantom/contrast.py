@@ -33,11 +33,11 @@ class Contrast:
 
 # grey, csf and lesion core relative to white matter, noise in a native voxel
 FLAIR_OF_SCANNER = {
-    "utrecht_philips_3t": (1.20, 0.25, 1.80, 0.030),
-    "singapore_siemens_3t": (1.22, 0.22, 1.75, 0.035),
-    "amsterdam_ge_3t": (1.15, 0.20, 1.60, 0.045),
-    "amsterdam_ge_1p5t": (1.18, 0.30, 1.65, 0.060),
-    "amsterdam_philips_3t": (1.13, 0.16, 1.55, 0.050),
+    "utrecht_philips_3t": (1.20, 0.25, 1.70, 0.030),
+    "singapore_siemens_3t": (1.22, 0.22, 1.66, 0.035),
+    "amsterdam_ge_3t": (1.15, 0.20, 1.53, 0.040),
+    "amsterdam_ge_1p5t": (1.18, 0.30, 1.57, 0.050),
+    "amsterdam_philips_3t": (1.13, 0.16, 1.48, 0.045),
 }
 T1_OF_SCANNER = {
     "utrecht_philips_3t": (0.68, 0.22, 0.64, 0.025),
@@ -52,7 +52,7 @@ def draw_flair_contrast(generator: np.random.Generator, scanner: Scanner) -> Con
     """FLAIR contrast of one subject: the scanner's, varied well beyond what one scanner does."""
     grey, csf, lesion, noise = FLAIR_OF_SCANNER[scanner.name]
     grey = float(np.clip(generator.normal(grey, 0.07), 1.0, 1.5))
-    lesion = float(np.clip(generator.normal(lesion, 0.17), 1.18 * grey, 2.4))
+    lesion = float(np.clip(generator.normal(lesion, 0.16), 1.16 * grey, 2.4))
     return Contrast(
         grey=grey,
         csf=float(np.clip(generator.normal(csf, 0.08), 0.04, 0.6)),
