@@ -194,6 +194,10 @@ def _read(path: Path) -> Image:
         raise ImageError(
             path, f"not a NIfTI image ({error})", "Convert it to NIfTI, for instance with dcm2niix"
         ) from error
+    except PermissionError as error:
+        raise ImageError(
+            path, "may not be read by you", "Change its permissions: chmod u+r"
+        ) from error
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise ImageError(
             path,
