@@ -26,6 +26,9 @@ class ImageError(ValueError):
         self.path, self.problem, self.remedy = path, problem, remedy
         super().__init__(f"{path or 'image in memory'}: {problem}. {remedy}.")
 
+    def __reduce__(self):  # so that it comes whole out of a worker process
+        return type(self), (self.path, self.problem, self.remedy)
+
 
 @dataclass(frozen=True)
 class Image:

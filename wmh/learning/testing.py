@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from wmh.analysis.burden import TRUTH, regional_burden
 from wmh.analysis.evaluation import Case
-from wmh.cohorts.cohort import Subject, load_pair, of_split, read_cohort
+from wmh.cohorts.cohort import Subject, load_lesions, load_pair, of_split, read_cohort
 from wmh.images import load_labels, save_image
 from wmh.learning.inference import Model, Prediction, choose_model, load_model, predict
 from wmh.learning.inputs import CONFIGURATIONS, GIVEN, MODALITIES
@@ -72,13 +72,15 @@ def burden_table(study: Study) -> pd.DataFrame:
 
     ``truth``: true lesions in true regions (in registered ones where no truth is known).
     ``separate``: lesions and regions of two separate models; ``joint``: of the multitask model;
-    ``registered``: the separate model's lesions in the registered regions.
+    ``registered``: the separate model's lesions in the registered regions. Other pathology (label 2)
+    is left out of truth and predictions.
     """
     rows = []
     for subject in tested_subjects(study):
+        other = load_lesions(subject).data == 2
         for source, (lesions, regions) in _burden_sources(study, subject).items():
             mask, labels = load_labels(lesions), load_labels(regions)
-            table = regional_burden(mask.data, labels.data, mask.voxel_ml)
+            table = regional_burden(mask.data * ~other, labels.data, mask.voxel_ml)
             rows.append(table.assign(subject=subject.id, scanner=subject.scanner, source=source))
     first = ["subject", "scanner", "source"]
     return pd.concat(rows)[lambda t: first + [c for c in t if c not in first]]
