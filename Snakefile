@@ -21,6 +21,7 @@ STUDY = load_study(config.get("study", "demo"))
 RESULTS, FIGURES = f"results/{STUDY.name}", f"figures/{STUDY.name}"
 LESION_MODELS = STUDY.models_of("lesions")
 REGION_MODELS = STUDY.models_of("regions", "multitask")
+TABLES = ("cohort", "regions", "region_volumes", "metrics", "burden", "agreement", "comparisons", "claims")
 EVERYWHERE = ("seed", "compute")
 
 
@@ -59,6 +60,8 @@ wildcard_constraints:
 rule all:
     input:
         f"{RESULTS}/html/index.html",
+        expand(f"{RESULTS}/{{table}}.csv", table=TABLES),
+        [executed(stage.name) for stage in stages_of(STUDY)],
 
 
 rule data_preparation:
@@ -185,7 +188,7 @@ rule localization:
 rule figures:
     input:
         sources("08_figures", drawing=True),
-        expand(f"{RESULTS}/{{table}}.csv", table=["cohort", "regions", "metrics", "comparisons", "claims", "burden", "agreement"]),
+        expand(f"{RESULTS}/{{table}}.csv", table=TABLES),
         expand(f"{RESULTS}/models/{{model}}/checkpoint.pt", model=STUDY.models),
     output:
         executed("08_figures"),

@@ -1,0 +1,49 @@
+"""Stands in for ``wmh.pipeline.notebook`` where only the order of stages is tested.
+
+Writes what a stage would leave and logs when it began and ended; trainings take a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from wmh.pipeline.stages import Stage, files_of
+from wmh.study import load_study
+
+TABLES = {
+    "01_data_preparation": ["cohort.csv"],
+    "02_atlas_registration": ["regions.csv", "region_volumes.csv"],
+    "03_train_lesions": ["models/{model}/checkpoint.pt"],
+    "04_train_regions_multitask": ["models/{model}/checkpoint.pt"],
+    "05_evaluation": ["metrics.csv", "burden.csv"],
+    "06_statistics": ["comparisons.csv", "claims.csv"],
+    "07_localization": ["agreement.csv"],
+    "08_figures": [],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("study")
+    parser.add_argument("notebook")
+    parser.add_argument("--model")
+    given, _ = parser.parse_known_args()
+    study = load_study(given.study)
+    stage = Stage(given.notebook, given.model)
+    began = time.time()
+    time.sleep(1.0 if given.model else 0.0)
+    files = files_of(study, stage)
+    tables = [study.results / name.format(model=given.model) for name in TABLES[stage.notebook]]
+    for path in (*tables, files.executed, files.page):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x\n")
+    files.record.parent.mkdir(parents=True, exist_ok=True)
+    cost = '"seconds": 0.3, "peak_memory_mb": 1, "commit": null, "dirty": null'
+    files.record.write_text(f'{{"stage": "{stage.name}", {cost}}}')
+    with (study.results / "order.txt").open("a") as log:
+        log.write(f"{stage.name} {began} {time.time()}\n")
+
+
+if __name__ == "__main__":
+    main()
