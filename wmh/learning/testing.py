@@ -72,8 +72,8 @@ def burden_table(study: Study) -> pd.DataFrame:
 
     ``truth``: true lesions in true regions (in registered ones where no truth is known).
     ``separate``: lesions and regions of two separate models; ``joint``: of the multitask model;
-    ``registered``: the separate model's lesions in the registered regions. Other pathology (label 2)
-    is left out of truth and predictions.
+    ``registered``: the separate model's lesions in the registered regions. Other pathology (label
+    2) is left out of truth and predictions.
     """
     rows = []
     for subject in tested_subjects(study):
