@@ -187,7 +187,7 @@ def _save_page(notebook: Path, page: Path, title: str) -> None:
     )
     exporter = HTMLExporter(embed_images=True, **no_network)
     html, _ = exporter.from_filename(str(notebook), resources={"metadata": {"name": title}})
-    html = html.replace('<script src=""></script>', "")
+    html = re.sub(r'<script\b[^>]*\bsrc=""[^>]*>\s*</script>', "", html)
     temporary = page.with_suffix(".part")
     temporary.write_text(html, encoding="utf-8")
     temporary.replace(page)
