@@ -10,12 +10,13 @@ import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 
-from wmh.atlas.grids import LPS, to_sitk
+from wmh.atlas.grids import LPS, one_thread, to_sitk
 from wmh.images import Image
 
 HISTOGRAM_BINS = 32
 
 
+@one_thread()
 def descend(
     fixed: Image,
     moving: Image,
@@ -41,16 +42,18 @@ def descend(
     return _run(registration, fixed, moving, start)
 
 
+@one_thread()
 def evolve(fixed: Image, moving: Image, start: np.ndarray, share: float, seed: int) -> np.ndarray:
     """The optimiser of the published script: (1+1)-evolutionary (Styner et al. 2000)."""
     registration = _mutual_information(share, seed)
     registration.SetOptimizerAsOnePlusOneEvolutionary(
-        numberOfIterations=2000, epsilon=1e-4, initialRadius=0.05, growthFactor=1.01, seed=seed
+        numberOfIterations=1000, epsilon=1e-4, initialRadius=0.05, growthFactor=1.01, seed=seed
     )
     registration.SetOptimizerScalesFromPhysicalShift()
     return _run(registration, fixed, moving, start)
 
 
+@one_thread()
 def mutual_information(
     fixed: Image, moving: Image, matrix: np.ndarray, mask: Image | None = None
 ) -> float:
@@ -64,7 +67,6 @@ def _mutual_information(
     share: float, seed: int, mask: Image | None = None
 ) -> sitk.ImageRegistrationMethod:
     registration = sitk.ImageRegistrationMethod()
-    registration.SetNumberOfThreads(1)
     registration.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
     registration.SetMetricSamplingStrategy(registration.NONE if share == 1 else registration.RANDOM)
     registration.SetMetricSamplingPercentage(share, seed % 2**31 or 1)  # 0 would mean the clock

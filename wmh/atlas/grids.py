@@ -5,6 +5,9 @@ Every affine of this package maps RAS mm to RAS mm; only this module knows Simpl
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
@@ -14,6 +17,20 @@ from wmh.images import Image
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """RAS mm to LPS mm, and back."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """SimpleITK on one thread, so that sums run in one order: the same bits on any machine.
+
+    A filter's own setting does not reach the metric of a registration; the global default does.
+    """
+    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def to_sitk(image: Image) -> sitk.Image:

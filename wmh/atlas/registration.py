@@ -29,6 +29,7 @@ from wmh.atlas.grids import (
     from_sitk,
     interpolate,
     isotropic,
+    one_thread,
     sample,
     to_sitk,
     voxel_centres,
@@ -263,15 +264,15 @@ def _affine(subject: _Pyramid, atlas: _Pyramid, start: np.ndarray, seed: int) ->
 
 
 def _one_plus_one(subject: _Pyramid, atlas: _Pyramid, start: np.ndarray, seed: int) -> Transform:
-    return Transform(evolve(subject.fine, atlas.fine, start, 0.1, seed))
+    return Transform(evolve(subject.fine, atlas.fine, start, 0.02, seed))
 
 
+@one_thread()
 def _deformable(subject: _Pyramid, atlas: _Pyramid, start: np.ndarray, seed: int) -> Transform:
     """The affine, then diffeomorphic demons (Vercauteren et al. 2009) between the two maps."""
     affine = _affine(subject, atlas, start, seed)
     carried = replace(subject.fine, data=_carried(subject.fine, atlas.fine, affine))
     demons = sitk.DiffeomorphicDemonsRegistrationFilter()
-    demons.SetNumberOfThreads(1)
     demons.SetNumberOfIterations(40)
     demons.SetStandardDeviations(SMOOTHNESS_MM / FINE_MM)
     field = from_sitk(demons.Execute(to_sitk(subject.fine), to_sitk(carried)))

@@ -24,6 +24,7 @@ from wmh.atlas.grids import (
     from_sitk,
     interpolate,
     isotropic,
+    one_thread,
     to_sitk,
     voxel_centres,
 )
@@ -124,13 +125,13 @@ def _brain(t1: Image, rough: Image, to_template: np.ndarray) -> np.ndarray:
     return brain & (t1.data > 0)
 
 
+@one_thread()
 def _log_bias(part: Image, inside: np.ndarray) -> Image:
     """Logarithm of the smooth intensity bias, by N4 on voxels of 4 mm."""
     coarse = isotropic(part, BIAS_MM)
     mask = isotropic(replace(part, data=inside.astype(np.float32)), BIAS_MM).data > 0.5
     volume = to_sitk(replace(coarse, data=np.maximum(coarse.data, 1e-3)))
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
-    n4.SetNumberOfThreads(1)
     n4.SetMaximumNumberOfIterations(BIAS_ITERATIONS)
     n4.Execute(volume, sitk.Cast(to_sitk(replace(coarse, data=mask)), sitk.sitkUInt8))
     return from_sitk(n4.GetLogBiasFieldAsImage(volume))
