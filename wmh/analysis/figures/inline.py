@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
 
+from wmh.analysis.figures.brain import colour_bar, draw_brain_map, settle_layout
+from wmh.analysis.figures.frequency import COLOURS, carry_to_mni, matrix_to_mni, share
 from wmh.analysis.style import (
     BLUE,
     DOUBLE_COLUMN,
@@ -17,6 +22,8 @@ from wmh.analysis.style import (
     scanner_name,
     styled,
 )
+from wmh.cohorts.cohort import Subject, load_lesions
+from wmh.images import load_labels
 
 
 @styled
@@ -71,4 +78,23 @@ def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8)
                 edges = np.arange(36) + 0.5 if outlined == "regions" else [0.5]
                 axes.contour(mask.T, edges, colors=VERMILION, linewidths=0.4)
             axes.set_axis_off()
+    return figure
+
+
+@styled
+def lesion_frequency(subjects: Sequence[Subject]) -> StyledFigure:
+    """How often each place of MNI152 holds lesion among subjects whose true regions are known."""
+    masks = [
+        carry_to_mni(load_lesions(subject), matrix_to_mni(load_labels(subject.true_regions)))
+        for subject in subjects
+    ]
+    frequency = share(masks)
+    figure = new_figure(DOUBLE_COLUMN, 40)
+    panels = figure.subplot_mosaic([["map", "bar"]], width_ratios=(10, 0.12))
+    limits = (0.0, float(frequency.data.max()))
+    colour_bar(panels["bar"], COLOURS, limits, f"share of {len(masks)} subjects")
+    panels["map"].axis("off")
+    settle_layout(figure)
+    image = nib.Nifti1Image(frequency.data, frequency.affine)
+    draw_brain_map(panels["map"], image, COLOURS, limits)
     return figure
