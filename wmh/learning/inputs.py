@@ -46,6 +46,11 @@ class InputConfiguration:
         """Whether a network of this configuration can predict from the given modalities."""
         return bool(self.views_for(given))
 
+    def uses(self, given: Collection[str]) -> bool:
+        """Whether it can, and looks at every one of them."""
+        shown = {modality for view in self.views_for(given) for modality in view}
+        return bool(shown) and set(given) <= shown
+
 
 CONFIGURATIONS = {
     configuration.name: configuration

@@ -29,6 +29,9 @@ class SharedEncoder(nn.Module):
     Encoders halve the slice before their first block, too coarse for lesions of a pixel or two. Two
     convolutions at full resolution therefore bypass the encoder and meet the decoder at the head,
     as the topmost skip connection of the original U-Net does (Ronneberger et al. 2015).
+
+    Batch normalisation is replaced by normalisation of each sample (Wu and He 2018, one group):
+    scanners differ, and statistics learned on some do not fit a slice of another.
     """
 
     def __init__(self, settings: NetworkSettings, channels: int, structures: tuple[str, ...]):
@@ -52,6 +55,7 @@ class SharedEncoder(nn.Module):
                 _convolution(width + DETAIL_CHANNELS, width),
                 nn.Conv2d(width, CLASSES[structure], kernel_size=1),
             )
+        _normalise_samples(self)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """From (B, channels, H, W) to logits (B, classes, H, W) for each structure."""
@@ -68,6 +72,15 @@ def _convolution(channels: int, width: int) -> nn.Sequential:
         nn.BatchNorm2d(width),
         nn.ReLU(inplace=True),
     )
+
+
+def _normalise_samples(module: nn.Module) -> None:
+    """Put a one-group normalisation in place of every batch normalisation inside a module."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.GroupNorm(1, child.num_features))
+        else:
+            _normalise_samples(child)
 
 
 def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Module:

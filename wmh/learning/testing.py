@@ -33,7 +33,7 @@ def tested_subjects(study: Study) -> list[Subject]:
 def predict_cohort(study: Study) -> None:
     """Predict all test subjects with all models and save what they answer.
 
-    A model is given all that it accepts: FLAIR, T1, or both; the concatenated one gets zeros for
+    A model is given all that it looks at: FLAIR, T1, or both; the concatenated one gets zeros for
     what is missing.
     """
     device = choose_device(study.compute.device)
@@ -55,10 +55,10 @@ def cases(study: Study) -> list[Case]:
 
 
 def answers(study: Study) -> Iterator[tuple[str, str]]:
-    """Every model of a study with each set of images it accepts."""
+    """Every model of a study with each set of images it can answer from and looks at."""
     for model, settings in study.models.items():
         for given, modalities in GIVEN.items():
-            if CONFIGURATIONS[settings.inputs].accepts(modalities):
+            if CONFIGURATIONS[settings.inputs].uses(modalities):
                 yield model, given
 
 
@@ -89,11 +89,10 @@ def burden_table(study: Study) -> pd.DataFrame:
 def _predict_subject(study: Study, models: list[Model], subject: Subject) -> None:
     torch.set_num_threads(study.compute.threads)  # a setting of each thread
     images = dict(zip(MODALITIES, load_pair(subject), strict=True))
-    for model in models:
-        for name, given in GIVEN.items():
-            if model.configuration.accepts(given):
-                answer = predict(model, {modality: images[modality] for modality in given})
-                _save(study, subject, model.name, name, answer)
+    by_name = {model.name: model for model in models}
+    for name, given in answers(study):
+        answer = predict(by_name[name], {modality: images[modality] for modality in GIVEN[given]})
+        _save(study, subject, name, given, answer)
 
 
 def _save(study: Study, subject: Subject, model: str, given: str, answer: Prediction) -> None:
