@@ -14,6 +14,9 @@ from wmh.atlas.grids import LPS, one_thread, to_sitk
 from wmh.images import Image
 
 HISTOGRAM_BINS = 32
+DESCENT_VOXELS = 40_000
+EVOLUTION_VOXELS = 20_000
+"""Voxels from which the mutual information is estimated; the evolution needs many evaluations."""
 
 
 @one_thread()
@@ -21,16 +24,15 @@ def descend(
     fixed: Image,
     moving: Image,
     start: np.ndarray,
-    share: float,
     seed: int,
     mask: Image | None = None,
 ) -> np.ndarray:
-    """Gradient descent from ``start``, on a ``share`` of the fixed image's voxels.
+    """Gradient descent from ``start``, on voxels of the fixed image drawn with the seed.
 
     ``mask`` (on the fixed grid) limits where the images are compared. Steps are measured by the
     voxel that moves most and end at 0.02 mm.
     """
-    registration = _mutual_information(share, seed, mask)
+    registration = _mutual_information(_share(fixed, DESCENT_VOXELS), seed, mask)
     registration.SetOptimizerAsRegularStepGradientDescent(
         learningRate=float(fixed.voxel_size[0]),
         minStep=0.02,
@@ -43,9 +45,9 @@ def descend(
 
 
 @one_thread()
-def evolve(fixed: Image, moving: Image, start: np.ndarray, share: float, seed: int) -> np.ndarray:
+def evolve(fixed: Image, moving: Image, start: np.ndarray, seed: int) -> np.ndarray:
     """The optimiser of the published script: (1+1)-evolutionary (Styner et al. 2000)."""
-    registration = _mutual_information(share, seed)
+    registration = _mutual_information(_share(fixed, EVOLUTION_VOXELS), seed)
     registration.SetOptimizerAsOnePlusOneEvolutionary(
         numberOfIterations=1000, epsilon=1e-4, initialRadius=0.05, growthFactor=1.01, seed=seed
     )
@@ -74,6 +76,10 @@ def _mutual_information(
     if mask is not None:
         registration.SetMetricFixedMask(sitk.Cast(to_sitk(mask), sitk.sitkUInt8))
     return registration
+
+
+def _share(fixed: Image, voxels: int) -> float:
+    return min(1.0, voxels / fixed.data.size)
 
 
 def _run(

@@ -60,11 +60,10 @@ def align_template(brain: Image, seed: int) -> np.ndarray:
     template, around = _template(MIDDLE_MM)
     coarse_template, coarse_around = _template(COARSE_MM)
     fits = [
-        descend(coarse_template, coarse, start, 1.0, seed, coarse_around)
-        for start in _starts(brain)
+        descend(coarse_template, coarse, start, seed, coarse_around) for start in _starts(brain)
     ]
     best = max(fits, key=lambda m: mutual_information(coarse_template, coarse, m, coarse_around))
-    return descend(template, middle, best, 1.0, seed, around)
+    return descend(template, middle, best, seed, around)
 
 
 def _deep(head: Image) -> np.ndarray:

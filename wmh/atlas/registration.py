@@ -193,8 +193,8 @@ def _best_start(subject: _Pyramid, atlas: _Pyramid, seed: int) -> tuple[np.ndarr
     """Fit coarsely from one start after another until one is sure; the best, and how many."""
     best, best_similarity = np.eye(4), -np.inf
     for attempts, start in enumerate(_starts(subject, atlas), start=1):  # noqa: B007
-        matrix = descend(subject.coarse, atlas.coarse, start, 1.0, seed)
-        matrix = descend(subject.middle, atlas.middle, matrix, 0.5, seed)
+        matrix = descend(subject.coarse, atlas.coarse, start, seed)
+        matrix = descend(subject.middle, atlas.middle, matrix, seed)
         similarity = _similarity(subject.middle, atlas.middle, Transform(matrix))
         if similarity > best_similarity:
             best, best_similarity = matrix, similarity
@@ -260,11 +260,11 @@ def _nearest_rotation(linear: np.ndarray) -> np.ndarray:
 
 
 def _affine(subject: _Pyramid, atlas: _Pyramid, start: np.ndarray, seed: int) -> Transform:
-    return Transform(descend(subject.fine, atlas.fine, start, 0.1, seed))
+    return Transform(descend(subject.fine, atlas.fine, start, seed))
 
 
 def _one_plus_one(subject: _Pyramid, atlas: _Pyramid, start: np.ndarray, seed: int) -> Transform:
-    return Transform(evolve(subject.fine, atlas.fine, start, 0.02, seed))
+    return Transform(evolve(subject.fine, atlas.fine, start, seed))
 
 
 @one_thread()

@@ -32,7 +32,7 @@ from wmh.atlas.regions import mni_grey_matter, mni_t1, mni_white_matter
 from wmh.images import Image, ImageError, resample_to
 
 TEMPLATE_MM = 2
-BIAS_MM = 4.0
+BIAS_MM = 6.0
 BIAS_ITERATIONS = (15, 15, 10)
 PRIOR_BLUR_MM = 2.5
 """Standard deviation by which the template's tissue maps are blurred: people differ."""
@@ -40,6 +40,7 @@ PRIOR_FLOOR = 0.02
 """Probability that any tissue has anywhere in the brain."""
 SEARCH_MM = 6.0
 """How far outside the template's brain a voxel may lie and be brain."""
+CLOSING_MM = 4.0
 SULCUS_MM = 8.0
 """Gaps in the tissue up to twice as wide, such as sulci and ventricles, belong to the brain."""
 MIXTURE_ITERATIONS = 20
@@ -113,21 +114,28 @@ def segment_tissue(
 
 def _brain(t1: Image, rough: Image, to_template: np.ndarray) -> np.ndarray:
     """The rough tissue without what the template has no brain for, its gaps closed."""
-    distance, spacing = _distance_from_brain(), float(rough.voxel_size[0])
     points = nib.affines.apply_affine(to_template, voxel_centres(rough))
-    near = interpolate(distance, points).reshape(rough.data.shape) > -SEARCH_MM
-    tissue = np.pad((rough.data > 0) & near, int(SULCUS_MM / spacing) + 1)
-    widened = ndimage.distance_transform_edt(~tissue) * spacing <= SULCUS_MM
+    near = interpolate(_distance_from_brain(), points).reshape(rough.data.shape) > -SEARCH_MM
+    tissue = replace(rough, data=((rough.data > 0) & near).astype(np.float32))
+    closed = _closed(isotropic(tissue, CLOSING_MM))
+    points = voxel_centres(t1)
+    brain = (interpolate(closed, points) > 0.5) | (interpolate(tissue, points) > 0.5)
+    return brain.reshape(t1.data.shape) & (t1.data > 0)
+
+
+def _closed(tissue: Image) -> Image:
+    """Tissue and the gaps in it: widened, then narrowed, by the same distance."""
+    margin, spacing = int(SULCUS_MM / CLOSING_MM) + 1, CLOSING_MM
+    padded = np.pad(tissue.data > 0.5, margin)
+    widened = ndimage.distance_transform_edt(~padded) * spacing <= SULCUS_MM
     closed = ndimage.distance_transform_edt(widened) * spacing > SULCUS_MM
-    width = int(SULCUS_MM / spacing) + 1
-    closed = replace(rough, data=closed[(slice(width, -width),) * 3].astype(np.float32))
-    brain = interpolate(closed, voxel_centres(t1)).reshape(t1.data.shape) > 0.5
-    return brain & (t1.data > 0)
+    inner = (slice(margin, -margin),) * 3
+    return replace(tissue, data=closed[inner].astype(np.float32))
 
 
 @one_thread()
 def _log_bias(part: Image, inside: np.ndarray) -> Image:
-    """Logarithm of the smooth intensity bias, by N4 on voxels of 4 mm."""
+    """Logarithm of the smooth intensity bias, by N4 on coarse voxels."""
     coarse = isotropic(part, BIAS_MM)
     mask = isotropic(replace(part, data=inside.astype(np.float32)), BIAS_MM).data > 0.5
     volume = to_sitk(replace(coarse, data=np.maximum(coarse.data, 1e-3)))
