@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 from wmh.analysis.figures import FIGURES, load_measures, parts
 from wmh.analysis.figures.brain import draw_brain_map, paint_regions
 from wmh.analysis.figures.burden import order_by_profile, pair_with_truth
-from wmh.analysis.figures.claims import readable, scale_to_smallest
+from wmh.analysis.figures.claims import readable, scale_to_smallest, signed
+from wmh.analysis.figures.curves import structures_of
 from wmh.analysis.figures.frequency import carry_to_mni, matrix_to_mni, share
 from wmh.analysis.figures.parts import (
     draw_points,
@@ -276,3 +277,36 @@ def test_brain_maps_show_the_subjects_left_on_the_left():
     columns = np.argwhere(filled)[:, 1] / filled.shape[1] * (right - left) + left
     assert columns.mean() < -5
     assert cut.get_xlim()[0] < cut.get_xlim()[1]
+
+
+def test_brain_maps_without_any_value_show_the_template_alone():
+    figure = Figure()
+    axes = figure.subplots()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        draw_brain_map(axes, paint_regions({}), "viridis", (0, 1))
+    assert len(figure.axes[-1].images) == 1
+
+
+def test_brain_maps_draw_values_below_the_limits_too():
+    figure = Figure()
+    axes = figure.subplots()
+    draw_brain_map(axes, paint_regions(dict.fromkeys(range(1, 35), 0.1)), "viridis", (0.4, 1))
+    drawn = figure.axes[-1].images[-1].get_array()
+    assert np.ma.count(drawn) > 100
+    assert drawn.max() == pytest.approx(0.4, abs=1e-3)
+
+
+def test_a_joint_model_shows_the_dice_of_both_structures():
+    alone = pd.DataFrame({"validation_dice": [0.5]})
+    joint = alone.assign(validation_lesions_dice=0.4, validation_regions_dice=0.6)
+    assert [column for column, *_ in structures_of(alone)] == ["validation_dice"]
+    assert [name for _, name, _ in structures_of(joint)] == ["lesions", "regions"]
+
+
+def test_effects_that_round_to_nothing_have_no_sign():
+    assert [signed(value) for value in (0.0217, -0.0217, -0.0001)] == [
+        "+0.022",
+        "\N{MINUS SIGN}0.022",
+        "0.000",
+    ]

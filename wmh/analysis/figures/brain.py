@@ -43,29 +43,38 @@ def draw_brain_map(
     """Draw axial cuts of a map in MNI space over the template, in the place of ``axes``.
 
     The layout of the figure must be settled before (:func:`settle_layout`), since nilearn puts
-    axes of its own where ``axes`` stands. What is 0 is not drawn.
+    axes of its own where ``axes`` stands. What is 0 is not drawn; what lies beyond ``limits`` has
+    the colour of the nearer one.
     """
-    from nilearn.plotting import plot_stat_map  # takes seconds to import, and few callers need it
+    from nilearn.plotting import plot_anat  # takes seconds to import, and few callers need it
 
     figure = axes.get_figure(root=True)
     place = axes.get_window_extent().transformed(figure.transFigure.inverted())
-    display = plot_stat_map(
-        image,
-        bg_img=_template(),
+    display = plot_anat(
+        _template(),
         display_mode="z",
         cut_coords=list(CUTS_MM),
-        cmap=colours,
-        vmin=limits[0],
-        vmax=limits[1],
-        symmetric_cbar=False,
-        threshold=FAINTEST,
-        colorbar=False,
-        annotate=False,
-        black_bg=False,
         axes=place.bounds,
         figure=figure,
-        resampling_interpolation="nearest",
+        annotate=False,
+        draw_cross=False,
+        black_bg=False,
+        colorbar=False,
+        threshold=FAINTEST,
+        vmin=-0.3,  # a pale template under the colours
+        vmax=1.1,
     )
+    values = image.get_fdata(dtype=np.float32)
+    lowest = limits[0] + 1e-4 * (limits[1] - limits[0])  # at the limit itself it would be clear
+    shown = np.where(values >= FAINTEST, values.clip(lowest, limits[1]), 0)
+    if shown.any():
+        display.add_overlay(
+            nib.Nifti1Image(shown, image.affine),
+            threshold=min(FAINTEST, lowest / 2),
+            cmap=colours,
+            vmin=limits[0],
+            vmax=limits[1],
+        )
     for height, cut in display.axes.items():
         mark_sides(cut.ax, BLACK)
         cut.ax.text(0, 0.94, f"z = {height:g}", transform=cut.ax.transAxes, fontsize=5)

@@ -184,10 +184,9 @@ def _draw_bland_altman(axes: Axes, pairs: pd.DataFrame, total: pd.Series, look: 
     axes.set_xticks([0, *TICKS_ML], [f"{tick:g}" for tick in (0, *TICKS_ML)])
     both = [*(-tick for tick in TICKS_ML[::-1]), 0, *TICKS_ML]
     axes.set_yticks(both, [f"{tick:g}".replace("-", MINUS) for tick in both])
-    axes.set_xlabel("mean of both (ml)")
     icc = f"ICC of totals {total['icc']:.2f} [{total['icc_low']:.2f}, {total['icc_high']:.2f}]"
-    numbers = f"{bias:+.2f} ml [{low:+.2f}, {high:+.2f}]\n{icc}".replace("-", MINUS)
-    axes.text(0.98, 0.02, numbers, transform=axes.transAxes, ha="right", fontsize=6)
+    numbers = f"{bias:+.2f} ml, limits {low:+.2f} to {high:+.2f}\n{icc}".replace("-", MINUS)
+    axes.set_xlabel(f"mean of both (ml)\n{numbers}")
 
 
 def _signed_root(values: np.ndarray) -> np.ndarray:

@@ -121,6 +121,16 @@ def readable(comparison: str) -> str:
     return named[0].upper() + named[1:] if named.startswith("regional") else named
 
 
+def signed(value: float) -> str:
+    """A number with its sign and three decimals; what rounds to nothing has no sign.
+
+    >>> signed(0.0217), signed(-0.00004)
+    ('+0.022', '0.000')
+    """
+    text = f"{value:+.3f}"
+    return "0.000" if float(text) == 0 else text.replace("-", MINUS)
+
+
 def _print_claim(words: Axes, axes: Axes, numbers: Axes, at: float, row: pd.Series) -> None:
     colour, _ = VERDICTS[row["claim_verdict"]]
     words.text(0, at, row["sentence"], va="center", fontweight="bold", fontsize=6.5, zorder=5)
@@ -150,7 +160,7 @@ def _print_numbers(axes: Axes, at: float, row: pd.Series) -> None:
     if row["n"] == 0 or np.isnan(row["mean_difference"]):
         axes.text(0.03, at, "not measured", va="center", fontsize=6, color=GREY)
         return
-    interval = f"{row['mean_difference']:+.3f} [{row['ci_low']:+.3f}, {row['ci_high']:+.3f}]"
-    axes.text(0.03, at, interval.replace("-", MINUS), va="center", fontsize=6)
+    mean, low, high = (signed(row[name]) for name in ("mean_difference", "ci_low", "ci_high"))
+    axes.text(0.03, at, f"{mean} [{low}, {high}]", va="center", fontsize=6)
     test = p_text(row["p_holm"]) if not np.isnan(row["p_holm"]) else "no test"
     axes.text(1, at, f"{test}, n = {row['n']:.0f}", va="center", ha="right", fontsize=6)

@@ -8,7 +8,6 @@ import pandas as pd
 
 from wmh.analysis.style import (
     DOUBLE_COLUMN,
-    GREY,
     MODELS,
     StyledFigure,
     in_order,
@@ -44,9 +43,8 @@ def load_curves(study: Study) -> Curves:
     caption = (
         "Learning curves. (a) Loss in training (grey) and on the validation subjects (coloured); "
         "losses of different tasks are not comparable. (b) Dice on the validation subjects, a "
-        "part of the training split: of lesions, or the mean over regions for the region model. "
-        f"{training}. "
-        f"Study {study.name!r}."
+        "part of the training split: of lesions, or the mean over regions for the region model; "
+        f"the joint model has both. {training}. Study {study.name!r}."
     )
     return Curves(histories, caption)
 
@@ -55,28 +53,35 @@ def load_curves(study: Study) -> Curves:
 def plot_curves(data: Curves) -> StyledFigure:
     """A column a model: losses above, validation Dice below."""
     figure = new_figure(DOUBLE_COLUMN, 66)
-    panels = figure.subplots(2, len(data.histories), sharey="row", sharex="col", squeeze=False)
-    above, below = panels
+    above, below = figure.subplots(2, len(data.histories), sharex="col", squeeze=False)
     for (model, history), upper, lower in zip(data.histories.items(), above, below, strict=True):
         look = look_of(model)
         upper.plot("step", "train_loss", data=history, color="#a8a8a8", lw=0.8)
-        for axes, column in ((upper, "validation_loss"), (lower, "validation_dice")):
-            checked = history.dropna(subset=[column])
-            axes.plot(checked["step"], checked[column], color=look.colour, marker=look.marker)
+        checked = history.dropna(subset=["validation_loss", "validation_dice"])
+        upper.plot(checked["step"], checked["validation_loss"], color=look.colour)
         upper.set_title(look.name)
+        upper.set_ylim(bottom=0)
+        for column, name, dashes in structures_of(checked):
+            label = f"{name} {checked[column].iloc[-1]:.2f}"
+            lower.plot(checked["step"], checked[column], color=look.colour, ls=dashes, label=label)
         lower.set(ylim=(0, 1), xlabel="step")
-        last = history["validation_dice"].dropna()
-        if len(last):
-            lower.annotate(
-                f"{last.iloc[-1]:.2f}",
-                (0.97, 0.05),
-                xycoords="axes fraction",
-                ha="right",
-                color=GREY,
-            )
-    above[0].set(ylabel="loss")
-    above[0].set_ylim(bottom=0)
-    below[0].set(ylabel="validation Dice")
+        lower.legend(loc="lower right", handlelength=1.6, borderpad=0, fontsize=6)
+    above[0].set_ylabel("loss")
+    below[0].set_ylabel("validation Dice")
     letter(above[0], "a")
     letter(below[0], "b")
     return figure
+
+
+def structures_of(history: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """Columns of validation Dice to draw, each with its name and line style.
+
+    A model of both structures has a column for each; the others have one.
+    """
+    both = (
+        ("validation_lesions_dice", "lesions", "-"),
+        ("validation_regions_dice", "regions", "--"),
+    )
+    if all(column in history and history[column].notna().all() for column, *_ in both):
+        return list(both)
+    return [("validation_dice", "last", "-")]

@@ -82,6 +82,7 @@ def plot_measures(data: Measures) -> StyledFigure:
         letter(row[0], name)
         for axes in row:
             axes.tick_params("y", length=0)
+            axes.locator_params("x", nbins=4)
             axes.spines["left"].set_visible(False)
     return figure
 

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import ConnectionPatch
+from matplotlib.ticker import NullFormatter
 
 from wmh.analysis.figures.parts import (
     prediction,
@@ -201,7 +202,7 @@ def _draw_burden(axes: Axes, lesion_ml: pd.Series) -> None:
         for side, shift in ((label, 0.0), (label + 17, 0.26)):
             axes.barh(at + shift, lesion_ml[side], 0.24, color=colours(side))
         axes.text(0, at - 0.16, f" {REGIONS[label - 1].structure}", va="bottom", fontsize=5.5)
-    axes.set(yticks=[], ylim=(BARS - 0.5, -0.6))
+    axes.set(yticks=[], ylim=(BARS - 0.5, -0.6), xlim=(0, max(0.1, 1.05 * lesion_ml.max())))
     axes.set_xlabel("light: left, dark: right")
 
 
@@ -253,5 +254,8 @@ def _draw_volumes(axes: Axes, cohort: pd.DataFrame, scanners: list[str]) -> None
             )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    lowest, highest = cohort["lesion_ml"].min(), cohort["lesion_ml"].max()
+    axes.set_xlim(min(0.9, 0.8 * lowest), max(11, 1.25 * highest))  # with 1 and 10 ml to read by
     axes.set_xlabel("lesion volume (ml)")
     axes.legend(bbox_to_anchor=(1, 1), loc="lower right", ncols=2, borderpad=0)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
 
 from wmh.analysis.figures.parts import (
     cohort_words,
@@ -160,7 +161,8 @@ def _draw_case(case: Case, row: np.ndarray) -> None:
 
 def _note(axes: Axes, text: str) -> None:
     style = {"color": "white", "fontsize": 5.5, "ha": "right", "va": "top"}
-    axes.text(0.98, 0.985, text, transform=axes.transAxes, **style)
+    words = axes.text(0.98, 0.985, text, transform=axes.transAxes, **style)
+    words.set_path_effects([withStroke(linewidth=1.2, foreground="black")])
 
 
 def _lesion_of(truth: Image) -> Image:

@@ -23,7 +23,7 @@ from wmh.analysis.figures.parts import (
     read_table,
 )
 from wmh.analysis.figures.qualitative import best_median_worst
-from wmh.analysis.look.slices import SIDES, bare, draw_labels, draw_slice, head_box
+from wmh.analysis.look.slices import SIDES, draw_labels, draw_slice, head_box
 from wmh.analysis.style import (
     DOUBLE_COLUMN,
     MODELS,
@@ -43,7 +43,7 @@ from wmh.study import Study
 GIVEN = "FLAIR+T1"
 SLICE_SHARES = (0.42, 0.66)
 """Heights of the two slices shown, as shares of the regions' extent from foot to head."""
-COLOURS, LIMITS = "viridis", (0.4, 1.0)
+COLOURS = "viridis"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ def plot_regions(data: Regions) -> StyledFigure:
         [[name, "bar", "points"] for name in data.by_region], width_ratios=(10, 0.15, 2)
     )
     _draw_subject_means(panels["points"], data)
-    colour_bar(panels["bar"], COLOURS, LIMITS, "mean Dice")
+    lowest = min(float(dice.min()) for dice in data.by_region.values())
+    limits = (min(0.9, np.floor(10 * lowest) / 10), 1.0)
+    colour_bar(panels["bar"], COLOURS, limits, "mean Dice")
     for name in data.by_region:
         panels[name].axis("off")
         panels[name].set_title(f"{name} model", fontweight="normal")
@@ -113,7 +115,7 @@ def plot_regions(data: Regions) -> StyledFigure:
     letter(panels["points"], "c")
     settle_layout(figure)
     for name, dice in data.by_region.items():
-        draw_brain_map(panels[name], paint_regions(dice), COLOURS, LIMITS)
+        draw_brain_map(panels[name], paint_regions(dice), COLOURS, limits)
     return figure
 
 
@@ -131,7 +133,7 @@ def _draw_regions(axes: Axes, background: Image, labels: Image, share: float) ->
     box = head_box(background)
     draw_slice(axes, background, z, box)
     draw_labels(axes, labels, z, box)
-    bare(axes)
+    axes.set_anchor("N")
 
 
 def _draw_subject_means(axes: Axes, data: Regions) -> None:
@@ -139,7 +141,7 @@ def _draw_subject_means(axes: Axes, data: Regions) -> None:
         draw_points(axes, values.to_numpy(), at, look, upright=True)
     axes.set_xticks(range(len(data.by_subject)), list(data.by_subject), rotation=30, ha="right")
     axes.tick_params("x", length=0)
-    axes.set(ylim=(None, 1.0), xlim=(-0.6, len(data.by_subject) - 0.4))
+    axes.set(ylim=(0, 1.0), xlim=(-0.6, len(data.by_subject) - 0.4))
     axes.set_ylabel("Dice, mean over regions")
 
 
