@@ -46,7 +46,8 @@ Right fits of thin, published masks of 3 mm slices reached 0.79 to 0.87, those o
 0.90 and more; upside-down, reversed and otherwise wrong ones stayed below 0.74.
 """
 MOST_ATTEMPTS = 10
-SMOOTHNESS_MM = 4.0
+DEMONS_ITERATIONS = 80
+SMOOTHNESS_MM = 6.0
 """Standard deviation of the Gaussian that keeps the deformation smooth."""
 
 TILTS = [
@@ -271,11 +272,11 @@ def _one_plus_one(subject: _Pyramid, atlas: _Pyramid, start: np.ndarray, seed: i
 def _deformable(subject: _Pyramid, atlas: _Pyramid, start: np.ndarray, seed: int) -> Transform:
     """The affine, then diffeomorphic demons (Vercauteren et al. 2009) between the two maps."""
     affine = _affine(subject, atlas, start, seed)
-    carried = replace(subject.fine, data=_carried(subject.fine, atlas.fine, affine))
+    carried = replace(subject.middle, data=_carried(subject.middle, atlas.middle, affine))
     demons = sitk.DiffeomorphicDemonsRegistrationFilter()
-    demons.SetNumberOfIterations(40)
-    demons.SetStandardDeviations(SMOOTHNESS_MM / FINE_MM)
-    field = from_sitk(demons.Execute(to_sitk(subject.fine), to_sitk(carried)))
+    demons.SetNumberOfIterations(DEMONS_ITERATIONS)
+    demons.SetStandardDeviations(SMOOTHNESS_MM / MIDDLE_MM)
+    field = from_sitk(demons.Execute(to_sitk(subject.middle), to_sitk(carried)))
     return Transform(affine.matrix, replace(field, data=field.data * np.diag(LPS)[:3]))
 
 

@@ -1,0 +1,117 @@
+"""Labels of a cohort: files, tables, going on, and what is flagged."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.atlas.heads import displacement, moved
+from wmh.atlas import labelling
+from wmh.images import load_labels, save_image
+from wmh.study import RegionSettings
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    """One subject on disk whose white matter is known, so that no segmentation is needed."""
+    folder = tmp_path_factory.mktemp("subject")
+    t1, white, truth = moved(displacement((5, 4, -6), (10, 5, -8), (0.95, 1, 0.9)))
+    segmentation = np.where(truth.data >= 35, 0, np.where(white.data > 0.5, 44, 0))
+    save_image(folder / "T1.nii.gz", t1.data, t1)
+    save_image(folder / "FLAIR.nii.gz", t1.data + 1, t1)
+    save_image(folder / "T1_seg.nii.gz", segmentation.astype(np.uint8), t1)
+    true = np.where(segmentation > 0, truth.data, 0)
+    save_image(folder / "regions.nii.gz", true, t1)
+    return labelling.Task(
+        id="7",
+        flair=folder / "FLAIR.nii.gz",
+        t1=folder / "T1.nii.gz",
+        true_regions=folder / "regions.nii.gz",
+        published=None,
+        settings=RegionSettings(),
+        atlas_folder=folder,
+        seed=5,
+        output=folder / "out" / "7.nii.gz",
+    )
+
+
+def test_a_subject_is_labelled_on_its_own_grid_and_measured(task):
+    row = labelling.label_subject(task)
+    labels, truth = load_labels(task.output), load_labels(task.true_regions)
+    assert np.allclose(labels.affine, truth.affine, atol=1e-4)
+    assert (labels.data > 0)[truth.data > 0].all()
+    assert np.count_nonzero(labels.data) < 1.02 * np.count_nonzero(truth.data)  # small holes
+    dice = [r["dice"] for r in row["regions"] if r["region"] <= 34]
+    assert np.mean(dice) > 0.85
+    volume = sum(r["ml"] for r in row["regions"])
+    assert volume == pytest.approx(np.count_nonzero(labels.data) * labels.voxel_ml)
+
+
+def test_a_finished_subject_is_not_done_again_unless_something_changed(task, monkeypatch):
+    first = labelling.label_subject(task)
+    calls = []
+    monkeypatch.setattr(labelling, "load_image", lambda path: calls.append(path) or 1 / 0)
+    assert labelling.label_subject(task) == first
+    assert not calls
+    with pytest.raises(ZeroDivisionError):
+        labelling.label_subject(replace(task, seed=6))
+
+
+def test_published_labels_are_taken_as_they_are(task, tmp_path):
+    published = replace(
+        task,
+        settings=RegionSettings(atlas="published"),
+        published=task.true_regions,
+        output=tmp_path / "7.nii.gz",
+    )
+    row = labelling.label_subject(published)
+    assert row["fit"] == {}
+    assert np.array_equal(load_labels(published.output).data, load_labels(task.true_regions).data)
+
+
+def test_an_unfinished_record_is_not_taken_for_a_finished_one(task):
+    first = labelling.label_subject(task)
+    task.output.unlink()
+    again = labelling.label_subject(task)
+    assert task.output.is_file()
+    assert again["regions"] == first["regions"]
+    assert json.loads(task.output.with_name("7.json").read_text()) == again
+
+
+def test_the_table_flags_fits_that_lie_apart_and_fits_in_doubt(task):
+    dices = [0.80, 0.81, 0.79, 0.80, 0.82, 0.55, 0.80]
+    subjects = [replace(task, id=str(i)) for i in range(len(dices))]
+    done = {
+        str(i): {
+            "fit": dict.fromkeys(labelling.FIT_COLUMNS) | {"white_matter_dice": d},
+            "regions": [],
+        }
+        for i, d in enumerate(dices)
+    }
+    done["1"]["fit"]["doubt"] = "look at it"
+    table = labelling._fit_table([_Subject(s.id) for s in subjects], done)
+    assert list(table.loc[table["outlier"], "id"]) == ["1", "5"]
+    assert table["mean_region_dice"].isna().all()
+
+
+class _Subject:
+    scanner, split = "utrecht_philips_3t", "test"
+
+    def __init__(self, name: str):
+        self.id = name
+
+
+def test_region_dice_of_a_case_worked_by_hand():
+    truth, prediction = np.array([0, 1, 1, 2, 3]), np.array([1, 1, 1, 2, 0])
+    dice = labelling.region_dice(truth, prediction)
+    assert dice[1] == pytest.approx(4 / 5)
+    assert (dice[2], dice[3]) == (1, 0)
+    assert np.isnan(dice[4])
+
+
+def test_robust_z_of_a_case_worked_by_hand():
+    z = labelling.robust_z(pd.Series([1.0, 2, 3, 4, 100]))
+    assert z.tolist() == pytest.approx([x / 1.4826 for x in (-2, -1, 0, 1, 97)])
+    assert (labelling.robust_z(pd.Series([2.0, 2, 2])) == 0).all()
