@@ -81,20 +81,20 @@ class SliceSettings(Settings):
 class Augmentation(Settings):
     """Strength of each augmentation, and the probability that a sample gets it."""
 
-    probability: Share = 0.5
+    probability: Share = 0.35
     rotation_degrees: NotNegative = 12.0
     scaling: Range = (0.85, 1.2)
     mirroring: bool = True
     elastic: NotNegative = 0.02
     """Standard deviation of the displacement, as a share of half the slice's edge."""
-    additive_noise: NotNegative = 0.08
-    multiplicative_noise: NotNegative = 0.08
-    bias_field: NotNegative = 0.1
+    additive_noise: NotNegative = 0.06
+    multiplicative_noise: NotNegative = 0.05
+    bias_field: NotNegative = 0.07
     """Standard deviation of the logarithm of the gain."""
-    gamma: Range = (0.7, 1.5)
-    contrast: Range = (0.75, 1.3)
-    brightness: Range = (0.85, 1.15)
-    blur_pixels: Range = (0.3, 1.0)
+    gamma: Range = (0.75, 1.35)
+    contrast: Range = (0.8, 1.25)
+    brightness: Range = (0.93, 1.07)
+    blur_pixels: Range = (0.3, 0.8)
 
 
 class NetworkSettings(Settings):

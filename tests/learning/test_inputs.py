@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from wmh.learning.inputs import CONFIGURATIONS, show, show_drawn
+from wmh.learning.inputs import CONFIGURATIONS, show
 
 IMAGES = torch.stack([torch.full((3, 4, 5), 1.0), torch.full((3, 4, 5), 2.0)], dim=1)
 
@@ -41,7 +41,13 @@ def test_a_missing_modality_is_shown_as_zeros():
     assert shown[:, 1].eq(2).all()
 
 
-def test_samples_of_one_batch_show_the_views_drawn_for_them():
-    shown = show_drawn(IMAGES, CONFIGURATIONS["interchangeable"], torch.tensor([1, 0, 1]))
-    assert shown.shape == (3, 1, 4, 5)
-    assert shown[:, 0, 0, 0].tolist() == [2, 1, 2]
+def test_a_view_picks_its_modality():
+    assert show(IMAGES, ("FLAIR",)).eq(1).all()
+    assert show(IMAGES, ("T1",)).eq(2).all()
+    assert show(IMAGES, ("T1", "FLAIR"))[:, 0].eq(2).all()
+
+
+def test_only_what_a_model_looks_at_counts_as_used():
+    assert not CONFIGURATIONS["flair"].uses(("FLAIR", "T1"))
+    assert CONFIGURATIONS["flair_t1"].uses(("T1",))
+    assert CONFIGURATIONS["interchangeable"].uses(("FLAIR", "T1"))

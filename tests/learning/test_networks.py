@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import CLASSES, STRUCTURES, build_network
+from wmh.learning.networks import CLASSES, STRUCTURES, build_network, normalise_by_batch
 from wmh.study import LossSettings, NetworkSettings
 
 SMALL = NetworkSettings(encoder="resnet18", depth=4, decoder_channels=(32, 16, 16, 8))
@@ -40,5 +40,16 @@ def test_the_multitask_network_shares_its_encoder_and_nothing_else():
         task: sum(p.numel() for p in build_network(SMALL, 1, task).parameters())
         for task in STRUCTURES
     }
-    encoder = sum(p.numel() for p in network.encoder.parameters())
-    assert count["multitask"] == count["lesions"] + count["regions"] - encoder
+    shared = [*network.encoder.parameters(), *network.detail.parameters()]
+    once = sum(p.numel() for p in shared)
+    assert count["multitask"] == count["lesions"] + count["regions"] - once
+
+
+def test_normalising_by_the_batch_ignores_what_was_learned_of_others():
+    torch.manual_seed(0)
+    network = normalise_by_batch(build_network(SMALL, 1, "lesions"))
+    images = torch.rand(4, 1, 32, 32)
+    with torch.inference_mode():
+        before = network(images)["lesions"]
+        network(50 * torch.rand(4, 1, 32, 32))  # another scanner
+        assert torch.equal(network(images)["lesions"], before)

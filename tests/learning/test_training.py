@@ -16,7 +16,7 @@ def weights(checkpoint) -> dict[str, torch.Tensor]:
 
 
 def test_a_lesion_model_learns(study):
-    longer = tiny_study(models={"flair": {"task": "lesions", "inputs": "flair", "steps": 60}})
+    longer = tiny_study(models={"flair": {"task": "lesions", "inputs": "flair", "steps": 120}})
     checkpoint = train(longer, "flair", LEARN, VALIDATE)
     history = pd.read_csv(checkpoint.parent / "history.csv")
     assert history["validation_dice"].max() > 0.8

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -13,8 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from wmh.images import Image, ImageError, resample_to
-from wmh.learning.inputs import CONFIGURATIONS, MODALITIES, InputConfiguration, show
-from wmh.learning.networks import build_network
+from wmh.learning.inputs import CONFIGURATIONS, MODALITIES, InputConfiguration, View, show
+from wmh.learning.networks import build_network, normalise_by_batch
 from wmh.learning.slices import cut, normalise
 from wmh.learning.training import autocast
 from wmh.study import NetworkSettings, Study
@@ -133,10 +134,9 @@ def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
     blank = torch.zeros_like(stacks[given[0]])
     stack = torch.stack([stacks.get(modality, blank) for modality in MODALITIES], dim=1)
     first, end = plan.span
-    answers = [
-        _answer(model, stack[start : min(start + SLICES_AT_ONCE, end)], views, given)
-        for start in range(first, end, SLICES_AT_ONCE)
-    ]
+    batches = stack[first:end].split(SLICES_AT_ONCE)
+    networks = {view: _adapted(model, batches, view, given) for view in views}
+    answers = [_answer(networks, model.device, batch, given) for batch in batches]
     outside = (0, 0, 0, 0, first, len(stack) - end)  # no head there: no lesion and no region
     joined = {
         name: functional.pad(torch.cat([answer[name] for answer in answers]), outside)
@@ -150,13 +150,38 @@ def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
     )
 
 
+def _adapted(
+    model: Model, batches: Sequence[torch.Tensor], view: View, given: tuple[str, ...]
+) -> nn.Module:
+    """A copy of the network that normalises a view by this person's own statistics.
+
+    Scanners differ in more than gain. Batch statistics learned on the training scanners are
+    replaced by those of the person's slices, as in training, where every batch was normalised by
+    its own (adaptive batch normalisation; Li et al. 2017). No weight changes.
+    """
+    network = normalise_by_batch(copy.deepcopy(model.network))
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_running_stats()
+            layer.momentum = None  # a plain mean over batches
+    for batch in batches:
+        _logits(network, model.device, batch, view, given)
+    return network.eval()
+
+
+def _logits(
+    network: nn.Module, device: torch.device, batch: torch.Tensor, view: View, given: tuple
+) -> dict[str, torch.Tensor]:
+    """The network's logits for a view of some slices (B, 2, H, W)."""
+    with autocast(device, "auto"):
+        return network(show(batch.to(device), view, given))
+
+
 def _answer(
-    model: Model, stack: torch.Tensor, views: tuple, given: tuple[str, ...]
+    networks: Mapping[View, nn.Module], device: torch.device, batch: torch.Tensor, given: tuple
 ) -> dict[str, torch.Tensor]:
     """Lesion probabilities (B, H, W) and region labels (B, H, W) of some slices (B, 2, H, W)."""
-    stack = stack.to(model.device)
-    with autocast(model.device, "auto"):
-        logits = [model.network(show(stack, view, given)) for view in views]
+    logits = [_logits(network, device, batch, view, given) for view, network in networks.items()]
     mean = {
         name: sum(answer[name].float().softmax(dim=1) for answer in logits) / len(logits)
         for name in logits[0]

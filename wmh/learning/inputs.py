@@ -1,7 +1,7 @@
 """The input configurations, in one table.
 
 A configuration is a set of *views*: a view names the modality each input channel shows. Training
-draws one view for each sample. Inference predicts every view that the given images can fill and
+draws one view for each batch. Inference predicts every view that the given images can fill and
 averages the probabilities.
 """
 
@@ -75,16 +75,3 @@ def show(images: torch.Tensor, view: View, given: Collection[str] = MODALITIES) 
         for modality in view
     ]
     return torch.stack(channels, dim=1)
-
-
-def show_drawn(
-    images: torch.Tensor, configuration: InputConfiguration, drawn: torch.Tensor
-) -> torch.Tensor:
-    """Show each sample of (B, 2, H, W) the view whose number ``drawn`` (B,) holds.
-
-    Returns (B, channels, H, W). No loop over samples, so no waiting for the device.
-    """
-    order = torch.tensor([[MODALITIES.index(m) for m in view] for view in configuration.views])
-    channels = order.to(images.device)[drawn]  # (B, channels)
-    sample = torch.arange(len(images), device=images.device)[:, None]
-    return images[sample, channels]

@@ -29,9 +29,6 @@ class SharedEncoder(nn.Module):
     Encoders halve the slice before their first block, too coarse for lesions of a pixel or two. Two
     convolutions at full resolution therefore bypass the encoder and meet the decoder at the head,
     as the topmost skip connection of the original U-Net does (Ronneberger et al. 2015).
-
-    Batch normalisation is replaced by normalisation of each sample (Wu and He 2018, one group):
-    scanners differ, and statistics learned on some do not fit a slice of another.
     """
 
     def __init__(self, settings: NetworkSettings, channels: int, structures: tuple[str, ...]):
@@ -55,7 +52,6 @@ class SharedEncoder(nn.Module):
                 _convolution(width + DETAIL_CHANNELS, width),
                 nn.Conv2d(width, CLASSES[structure], kernel_size=1),
             )
-        _normalise_samples(self)
 
     def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """From (B, channels, H, W) to logits (B, classes, H, W) for each structure."""
@@ -74,15 +70,15 @@ def _convolution(channels: int, width: int) -> nn.Sequential:
     )
 
 
-def _normalise_samples(module: nn.Module) -> None:
-    """Put a one-group normalisation in place of every batch normalisation inside a module."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            setattr(module, name, nn.GroupNorm(1, child.num_features))
-        else:
-            _normalise_samples(child)
-
-
 def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Module:
     """Build the network of a task for a number of input channels, with random weights."""
     return SharedEncoder(settings, channels, STRUCTURES[task])
+
+
+def normalise_by_batch(network: nn.Module) -> nn.Module:
+    """Set a network to predict, its batch normalisation still by the batch at hand."""
+    network.eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.train()
+    return network

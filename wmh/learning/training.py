@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from wmh.learning.augment import apply, draw
 from wmh.learning.checkpoints import Run, finish, identity_of, restore, save_state
-from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, show, show_drawn
+from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, show
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import STRUCTURES, build_network
+from wmh.learning.networks import STRUCTURES, build_network, normalise_by_batch
 from wmh.learning.slices import Slices
 from wmh.study import Study, Training
 
@@ -108,7 +108,8 @@ def draw_batch(
     """Draw and augment a batch: network input (B, channels, H, W) and labels (B, H, W).
 
     For lesion tasks a share of the batch is drawn among slices that hold lesion; the rest is drawn
-    among all slices. Samples of a configuration with several views show one of them each.
+    among all slices. A configuration with several views shows one of them, drawn for the batch, so
+    that batch normalisation never mixes modalities.
     """
     structures = STRUCTURES[task]
     chosen = torch.randint(len(slices), (training.batch_size,), generator=generator)
@@ -116,9 +117,11 @@ def draw_batch(
         with_lesion = slices.with_lesion
         count = round(training.lesion_slices_share * training.batch_size)
         chosen[:count] = with_lesion[torch.randint(len(with_lesion), (count,), generator=generator)]
-    view = torch.randint(len(configuration.views), (training.batch_size,), generator=generator)
+    view = configuration.views[
+        int(torch.randint(len(configuration.views), (), generator=generator))
+    ]
     chosen = chosen.to(slices.images.device, non_blocking=True)
-    images = show_drawn(slices.images[chosen].float(), configuration, view.to(chosen.device))
+    images = show(slices.images[chosen].float(), view)
     labels = {structure: getattr(slices, structure)[chosen] for structure in structures}
     drawn = draw(tuple(images.shape), training.augmentation, generator)
     return apply(images, labels, drawn.to(images.device))
@@ -133,7 +136,7 @@ def validation_scores(
     Dice is pooled over each subject's slices and averaged over subjects (and over the 34 regions);
     a network that predicts both structures gets the mean of the two.
     """
-    network.eval()
+    normalise_by_batch(network)  # a person's own slices, as at inference
     device = slices.images.device
     views = configuration.views_for(("FLAIR", "T1"))
     counts: dict[str, torch.Tensor] = {}

@@ -138,6 +138,7 @@ def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
             kernel_name="python3",
             cwd=root,
             progress_bar=False,
+            start_timeout=600,  # a busy machine or a slow disk may take minutes to import
             stdout_file=output,
             stderr_file=output,
             coalesce_streams=True,
