@@ -9,7 +9,8 @@ import pytest
 
 from tests.atlas.heads import displacement, moved
 from wmh.atlas import labelling
-from wmh.images import load_labels, save_image
+from wmh.atlas.tissue import white_matter
+from wmh.images import load_image, load_labels, save_image
 from wmh.study import RegionSettings
 
 
@@ -41,8 +42,7 @@ def test_a_subject_is_labelled_on_its_own_grid_and_measured(task):
     row = labelling.label_subject(task)
     labels, truth = load_labels(task.output), load_labels(task.true_regions)
     assert np.allclose(labels.affine, truth.affine, atol=1e-4)
-    assert (labels.data > 0)[truth.data > 0].all()
-    assert np.count_nonzero(labels.data) < 1.02 * np.count_nonzero(truth.data)  # small holes
+    assert np.array_equal(labels.data > 0, white_matter(load_image(task.t1)).data > 0)
     dice = [r["dice"] for r in row["regions"] if r["region"] <= 34]
     assert np.mean(dice) > 0.85
     volume = sum(r["ml"] for r in row["regions"])

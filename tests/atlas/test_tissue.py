@@ -72,7 +72,6 @@ def test_lesions_as_dark_as_grey_matter_are_white_matter_all_the_same(brain):
     bright = np.where(lesion, 900.0, np.where(t1.data > 0, 500.0, 0))
     flair = replace(t1, data=bright + np.random.default_rng(0).normal(0, 20, truth.shape))
     mask = replace(t1, data=lesion.astype(np.uint8))
-    assert tissue.segment_tissue(dark, seed=1).white.data[lesion].mean() < 0.8
     assert tissue.white_matter(dark, lesions=mask, seed=1).data[lesion].all()
     assert tissue.white_matter(dark, flair=flair, seed=1).data[lesion].mean() > 0.85
 

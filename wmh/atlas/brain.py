@@ -24,7 +24,7 @@ HEAD_HEIGHT_MM = 150.0
 """From the top of the head to below the cerebellum; what lies lower is neck."""
 DEEP_MM = 45.0
 """Around the middle of the head there is brain and nothing else."""
-TISSUE = (0.6, 1.3)
+TISSUE = (0.5, 1.3)
 """Grey and white matter, as multiples of white matter's intensity; fat is brighter."""
 BRIDGES_MM = (3.0, 4.0, 5.0, 6.0, 8.0)
 """Radii of what holds brain and surroundings together, cut in this order."""

@@ -205,20 +205,18 @@ def _best_start(subject: _Pyramid, atlas: _Pyramid, seed: int) -> tuple[np.ndarr
 
 
 def _starts(subject: _Pyramid, atlas: _Pyramid) -> Iterator[np.ndarray]:
-    """Matrices to start from: the moments alone, then with the turns that look best."""
+    """Matrices to start from: moments on moments, tilted, those first that already look alike.
+
+    Half turns come last: brains are too symmetric for them to look much worse than the truth.
+    """
     (centre, spread), (atlas_centre, atlas_spread) = subject.moments(), atlas.moments()
-    scale = atlas_spread / spread
-
-    def turned(rotation: Rotation) -> np.ndarray:
-        linear = scale * rotation.as_matrix()
-        return nib.affines.from_matvec(linear, atlas_centre - linear @ centre)
-
-    yield turned(Rotation.identity())
-    others = [
-        turned(turn * tilt) for turn in TURNS for tilt in TILTS if (turn * tilt).magnitude() > 0
-    ]
-    others.sort(key=lambda m: -_similarity(subject.coarse, atlas.coarse, Transform(m)))
-    yield from others[: MOST_ATTEMPTS - 1]
+    for turns in TURNS[:1], TURNS[1:]:
+        starts = []
+        for turn, tilt in itertools.product(turns, TILTS):
+            linear = atlas_spread / spread * (turn * tilt).as_matrix()
+            starts.append(nib.affines.from_matvec(linear, atlas_centre - linear @ centre))
+        starts.sort(key=lambda m: -_similarity(subject.coarse, atlas.coarse, Transform(m)))
+        yield from starts[: MOST_ATTEMPTS // 2]
 
 
 def _similarity(subject: Image, atlas: Image, transform: Transform) -> float:
@@ -236,7 +234,7 @@ def _carried_dice(white_matter: Image, atlas_white_matter: Image, transform: Tra
     inside = white_matter.data > 0.5
     carried = sample(atlas_white_matter, transform(voxel_centres(white_matter))) > 0.5
     both = np.count_nonzero(carried & inside.ravel())
-    return 2.0 * both / max(np.count_nonzero(carried) + np.count_nonzero(inside), 1)
+    return float(2 * both / max(np.count_nonzero(carried) + np.count_nonzero(inside), 1))
 
 
 def _doubt(transform: Transform, similarity: float) -> str | None:
