@@ -171,7 +171,7 @@ def test_a_module_runs_what_reaches_it_and_what_follows(checkout, changed):
 
 
 def test_a_setting_of_one_model_trains_that_model_again(checkout, changed):
-    changed("studies/smoke.yaml", "inputs: flair, steps: 20", "inputs: flair, steps: 21")
+    changed("studies/smoke.yaml", "inputs: flair, steps: 40", "inputs: flair, steps: 41")
     assert checkout.plan() == {"train_lesions flair"} | AFTER_TRAINING
 
 
