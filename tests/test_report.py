@@ -1,0 +1,97 @@
+"""One person's scan, from files to files."""
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.learning.conftest import tiny_slices, tiny_study
+from wmh.images import ImageError
+from wmh.learning.inference import CheckpointError
+from wmh.learning.training import train
+from wmh.report import predict_scan
+
+MODELS = {
+    "flair": {"task": "lesions", "inputs": "flair", "steps": 2},
+    "flair_t1": {"task": "lesions", "inputs": "flair_t1", "steps": 2},
+    "regions": {"task": "regions", "inputs": "interchangeable", "steps": 2},
+}
+SHAPE = (60, 72, 9)
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    for folder in ("studies", "notebooks"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setenv("WMH_ROOT", str(tmp_path))
+    study = tiny_study(models=MODELS)
+    for model in MODELS:
+        train(study, model, tiny_slices(0), tiny_slices(1, 6))
+    return study
+
+
+def write_scan(path, codes="LPS", voxel=(1.5, 1.5, 3.0), shape=SHAPE):
+    """A bright head on a grid with the given axis codes, slightly oblique."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    data = np.where((x / 0.7) ** 2 + (y / 0.8) ** 2 + (z / 0.95) ** 2 < 1, 100, 0)
+    affine = np.diag([*voxel, 1.0])
+    affine[:3, :3] = np.array([[0.99, -0.1, 0], [0.1, 0.99, 0], [0, 0, 1]]) @ affine[:3, :3]
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+    )
+    affine = affine @ nib.orientations.inv_ornt_aff(turn, shape)
+    turned = nib.apply_orientation(data, turn).astype(np.int16)
+    nib.save(nib.Nifti1Image(turned, affine), path)
+    return path
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RAS", "ASR"])
+def test_results_lie_exactly_on_the_flairs_grid(study, tmp_path, codes):
+    flair = write_scan(tmp_path / "flair.nii.gz", codes)
+    t1 = write_scan(tmp_path / "t1.nii.gz", "RAS", (2.0, 2.0, 3.0), (45, 54, 9))
+    written = predict_scan(study, tmp_path / "out", flair=flair, t1=t1)
+    assert {path.name for path in written} == {
+        "lesions.nii.gz",
+        "probability.nii.gz",
+        "regions.nii.gz",
+        "burden.csv",
+        "overview.png",
+    }
+    given = nib.load(flair)
+    for name in ("lesions", "probability", "regions"):
+        result = nib.load(tmp_path / "out" / f"{name}.nii.gz")
+        assert result.shape == given.shape
+        np.testing.assert_allclose(result.affine, given.affine, atol=1e-5)
+    burden = pd.read_csv(tmp_path / "out" / "burden.csv")
+    lesions = nib.load(tmp_path / "out" / "lesions.nii.gz").get_fdata()
+    regions = nib.load(tmp_path / "out" / "regions.nii.gz").get_fdata()
+    voxel_ml = abs(np.linalg.det(given.affine[:3, :3])) / 1000
+    inside = ((lesions == 1) & (regions > 0)).sum() * voxel_ml
+    assert burden["lesion_ml"].sum() == pytest.approx(inside, rel=1e-5)
+
+
+def test_one_image_is_enough_and_the_originals_stay_as_they_are(study, tmp_path):
+    flair = write_scan(tmp_path / "flair.nii.gz")
+    before = flair.read_bytes()
+    predict_scan(study, tmp_path / "out", flair=flair)
+    assert flair.read_bytes() == before
+
+
+def test_an_image_that_no_model_answers_from_is_named(study, tmp_path):
+    t1 = write_scan(tmp_path / "t1.nii.gz")
+    with pytest.raises(CheckpointError, match="no lesions model answers from T1 alone"):
+        predict_scan(study, tmp_path / "out", t1=t1)
+
+
+def test_images_that_do_not_overlap_are_named(study, tmp_path):
+    flair, t1 = write_scan(tmp_path / "flair.nii.gz"), write_scan(tmp_path / "t1.nii.gz")
+    moved = nib.load(t1)
+    moved.affine[:3, 3] += 900
+    nib.save(nib.Nifti1Image(np.asarray(moved.dataobj), moved.affine), tmp_path / "far.nii.gz")
+    with pytest.raises(ImageError, match=r"far\.nii\.gz: does not overlap.*flair\.nii\.gz"):
+        predict_scan(study, tmp_path / "out", flair=flair, t1=tmp_path / "far.nii.gz")
+
+
+def test_nothing_given_is_an_error(study, tmp_path):
+    with pytest.raises(ImageError, match="no image given"):
+        predict_scan(study, tmp_path / "out")
