@@ -16,7 +16,9 @@ def test_dice_loss_by_hand():
     """p = (0.8, 0.4), truth (1, 0): Dice = (2 * 0.8 + 1) / (1.2 + 1 + 1) = 2.6 / 3.2."""
     probability = torch.tensor([[[0.8, 0.4]]])
     target = torch.tensor([[[1, 0]]])
-    assert dice_loss(logits_of(probability), target).item() == pytest.approx(1 - 2.6 / 3.2, 1e-5)
+    assert dice_loss(logits_of(probability).softmax(1), target).item() == pytest.approx(
+        1 - 2.6 / 3.2, 1e-5
+    )
 
 
 def test_cross_entropy_by_hand():
@@ -50,23 +52,23 @@ def test_a_perfect_prediction_costs_nothing_and_a_wrong_one_does():
     target = torch.zeros(1, 4, 4, dtype=torch.long)
     target[:, :2] = 1
     right = torch.stack([-20.0 * target + 10, 20.0 * target - 10], dim=1)
-    assert dice_loss(right, target).item() == pytest.approx(0, abs=1e-4)
-    assert dice_loss(-right, target).item() > 0.9
+    assert dice_loss(right.softmax(1), target).item() == pytest.approx(0, abs=1e-4)
+    assert dice_loss((-right).softmax(1), target).item() > 0.9
 
 
 def test_classes_that_the_batch_lacks_do_not_count():
     target = torch.tensor([[[1, 1, 0, 0]]])
     scores = torch.full((1, 5, 1, 4), -20.0)
     scores.scatter_(1, target[:, None], 20.0)
-    assert dice_loss(scores, target).item() == pytest.approx(0, abs=1e-4)
+    assert dice_loss(scores.softmax(1), target).item() == pytest.approx(0, abs=1e-4)
 
 
 def test_a_batch_with_nothing_to_find_gives_a_finite_loss():
     target = torch.full((1, 4, 4), LEFT_OUT)
-    assert torch.isfinite(dice_loss(torch.randn(1, 2, 4, 4), target))
+    assert torch.isfinite(dice_loss(torch.randn(1, 2, 4, 4).softmax(1), target))
 
 
 def test_gradients():
     scores = torch.randn(1, 3, 2, 3, dtype=torch.double, requires_grad=True)
     target = torch.tensor([[[0, 1, 2], [2, 1, LEFT_OUT]]])
-    assert torch.autograd.gradcheck(lambda s: dice_loss(s, target), scores)
+    assert torch.autograd.gradcheck(lambda s: dice_loss(s.softmax(1), target), scores)

@@ -25,26 +25,31 @@ def loss_of(
         if structure == "lesions":
             target = torch.where(target == 2, LEFT_OUT, target)
             weight = torch.tensor([1.0, settings.lesion_class_weight], device=scores.device)
-        entropy = functional.cross_entropy(scores, target, weight=weight, ignore_index=LEFT_OUT)
-        total = total + settings.cross_entropy * entropy + settings.dice * dice_loss(scores, target)
+        log_probability = scores.log_softmax(dim=1)
+        entropy = functional.nll_loss(log_probability, target, weight, ignore_index=LEFT_OUT)
+        dice = dice_loss(log_probability.exp(), target)
+        total = total + settings.cross_entropy * entropy + settings.dice * dice
     return total
 
 
-def dice_loss(logits: torch.Tensor, target: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:
+def dice_loss(probability: torch.Tensor, target: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:
     """One minus the soft Dice coefficient, averaged over the foreground classes in the batch.
 
     Dice is taken over the whole batch and not slice by slice, so that slices without the structure
     do not pull a network towards predicting nothing. Classes that the batch does not hold are left
-    out of the mean, unless it holds none. ``logits`` (B, classes, H, W), ``target`` (B, H, W).
+    out of the mean, unless it holds none. ``probability`` (B, classes, H, W), ``target`` (B, H, W).
+
+    Overlaps are summed from each pixel's probability of its own class; no one-hot image of the
+    truth, 37 times its size for the regions, is ever made.
     """
-    counted = (target != LEFT_OUT)[:, None]
-    probability = logits.softmax(dim=1) * counted
-    classes = logits.shape[1]
-    truth = functional.one_hot(target.where(target != LEFT_OUT, 0), classes).movedim(-1, 1)
-    truth = truth * counted
-    overlap = (probability * truth).sum(dim=(0, 2, 3))
-    size = (probability + truth).sum(dim=(0, 2, 3))
-    dice = ((2 * overlap + smooth) / (size + smooth))[1:]
-    present = (truth.sum(dim=(0, 2, 3)) > 0)[1:].float()
+    counted = (target != LEFT_OUT).float()
+    own = torch.where(target != LEFT_OUT, target, 0)
+    correct = probability.gather(1, own[:, None])[:, 0] * counted  # (B, H, W)
+    none = probability.new_zeros(probability.shape[1])
+    overlap = none.scatter_add(0, own.flatten(), correct.flatten())
+    truth = none.scatter_add(0, own.flatten(), counted.flatten().to(none.dtype))
+    predicted = (probability * counted[:, None]).sum(dim=(0, 2, 3))
+    dice = ((2 * overlap + smooth) / (predicted + truth + smooth))[1:]
+    present = (truth > 0)[1:].to(dice.dtype)
     present = torch.where(present.sum() > 0, present, torch.ones_like(present))
     return 1 - (dice * present).sum() / present.sum()
