@@ -28,7 +28,7 @@ def lesion_quantiles(study: Study, cohort: pd.DataFrame) -> pd.DataFrame:
     own = read_statistics(study.cohort_folder) if simulated else cohort
     measures = list(MEASURES if simulated else MEASURES[:1])
     both = {
-        f"this cohort, {len(own)} subjects": own[measures].quantile(QUANTILES),
-        "challenge, 170 subjects": real_quantiles()[measures],
+        f"this cohort, {len(own)} subjects": own[measures].quantile(list(QUANTILES)),
+        "challenge, 170 subjects": real_quantiles().loc[list(QUANTILES), measures],
     }
     return pd.concat(both, axis=1).swaplevel(axis=1)[measures].round(2)
