@@ -103,6 +103,70 @@ def simulate(
     simulate_cohort(folder, simulation_of(subjects, coarsening), seed)
 
 
+class Method(StrEnum):
+    """How an atlas is registered."""
+
+    affine = "affine"
+    deformable = "deformable"
+    paper = "paper"
+
+
+@app.command()
+def regions(
+    out: Annotated[Path, typer.Option(help="Label image to write.")],
+    t1: Annotated[Path | None, typer.Option(help="T1 image (NIfTI), head or brain.")] = None,
+    flair: Annotated[
+        Path | None, typer.Option(help="FLAIR image: shows lesions, and gives the grid.")
+    ] = None,
+    lesions: Annotated[Path | None, typer.Option(help="Lesion mask: white matter too.")] = None,
+    white_matter: Annotated[
+        Path | None, typer.Option(help="Instead of a T1: a white-matter mask.")
+    ] = None,
+    atlas_white_matter: Annotated[
+        Path | None, typer.Option(help="With --white-matter: the atlas's white matter.")
+    ] = None,
+    atlas_labels: Annotated[
+        Path | None, typer.Option(help="With --white-matter: the atlas's labels.")
+    ] = None,
+    method: Annotated[Method, typer.Option(help="How the atlas is registered.")] = Method.affine,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same labels.")] = 0,
+) -> None:
+    """Label the white-matter regions of a T1, or carry any atlas onto a white-matter mask."""
+    from wmh.atlas.single import carry_atlas, label_scan
+
+    masks = (white_matter, atlas_white_matter, atlas_labels)
+    if t1 is not None and not any(masks):
+        fit = label_scan(out, t1, flair, lesions, method.value, seed)
+    elif t1 is None and all(masks):
+        fit = carry_atlas(out, *masks, method.value, seed)
+    else:
+        raise typer.BadParameter(
+            "give --t1, or --white-matter with --atlas-white-matter and --atlas-labels"
+        )
+    typer.echo(f"{out}: white-matter Dice {fit.white_matter_dice:.3f} after {fit.attempts} starts")
+
+
+@app.command()
+def segment_tissue(
+    folder: Annotated[Path, typer.Argument(help="Folder of T1 images.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the segmentations.")],
+    container: Annotated[Path, typer.Option(help="The FAST-AID Brain container.")] = Path(
+        "fast_aid_brain.sif"
+    ),
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 16,
+    device: Annotated[str, typer.Option(help="gpu or cpu.")] = "gpu",
+) -> None:
+    """Segment T1 images with the FAST-AID Brain container, as the published labels were made."""
+    from wmh.atlas import fast_aid
+
+    def segment() -> None:
+        fast_aid.run_fast_aid(
+            fast_aid.segment_tissue_command(folder, out, container, threads, device)
+        )
+
+    stop_on(fast_aid.FastAidError, segment)
+
+
 @app.command()
 def predict(
     out: Annotated[Path, typer.Option(help="Folder to write the results to.")],

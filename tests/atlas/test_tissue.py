@@ -80,9 +80,17 @@ def test_small_holes_are_filled_and_large_ones_stay():
     mask = np.ones((12, 12, 12), dtype=bool)
     mask[2, 2, 2] = False
     mask[5:9, 5:9, 5:9] = False
-    filled = tissue._without_small_holes(mask, voxel_ml=0.027)
+    filled = tissue._without_small_holes(mask, voxel_ml=0.1)
     assert filled[2, 2, 2]
     assert not filled[5:9, 5:9, 5:9].any()
+
+
+def test_specks_are_dropped_and_large_parts_stay():
+    mask = np.zeros((12, 12, 12), dtype=bool)
+    mask[1, 1, 1] = mask[3:6, 3:6, 3:6] = mask[8:11, 8:11, 8:11] = True
+    kept = tissue._without_small_parts(mask, voxel_ml=0.1)
+    assert not kept[1, 1, 1]
+    assert kept.sum() == 54
 
 
 def test_an_image_without_a_head_is_refused():

@@ -46,11 +46,12 @@ SULCUS_MM = 8.0
 MIXTURE_ITERATIONS = 20
 MIXTURE_VOXELS = 40_000
 """Voxels, drawn with the seed, from which the mixture is learnt."""
-FLAIR_BRIGHT = 2.5
+FLAIR_BRIGHT = 1.5
 """Standard deviations above grey matter's FLAIR intensity from which a voxel may be lesion."""
 TEMPLATE_WHITE_MATTER = 0.5
 """Template probability of white matter above which a FLAIR-bright voxel is taken for lesion."""
-SMALL_HOLE_ML = 0.5
+SMALL_HOLE_ML = 1.0
+SMALL_PART_ML = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def white_matter(
     if beside is not None:
         mask = read_white_matter(beside, t1).data > 0
     else:
-        mask = _largest_part(segment_tissue(t1, flair, lesions, seed).white.data > 0.5)
+        mask = segment_tissue(t1, flair, lesions, seed).white.data > 0.5
+        mask = _without_small_parts(mask, t1.voxel_ml)
     if lesions is not None:
         mask |= resample_to(lesions, t1, order=0).data == 1
     return replace(t1, data=_without_small_holes(mask, t1.voxel_ml).astype(np.uint8))
@@ -193,11 +195,15 @@ def _bright_on_flair(flair: np.ndarray, priors: np.ndarray) -> np.ndarray:
     return (flair > middle + FLAIR_BRIGHT * spread) & (priors[0] > TEMPLATE_WHITE_MATTER)
 
 
-def _largest_part(mask: np.ndarray) -> np.ndarray:
-    parts, _ = ndimage.label(mask)
-    counts = np.bincount(parts.ravel(), minlength=2)
-    counts[0] = 0
-    return parts == max(int(np.argmax(counts)), 1)
+def _without_small_parts(mask: np.ndarray, voxel_ml: float) -> np.ndarray:
+    """Drop specks; cerebrum, cerebellum and brainstem may be parts of their own."""
+    box = bounding_box(mask)
+    parts, _ = ndimage.label(mask[box])
+    large = np.bincount(parts.ravel()) * voxel_ml >= SMALL_PART_ML
+    large[0] = False
+    kept = np.zeros_like(mask)
+    kept[box] = large[parts]
+    return kept
 
 
 def _without_small_holes(mask: np.ndarray, voxel_ml: float) -> np.ndarray:
