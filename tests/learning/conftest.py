@@ -46,9 +46,9 @@ def tiny_slices(seed: int = 0, count: int = 12) -> Slices:
         images[index, 0, row : row + 9, column : column + 9] = 2.0
         images[index, 1, row : row + 9, column : column + 9] = 0.5
     subject = torch.arange(count) // (count // 2)
-    return Slices(
-        *(torch.from_numpy(array) for array in (images, lesions, regions)), subject, ("a", "b")
-    )
+    depth_mm = torch.arange(count).flip(0) * 3.0
+    arrays = (torch.from_numpy(array) for array in (images, lesions, regions))
+    return Slices(*arrays, depth_mm, subject, ("a", "b"))
 
 
 @pytest.fixture

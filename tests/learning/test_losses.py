@@ -72,3 +72,13 @@ def test_gradients():
     scores = torch.randn(1, 3, 2, 3, dtype=torch.double, requires_grad=True)
     target = torch.tensor([[[0, 1, 2], [2, 1, LEFT_OUT]]])
     assert torch.autograd.gradcheck(lambda s: dice_loss(s.softmax(1), target), scores)
+
+
+def test_background_weight_of_the_regions_by_hand():
+    probability = torch.full((1, 37, 1, 2), 1 / 37)
+    labels = {"regions": torch.tensor([[[0, 5]]], dtype=torch.uint8)}
+    settings = LossSettings(cross_entropy=1, dice=0, background_weight=0.25)
+    probability[0, :, 0, 0], probability[0, 0, 0, 0] = 0.5 / 36, 0.5
+    expected = (0.25 * math.log(2) + math.log(37)) / 1.25
+    loss = loss_of({"regions": probability.log()}, labels, settings)
+    assert loss.item() == pytest.approx(expected, 1e-4)

@@ -2,10 +2,13 @@ import pytest
 import torch
 
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import CLASSES, STRUCTURES, build_network, normalise_by_batch
+from wmh.learning.networks import CLASSES, STRUCTURES, build_network, normalise_by_batch, place
 from wmh.study import LossSettings, NetworkSettings
 
 SMALL = NetworkSettings(encoder="resnet18", depth=4, decoder_channels=(32, 16, 16, 8))
+
+
+DEPTH = torch.tensor([0.0, 30.0, 75.0, 150.0])
 
 
 @pytest.mark.parametrize("task", STRUCTURES)
@@ -13,7 +16,7 @@ SMALL = NetworkSettings(encoder="resnet18", depth=4, decoder_channels=(32, 16, 1
 def test_every_task_and_channel_count_gives_logits_of_the_input_size(task, channels):
     network = build_network(SMALL, channels, task).eval()
     with torch.inference_mode():
-        logits = network(torch.rand(2, channels, 64, 96))
+        logits = network(torch.rand(2, channels, 64, 96), torch.zeros(2))
     assert set(logits) == set(STRUCTURES[task])
     for structure, scores in logits.items():
         assert scores.shape == (2, CLASSES[structure], 64, 96)
@@ -28,21 +31,20 @@ def test_a_step_lowers_the_loss():
         "regions": torch.randint(0, 37, (4, 32, 32), dtype=torch.uint8),
     }
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01)
-    before = loss_of(network(images), labels, LossSettings())
+    before = loss_of(network(images, DEPTH), labels, LossSettings())
     before.backward()
     optimiser.step()
-    assert loss_of(network(images), labels, LossSettings()) < before
+    assert loss_of(network(images, DEPTH), labels, LossSettings()) < before
 
 
 def test_the_multitask_network_shares_its_encoder_and_nothing_else():
-    network = build_network(SMALL, 1, "multitask")
     count = {
         task: sum(p.numel() for p in build_network(SMALL, 1, task).parameters())
         for task in STRUCTURES
     }
-    shared = [*network.encoder.parameters(), *network.detail.parameters()]
-    once = sum(p.numel() for p in shared)
-    assert count["multitask"] == count["lesions"] + count["regions"] - once
+    lesions = build_network(SMALL, 1, "lesions")
+    apart = [*lesions.decoders.parameters(), *lesions.heads.parameters()]
+    assert count["multitask"] == count["regions"] + sum(p.numel() for p in apart)
 
 
 def test_normalising_by_the_batch_ignores_what_was_learned_of_others():
@@ -50,6 +52,25 @@ def test_normalising_by_the_batch_ignores_what_was_learned_of_others():
     network = normalise_by_batch(build_network(SMALL, 1, "lesions"))
     images = torch.rand(4, 1, 32, 32)
     with torch.inference_mode():
-        before = network(images)["lesions"]
-        network(50 * torch.rand(4, 1, 32, 32))  # another scanner
-        assert torch.equal(network(images)["lesions"], before)
+        before = network(images, DEPTH)["lesions"]
+        network(50 * torch.rand(4, 1, 32, 32), DEPTH)  # another scanner
+        assert torch.equal(network(images, DEPTH)["lesions"], before)
+
+
+def test_place_tells_right_from_left_and_high_from_low():
+    where = place(torch.zeros(4, 1, 32, 64), DEPTH)
+    assert where.shape == (4, 3, 32, 64)
+    torch.testing.assert_close(where[:, 0], -where[:, 0].flip(1))
+    torch.testing.assert_close(where[:, 1], -where[:, 1].flip(2))
+    assert where[:, 2, 0, 0].tolist() == pytest.approx([-1, -0.6, 0, 1])
+
+
+def test_only_networks_that_predict_regions_look_at_the_place():
+    torch.manual_seed(0)
+    images = torch.rand(4, 1, 32, 32)
+    with torch.inference_mode():
+        for task in STRUCTURES:
+            network = build_network(SMALL, 1, task).eval()
+            first, second = (network(images, depth) for depth in (DEPTH, DEPTH.flip(0)))
+            same = all(torch.equal(first[k], second[k]) for k in first)
+            assert same == (task == "lesions")

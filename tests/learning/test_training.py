@@ -70,10 +70,10 @@ def test_a_loss_that_is_not_finite_stops_and_says_what_to_change(study, monkeypa
 
 def test_lesion_slices_make_up_their_share_of_a_batch(study):
     settings = study.training.model_copy(update={"lesion_slices_share": 1.0})
-    _, labels = draw_batch(
+    batch = draw_batch(
         LEARN, CONFIGURATIONS["flair"], "lesions", settings, torch.Generator().manual_seed(0)
     )
-    assert (labels["lesions"] == 1).flatten(1).any(dim=1).all()
+    assert (batch.labels["lesions"] == 1).flatten(1).any(dim=1).all()
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero(study):

@@ -22,6 +22,9 @@ from wmh.study import NetworkSettings, Study
 
 SLICES_AT_ONCE = 16
 
+Piece = tuple[torch.Tensor, torch.Tensor]
+"""Some slices (B, 2, H, W) and their depth below the crown (B,) in mm."""
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used. The message names the file and what to do."""
@@ -134,7 +137,8 @@ def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
     blank = torch.zeros_like(stacks[given[0]])
     stack = torch.stack([stacks.get(modality, blank) for modality in MODALITIES], dim=1)
     first, end = plan.span
-    batches = stack[first:end].split(SLICES_AT_ONCE)
+    pieces = (part.split(SLICES_AT_ONCE) for part in (stack[first:end], plan.depth_mm))
+    batches = list(zip(*pieces, strict=True))
     networks = {view: _adapted(model, batches, view, given) for view in views}
     answers = [_answer(networks, model.device, batch, given) for batch in batches]
     outside = (0, 0, 0, 0, first, len(stack) - end)  # no head there: no lesion and no region
@@ -151,7 +155,7 @@ def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
 
 
 def _adapted(
-    model: Model, batches: Sequence[torch.Tensor], view: View, given: tuple[str, ...]
+    model: Model, batches: Sequence[Piece], view: View, given: tuple[str, ...]
 ) -> nn.Module:
     """A copy of the network that normalises a view by this person's own statistics.
 
@@ -170,17 +174,18 @@ def _adapted(
 
 
 def _logits(
-    network: nn.Module, device: torch.device, batch: torch.Tensor, view: View, given: tuple
+    network: nn.Module, device: torch.device, batch: Piece, view: View, given: tuple
 ) -> dict[str, torch.Tensor]:
-    """The network's logits for a view of some slices (B, 2, H, W)."""
+    """The network's logits for a view of some slices."""
+    images, depth_mm = (part.to(device) for part in batch)
     with autocast(device, "auto"):
-        return network(show(batch.to(device), view, given))
+        return network(show(images, view, given), depth_mm)
 
 
 def _answer(
-    networks: Mapping[View, nn.Module], device: torch.device, batch: torch.Tensor, given: tuple
+    networks: Mapping[View, nn.Module], device: torch.device, batch: Piece, given: tuple
 ) -> dict[str, torch.Tensor]:
-    """Lesion probabilities (B, H, W) and region labels (B, H, W) of some slices (B, 2, H, W)."""
+    """Lesion probabilities (B, H, W) and region labels (B, H, W) of some slices."""
     logits = [_logits(network, device, batch, view, given) for view, network in networks.items()]
     mean = {
         name: sum(answer[name].float().softmax(dim=1) for answer in logits) / len(logits)

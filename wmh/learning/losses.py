@@ -21,10 +21,12 @@ def loss_of(
     total = 0.0
     for structure, scores in logits.items():
         target = labels[structure].long()
-        weight = None
+        weight = torch.ones(scores.shape[1], device=scores.device)
         if structure == "lesions":
             target = torch.where(target == 2, LEFT_OUT, target)
-            weight = torch.tensor([1.0, settings.lesion_class_weight], device=scores.device)
+            weight[1] = settings.lesion_class_weight
+        else:
+            weight[0] = settings.background_weight
         log_probability = scores.log_softmax(dim=1)
         entropy = functional.nll_loss(log_probability, target, weight, ignore_index=LEFT_OUT)
         dice = dice_loss(log_probability.exp(), target)

@@ -29,10 +29,15 @@ class SharedEncoder(nn.Module):
     Encoders halve the slice before their first block, too coarse for lesions of a pixel or two. Two
     convolutions at full resolution therefore bypass the encoder and meet the decoder at the head,
     as the topmost skip connection of the original U-Net does (Ronneberger et al. 2015).
+
+    A network that predicts regions is also told where each pixel lies (Liu et al. 2018): one slice
+    alone does not tell left from right or a gyrus from the one above it.
     """
 
     def __init__(self, settings: NetworkSettings, channels: int, structures: tuple[str, ...]):
         super().__init__()
+        self.sees_place = "regions" in structures
+        channels += 3 * self.sees_place
         self.encoder = smp.encoders.get_encoder(
             settings.encoder, in_channels=channels, depth=settings.depth, weights=None
         )
@@ -53,13 +58,37 @@ class SharedEncoder(nn.Module):
                 nn.Conv2d(width, CLASSES[structure], kernel_size=1),
             )
 
-    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-        """From (B, channels, H, W) to logits (B, classes, H, W) for each structure."""
+    def forward(self, images: torch.Tensor, depth_mm: torch.Tensor) -> dict[str, torch.Tensor]:
+        """From (B, channels, H, W) to logits (B, classes, H, W) for each structure.
+
+        ``depth_mm`` (B,) says how far below the crown each slice lies.
+        """
+        if self.sees_place:
+            images = torch.cat([images, place(images, depth_mm)], dim=1)
         features, detail = self.encoder(images), self.detail(images)
         return {
             structure: self.heads[structure](torch.cat([decoder(features), detail], dim=1))
             for structure, decoder in self.decoders.items()
         }
+
+
+def place(images: torch.Tensor, depth_mm: torch.Tensor) -> torch.Tensor:
+    """Three channels (B, 3, H, W) that say where a pixel lies, each about -1 to 1.
+
+    Pixels right and in front of the middle of the head, in units of 64, and mm below the crown, in
+    units of 75 from a middle of 75.
+    """
+    samples, _, height, width = images.shape
+    right = (torch.arange(height, device=images.device) - (height - 1) / 2) / 64
+    front = (torch.arange(width, device=images.device) - (width - 1) / 2) / 64
+    depth = (depth_mm.to(images.device) - 75) / 75
+    size = (samples, height, width)
+    channels = [
+        right[None, :, None].expand(size),
+        front[None, None, :].expand(size),
+        depth[:, None, None].expand(size),
+    ]
+    return torch.stack(channels, dim=1).to(images.dtype)
 
 
 def _convolution(channels: int, width: int) -> nn.Sequential:

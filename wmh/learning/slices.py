@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -50,6 +50,13 @@ class Cut:
     size: tuple[int, int]
     span: tuple[int, int]
     """First slice with head, and the first one past it."""
+    thickness_mm: float
+
+    @property
+    def depth_mm(self) -> torch.Tensor:
+        """How far below the crown of the head each slice of the span lies, in mm."""
+        first, end = self.span
+        return torch.arange(end - first - 1, -1, -1) * self.thickness_mm
 
     def slices(self, volume: np.ndarray) -> torch.Tensor:
         """Cut a volume on the grid of ``like`` into slices (Z, H, W), float32."""
@@ -88,12 +95,14 @@ class Slices:
     """All slices of some subjects, in memory.
 
     ``images`` (N, 2, H, W) normalised FLAIR and T1; ``lesions`` (N, H, W) 0, 1, and 2 for what is
-    left out; ``regions`` (N, H, W) 0 to 36, or None; ``subject`` (N,) index into ``ids``.
+    left out; ``regions`` (N, H, W) 0 to 36, or None; ``depth_mm`` (N,) below the crown; ``subject``
+    (N,) index into ``ids``.
     """
 
     images: torch.Tensor
     lesions: torch.Tensor
     regions: torch.Tensor | None
+    depth_mm: torch.Tensor
     subject: torch.Tensor
     ids: tuple[str, ...]
 
@@ -108,8 +117,12 @@ class Slices:
     def to(self, device: torch.device) -> Slices:
         """The same slices on a device."""
         regions = None if self.regions is None else self.regions.to(device)
-        return Slices(
-            self.images.to(device), self.lesions.to(device), regions, self.subject, self.ids
+        return replace(
+            self,
+            images=self.images.to(device),
+            lesions=self.lesions.to(device),
+            regions=regions,
+            depth_mm=self.depth_mm.to(device),
         )
 
     def fingerprint(self) -> str:
@@ -136,14 +149,17 @@ def load_slices(
         _subject_slices(subject, voxel_size_mm, regions_folder)
         for subject in tqdm(subjects, desc="reading slices", unit="subject")
     ]
-    size = tuple(max(images.shape[axis] for images, _, _ in parts) for axis in (2, 3))
-    stacks = [[_centred(stack, size) for stack in part] for part in parts]
-    images, lesions, regions = (torch.cat(kind) for kind in zip(*stacks, strict=True))
-    counts = torch.tensor([len(images) for images, _, _ in parts])
+    size = tuple(max(part.images.shape[axis] for part in parts) for axis in (2, 3))
+
+    def joined(name: str) -> torch.Tensor:
+        return torch.cat([_centred(getattr(part, name), size) for part in parts])
+
+    counts = torch.tensor([len(part) for part in parts])
     return Slices(
-        images=images.to(precision),
-        lesions=lesions,
-        regions=regions if regions_folder else None,
+        images=joined("images").to(precision),
+        lesions=joined("lesions"),
+        regions=joined("regions") if regions_folder else None,
+        depth_mm=torch.cat([part.depth_mm for part in parts]),
         subject=torch.repeat_interleave(torch.arange(len(parts)), counts),
         ids=tuple(subject.id for subject in subjects),
     )
@@ -175,6 +191,7 @@ def cut(image: Image, voxel_size_mm: float | None) -> Cut:
         corner=tuple(corner),
         size=tuple(size),
         span=(int(shown[0]), min(int(shown[-1]) + head.stride[2], turned.data.shape[2])),
+        thickness_mm=float(turned.voxel_size[2]),
     )
 
 
@@ -219,8 +236,8 @@ def normalise(image: Image) -> np.ndarray:
 
 def _subject_slices(
     subject: Subject, voxel_size_mm: float | None, regions_folder: Path | None
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """One subject's images (Z, 2, H, W), lesions (Z, H, W) and regions (Z, H, W)."""
+) -> Slices:
+    """One subject's slices with head, in a window of their own size."""
     flair, t1 = load_pair(subject)
     lesions = load_lesions(subject)
     plan = cut(flair, voxel_size_mm)
@@ -236,7 +253,14 @@ def _subject_slices(
             )
         regions = plan.label_slices(labels.data)
     head = slice(*plan.span)  # slices above and below the head are left out
-    return images[head], marked[head], regions[head]
+    return Slices(
+        images=images[head],
+        lesions=marked[head],
+        regions=regions[head],
+        depth_mm=plan.depth_mm,
+        subject=torch.zeros(plan.span[1] - plan.span[0], dtype=torch.long),
+        ids=(subject.id,),
+    )
 
 
 def _nearest(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

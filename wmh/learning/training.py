@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +57,10 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
         for group in run.optimiser.param_groups:
             group["lr"] = learning_rate(run.step, settings.steps, training)
         generator = torch.Generator().manual_seed(study.seed_for("train", model, run.step))
-        images, labels = draw_batch(learn, configuration, settings.task, training, generator)
+        batch = draw_batch(learn, configuration, settings.task, training, generator)
         with autocast(device, training.precision):
-            logits = run.network(images)
-        loss = loss_of({k: v.float() for k, v in logits.items()}, labels, training.loss)
+            logits = run.network(batch.images, batch.depth_mm)
+        loss = loss_of({k: v.float() for k, v in logits.items()}, batch.labels, training.loss)
         loss.backward()
         nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
         run.optimiser.step()
@@ -88,9 +89,16 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
     return finish(run, study, model, folder)
 
 
-def first_batch(
-    study: Study, model: str, learn: Slices
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+@dataclass
+class Batch:
+    """Augmented slices: images (B, channels, H, W), labels (B, H, W) by structure, depth (B,)."""
+
+    images: torch.Tensor
+    labels: dict[str, torch.Tensor]
+    depth_mm: torch.Tensor
+
+
+def first_batch(study: Study, model: str, learn: Slices) -> Batch:
     """The first batch a model is trained on, as :func:`draw_batch` gives it."""
     settings = study.models[model]
     generator = torch.Generator().manual_seed(study.seed_for("train", model, 0))
@@ -104,8 +112,8 @@ def draw_batch(
     task: str,
     training: Training,
     generator: torch.Generator,
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Draw and augment a batch: network input (B, channels, H, W) and labels (B, H, W).
+) -> Batch:
+    """Draw and augment a batch.
 
     For lesion tasks a share of the batch is drawn among slices that hold lesion; the rest is drawn
     among all slices. A configuration with several views shows one of them, drawn for the batch, so
@@ -124,7 +132,7 @@ def draw_batch(
     images = show(slices.images[chosen].float(), view)
     labels = {structure: getattr(slices, structure)[chosen] for structure in structures}
     drawn = draw(tuple(images.shape), training.augmentation, generator)
-    return apply(images, labels, drawn.to(images.device))
+    return Batch(*apply(images, labels, drawn.to(images.device)), slices.depth_mm[chosen])
 
 
 @torch.inference_mode()
@@ -145,7 +153,7 @@ def validation_scores(
         part = slice(start, start + training.batch_size)
         images = slices.images[part].float()
         with autocast(device, training.precision):
-            answers = [network(show(images, view)) for view in views]
+            answers = [network(show(images, view), slices.depth_mm[part]) for view in views]
         logits = {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
         labels = {k: getattr(slices, k)[part] for k in logits}
         losses.append(loss_of(logits, labels, training.loss) * len(images))
