@@ -119,7 +119,7 @@ class LossSettings(Settings):
     dice: float = 1.0
     lesion_class_weight: Positive = 1.0
     background_weight: Positive = 0.1
-    """Of the background beside 36 region labels, in the cross-entropy. It fills nine tenths of every
+    """Of the background beside 36 region labels, in the cross-entropy. It fills nine tenths of a
     slice; at full weight a network learns nothing else for hundreds of steps."""
 
 
