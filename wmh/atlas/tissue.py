@@ -34,9 +34,9 @@ from wmh.images import Image, ImageError, resample_to
 TEMPLATE_MM = 2
 BIAS_MM = 6.0
 BIAS_ITERATIONS = (15, 15, 10)
-PRIOR_BLUR_MM = 2.5
+PRIOR_BLUR_MM = 2.0
 """Standard deviation by which the template's tissue maps are blurred: people differ."""
-PRIOR_FLOOR = 0.02
+PRIOR_FLOOR = 0.03
 """Probability that any tissue has anywhere in the brain."""
 SEARCH_MM = 6.0
 """How far outside the template's brain a voxel may lie and be brain."""
@@ -44,6 +44,10 @@ CLOSING_MM = 4.0
 SULCUS_MM = 8.0
 """Gaps in the tissue up to twice as wide, such as sulci and ventricles, belong to the brain."""
 MIXTURE_ITERATIONS = 20
+DARKEST_PERCENTILE = 3
+"""Percentile of intensity in the brain that is taken for fluid to start with."""
+LARGEST_SPREAD = 0.55
+"""Standard deviation of grey and of white matter, at most, in units of their means' distance."""
 MIXTURE_VOXELS = 40_000
 """Voxels, drawn with the seed, from which the mixture is learnt."""
 FLAIR_BRIGHT = 1.5
@@ -160,17 +164,28 @@ def _mixture(
 ) -> np.ndarray:
     """Posterior probabilities (3, n) of a Gaussian mixture with spatial priors; lesion is white.
 
-    Expectation maximisation on a share of the voxels outside lesions.
+    Expectation maximisation on a share of the voxels outside lesions. White and grey matter share
+    one variance, so that a darker voxel is never the more likely white matter; it is bounded by
+    their distance, so that intensity and not the template decides between them.
     """
     pick = np.flatnonzero(~lesion)
     pick = generator.choice(pick, min(MIXTURE_VOXELS, len(pick)), replace=False)
     sample, prior = values[pick], priors[:, pick]
-    posterior = prior**2 / (prior**2).sum(axis=0)
+    mean = np.array(
+        [
+            np.median(sample[prior[0] > 0.8]),
+            np.median(sample[prior[1] > 0.7]),
+            np.percentile(sample, DARKEST_PERCENTILE),
+        ]
+    )
+    variance = np.full(3, (mean[0] - mean[2]) ** 2 / 36)
     for _ in range(MIXTURE_ITERATIONS):
+        posterior = _posterior(sample, prior, mean, variance)
         weight = posterior.sum(axis=1)
         mean = posterior @ sample / weight
         variance = (posterior * (sample - mean[:, None]) ** 2).sum(axis=1) / weight
-        posterior = _posterior(sample, prior, mean, np.maximum(variance, 1e-6 * sample.var()))
+        pooled = np.average(variance[:2], weights=weight[:2])
+        variance[:2] = min(pooled, (LARGEST_SPREAD * (mean[0] - mean[1])) ** 2)
     posterior = _posterior(values, priors, mean, variance)
     posterior[:, lesion] = np.array([[1.0], [0.0], [0.0]])
     return posterior
