@@ -14,7 +14,7 @@ from wmh.atlas.grids import LPS, one_thread, to_sitk
 from wmh.images import Image
 
 HISTOGRAM_BINS = 32
-DESCENT_VOXELS = 40_000
+DESCENT_VOXELS = 160_000
 EVOLUTION_VOXELS = 20_000
 """Voxels from which the mutual information is estimated; the evolution needs many evaluations."""
 
