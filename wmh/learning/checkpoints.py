@@ -33,7 +33,7 @@ class Run:
 def identity_of(study: Study, model: str, *data: Slices) -> dict[str, str]:
     """What must be equal for an interrupted training to go on: settings, data and code."""
     code = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         code.update(path.read_bytes())
     return {
         "model": model,

@@ -1,4 +1,4 @@
-"""Networks: one encoder, and one decoder and head for each structure a task predicts."""
+"""The 2-D U-Net, with any encoder of segmentation-models-pytorch."""
 
 from __future__ import annotations
 
@@ -7,18 +7,9 @@ import torch
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import nn
 
+from wmh.learning.networks.place import place
+from wmh.learning.networks.structures import CLASSES
 from wmh.study import NetworkSettings
-
-CLASSES = {"lesions": 2, "regions": 37}
-"""Classes of each structure: background and lesion; background, 34 regions and two rest labels."""
-
-STRUCTURES = {
-    "lesions": ("lesions",),
-    "regions": ("regions",),
-    "multitask": ("lesions", "regions"),
-}
-"""What a network of each task predicts."""
-
 
 DETAIL_CHANNELS = 16
 
@@ -72,42 +63,9 @@ class SharedEncoder(nn.Module):
         }
 
 
-def place(images: torch.Tensor, depth_mm: torch.Tensor) -> torch.Tensor:
-    """Three channels (B, 3, H, W) that say where a pixel lies, each about -1 to 1.
-
-    Pixels right and in front of the middle of the head, in units of 64, and mm below the crown, in
-    units of 75 from a middle of 75.
-    """
-    samples, _, height, width = images.shape
-    right = (torch.arange(height, device=images.device) - (height - 1) / 2) / 64
-    front = (torch.arange(width, device=images.device) - (width - 1) / 2) / 64
-    depth = (depth_mm.to(images.device) - 75) / 75
-    size = (samples, height, width)
-    channels = [
-        right[None, :, None].expand(size),
-        front[None, None, :].expand(size),
-        depth[:, None, None].expand(size),
-    ]
-    return torch.stack(channels, dim=1).to(images.dtype)
-
-
 def _convolution(channels: int, width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
         nn.BatchNorm2d(width),
         nn.ReLU(inplace=True),
     )
-
-
-def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Module:
-    """Build the network of a task for a number of input channels, with random weights."""
-    return SharedEncoder(settings, channels, STRUCTURES[task])
-
-
-def normalise_by_batch(network: nn.Module) -> nn.Module:
-    """Set a network to predict, its batch normalisation still by the batch at hand."""
-    network.eval()
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.train()
-    return network
