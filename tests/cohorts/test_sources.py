@@ -206,3 +206,36 @@ def test_validation_takes_all_sessions_of_a_person():
     learn, validate = validation_split(subjects(6, sessions=2, split="training"), 0.3, seed=3)
     assert not {s.person for s in learn} & {s.person for s in validate}
     assert len(learn) + len(validate) == 12
+
+
+def test_prediction_asks_for_one_scan_and_no_mask(tmp_path):
+    save_bids(tmp_path, people=3)
+    (tmp_path / "sub-01/anat/sub-01_T1w.nii.gz").unlink()
+    for kind in ("FLAIR", "T1w"):
+        (tmp_path / f"sub-02/anat/sub-02_{kind}.nii.gz").unlink()
+    touch(tmp_path, "sub-03/anat/sub-03_run-2_T1w.nii.gz")
+    flair_alone, nothing, doubtful = find_subjects(tmp_path, needed=())
+    assert flair_alone.subject.flair is not None and flair_alone.subject.t1 is None
+    assert flair_alone.subject.lesions is None and not flair_alone.problems
+    assert [p.problem for p in nothing.problems] == ["no FLAIR and no T1w"]
+    assert "2 images could be its T1w" in only(doubtful.problems).problem
+
+
+def test_prediction_from_a_table_needs_one_column_of_scans(tmp_path):
+    (tmp_path / "t.csv").write_text("id,t1\np1,a.nii\np2,\n")
+    first, second = find_subjects(tmp_path / "t.csv", needed=())
+    assert first.subject.t1 == tmp_path / "a.nii" and not first.problems
+    assert [p.problem for p in second.problems] == ["no flair and no t1"]
+    (tmp_path / "t.csv").write_text("id,t2\np1,a.nii\n")
+    with pytest.raises(CohortError, match=r"no column flair or t1.*id, and flair, t1 or both"):
+        find_subjects(tmp_path / "t.csv", needed=())
+
+
+def test_what_wmh_predicted_is_not_taken_for_the_truth(tmp_path):
+    save_bids(tmp_path, people=1)
+    own = tmp_path / "derivatives/predicted"
+    touch(tmp_path, "derivatives/predicted/sub-01/anat/sub-01_label-WMH_mask.nii.gz")
+    assert only(find_bids(tmp_path)).problems
+    (own / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "wmh"}]}')
+    found = only(find_bids(tmp_path))
+    assert not found.problems and "manual" in found.subject.lesions.parts

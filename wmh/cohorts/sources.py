@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,10 +21,15 @@ SPLITS = ("training", "test")
 UNDECIDED = ""
 """The split of a subject whose source does not say it."""
 UNKNOWN_SCANNER = "unknown"
-CSV_COLUMNS = ("id", "flair", "t1", "lesions")
-"""Columns a CSV must have; ``split``, ``scanner`` and ``true_regions`` may stand beside them."""
+NEEDED = ("flair", "t1", "lesions")
+"""The images a study needs of each subject. Prediction needs none by name: either scan will do."""
+CSV_COLUMNS = ("id", *NEEDED)
+"""Columns a study's CSV must have; ``split``, ``scanner``, ``true_regions`` may stand beside."""
 
 ABSENT_REMEDY = "A study needs FLAIR, T1 and a lesion mask; a single scan goes to wmh predict"
+NO_SCAN_REMEDY = "Give its FLAIR, its T1 or both"
+OWN_PREDICTIONS = "wmh"
+"""Name in ``GeneratedBy`` of the derivatives that this package writes: no truth lies there."""
 
 _LESION_WORD = re.compile(r"lesion|wmh|wml|hyperintens", re.IGNORECASE)
 _NO_MASK_SUFFIX = {"FLAIR", "T1w", "T2w", "probseg"}
@@ -68,39 +73,49 @@ def layout_of(path: Path | str) -> Layout:
     )
 
 
-def find_subjects(path: Path | str, layout: Layout | None = None) -> list[Found]:
+def find_subjects(
+    path: Path | str, layout: Layout | None = None, needed: Collection[str] = NEEDED
+) -> list[Found]:
     """All subjects of a folder or CSV file, in order.
 
-    Raises :class:`CohortError` when there is none, or the layout or table is not as expected.
+    ``needed`` are the images whose absence is a problem; with none, one scan or the other has to be
+    there. Raises :class:`CohortError` when there is no subject, or the layout or table is not as
+    expected.
     """
     path = Path(path)
     finders = {"challenge": _find_challenge, "bids": find_bids, "csv": find_csv}
-    found = finders[layout or layout_of(path)](path)
+    found = finders[layout or layout_of(path)](path, needed)
     if not found:
         raise CohortError(f"{path}: no subject found")
     return found
 
 
-def find_bids(folder: Path) -> list[Found]:
+def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
     """Subjects of a BIDS folder, one for each session that has a FLAIR or a T1w image.
 
     Lesion masks are looked for under ``derivatives/``: files named after the subject (and session)
-    whose name speaks of lesions, WMH or WML. ``participants.tsv`` may say ``split`` and
+    whose name speaks of lesions, WMH or WML, but not in what ``wmh predict`` wrote.
+    ``participants.tsv`` may say ``split`` and
     ``scanner``; without it, the scanner is read from the FLAIR's JSON sidecar.
     """
     participants = _participants(folder / "participants.tsv")
-    masks = [p for p in sorted(folder.glob("derivatives/**/*")) if _is_lesion_mask(p)]
+    own = _own_predictions(folder / "derivatives")
+    masks = [
+        p
+        for p in sorted(folder.glob("derivatives/**/*"))
+        if _is_lesion_mask(p) and own.isdisjoint(p.parents)
+    ]
     found = []
     for person in sorted(p for p in folder.glob("sub-*") if p.is_dir()):
         sessions = [s for s in sorted(person.glob("ses-*")) if (s / "anat").is_dir()] or [person]
         pictured = [s for s in sessions if any(_images(s, "FLAIR") + _images(s, "T1w"))]
         for place in pictured or sessions[:1]:
             row = participants.get(person.name, {})
-            found.append(_bids_subject(person, place, masks, row, len(pictured) == 1))
+            found.append(_bids_subject(person, place, masks, row, len(pictured) == 1, needed))
     return found
 
 
-def find_csv(path: Path) -> list[Found]:
+def find_csv(path: Path, needed: Collection[str] = NEEDED) -> list[Found]:
     """Subjects of a CSV file with a header row; separated by comma, semicolon or tab.
 
     Columns: id, flair, t1, lesions, and if known split (training, test), scanner, true_regions.
@@ -112,18 +127,21 @@ def find_csv(path: Path) -> list[Found]:
         raise CohortError(f"{path}: not a text table. Save it as CSV in UTF-8") from error
     separator = max(",;\t", key=header.count)
     columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])]
-    missing = [name for name in CSV_COLUMNS if name not in columns]
+    missing = [name for name in ("id", *needed) if name not in columns]
+    if not needed and not {"flair", "t1"} & set(columns):
+        missing.append("flair or t1")
     if missing:
+        expected = ", ".join(("id", *needed)) if needed else "id, and flair, t1 or both"
         raise CohortError(
             f"{path}: no column {', '.join(missing)} in its first row ({header.strip()[:60]}). "
-            f"The first row must name the columns: {', '.join(CSV_COLUMNS)}"
+            f"The first row must name the columns: {expected}"
         )
     rows = [
         dict(zip(columns, map(str.strip, cells), strict=False))
         for cells in csv.reader(lines, delimiter=separator)
         if any(cells)
     ]
-    return [_csv_subject(path, row) for row in rows]
+    return [_csv_subject(path, row, needed) for row in rows]
 
 
 def decide_splits(subjects: list[Subject], test_share: float, seed: int) -> list[Subject]:
@@ -143,19 +161,28 @@ def decide_splits(subjects: list[Subject], test_share: float, seed: int) -> list
     return [replace(s, split="test" if s.person in test else "training") for s in subjects]
 
 
-def _find_challenge(folder: Path) -> list[Found]:
+def _find_challenge(folder: Path, needed: Collection[str]) -> list[Found]:
+    """Subjects of the challenge's tree, where every image has its place, there or not."""
     return [Found(subject) for subject in find_challenge(folder)]
 
 
 def _bids_subject(
-    person: Path, place: Path, masks: Iterable[Path], row: dict[str, str], only_session: bool
+    person: Path,
+    place: Path,
+    masks: Iterable[Path],
+    row: dict[str, str],
+    only_session: bool,
+    needed: Collection[str],
 ) -> Found:
     identity = person.name if place == person else f"{person.name}_{place.name}"
-    flair, flair_problems = _the_one(place, "FLAIR", _images(place, "FLAIR"))
-    t1, t1_problems = _the_one(place, "T1w", _images(place, "T1w"))
-    own = [m for m in masks if _belongs(m.name, person.name, place.name, only_session)]
-    native = [m for m in own if _entity(m.name, "space") in _NATIVE_SPACES]
-    lesions, lesion_problems = _the_one(place, "lesion mask", native or own)
+    scans = _images(place, "FLAIR"), _images(place, "T1w")
+    flair, flair_problems = _the_one(place, "FLAIR", scans[0], "flair" in needed)
+    t1, t1_problems = _the_one(place, "T1w", scans[1], "t1" in needed)
+    lesions, lesion_problems = None, []
+    if "lesions" in needed:
+        own = [m for m in masks if _belongs(m.name, person.name, place.name, only_session)]
+        native = [m for m in own if _entity(m.name, "space") in _NATIVE_SPACES]
+        lesions, lesion_problems = _the_one(place, "lesion mask", native or own)
     subject = Subject(
         id=identity,
         split=row.get("split", UNDECIDED),
@@ -165,10 +192,12 @@ def _bids_subject(
         lesions=lesions,
     )
     problems = (*flair_problems, *t1_problems, *lesion_problems, *_split_problems(subject))
+    if not needed and not any(scans):
+        problems += (Problem(str(place), "no FLAIR and no T1w", NO_SCAN_REMEDY),)
     return Found(subject, problems)
 
 
-def _csv_subject(table: Path, row: dict[str, str]) -> Found:
+def _csv_subject(table: Path, row: dict[str, str], needed: Collection[str]) -> Found:
     def image(column: str) -> Path | None:
         return table.parent / row[column] if row.get(column) else None
 
@@ -184,9 +213,11 @@ def _csv_subject(table: Path, row: dict[str, str]) -> Found:
     problems = _split_problems(subject)
     problems += [
         Problem(f"{table}, {subject.id}", f"no {column}", ABSENT_REMEDY)
-        for column in ("flair", "t1", "lesions")
+        for column in needed
         if not row.get(column)
     ]
+    if not needed and not (row.get("flair") or row.get("t1")):
+        problems.append(Problem(f"{table}, {subject.id}", "no flair and no t1", NO_SCAN_REMEDY))
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", subject.id):
         remedy = "Use letters, digits, '-', '_' and '.', beginning with a letter or digit"
         problems.append(Problem(str(table), f"id {subject.id!r} cannot name a file", remedy))
@@ -205,10 +236,14 @@ def _split_problems(subject: Subject) -> list[Problem]:
     ]
 
 
-def _the_one(place: Path, kind: str, images: list[Path]) -> tuple[Path | None, list[Problem]]:
-    """The only image of a kind; with none or several, None and the problem."""
+def _the_one(
+    place: Path, kind: str, images: list[Path], needed: bool = True
+) -> tuple[Path | None, list[Problem]]:
+    """The only image of a kind; with several, or none that is needed, None and the problem."""
     if len(images) == 1:
         return images[0], []
+    if not images and not needed:
+        return None, []
     if not images:
         return None, [Problem(str(place), f"no {kind}", ABSENT_REMEDY)]
     names = ", ".join(image.name for image in images)
@@ -231,6 +266,19 @@ def _is_lesion_mask(path: Path) -> bool:
         and suffix not in _NO_MASK_SUFFIX
         and _LESION_WORD.search(name)
     )
+
+
+def _own_predictions(derivatives: Path) -> set[Path]:
+    """Folders under ``derivatives/`` that this package wrote."""
+    own = set()
+    for file in derivatives.glob("**/dataset_description.json"):
+        try:
+            makers = json.loads(file.read_text()).get("GeneratedBy", [])
+        except (ValueError, OSError, AttributeError):
+            continue
+        if any(maker.get("Name") == OWN_PREDICTIONS for maker in makers):
+            own.add(file.parent)
+    return own
 
 
 def _belongs(name: str, person: str, session: str, only_session: bool) -> bool:
