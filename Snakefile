@@ -21,6 +21,8 @@ STUDY = load_study(config.get("study", "demo"))
 RESULTS, FIGURES = f"results/{STUDY.name}", f"figures/{STUDY.name}"
 LESION_MODELS = STUDY.models_of("lesions")
 REGION_MODELS = STUDY.models_of("regions", "multitask")
+TRAININGS = {one.run_name(model): (model, one.repeat) for one in STUDY.repeats() for model in STUDY.models}
+CHECKPOINTS = expand(f"{RESULTS}/models/{{training}}/checkpoint.pt", training=TRAININGS)
 TABLES = ("cohort", "regions", "region_volumes", "metrics", "burden", "agreement", "comparisons", "claims")
 EVERYWHERE = ("seed", "compute")
 
@@ -53,8 +55,18 @@ def run(notebook):
     )
 
 
-wildcard_constraints:
-    model="|".join(STUDY.models),
+def trainings_of(models):
+    """What the wildcard `training` may be: `flair`, or `flair_repeat_2` where a study repeats them."""
+    return "|".join(name for name, (model, _) in TRAININGS.items() if model in models)
+
+
+def training_settings(wildcards):
+    model, _ = TRAININGS[wildcards.training]
+    return settings("slices", "training", f"models.{model}")
+
+
+def training_options(wildcards):
+    return "--model {} --repeat {}".format(*TRAININGS[wildcards.training])
 
 
 rule all:
@@ -101,18 +113,19 @@ rule train_lesions:
         sources("03_train_lesions"),
         f"{RESULTS}/cohort.csv",
     output:
-        f"{RESULTS}/models/{{model}}/checkpoint.pt",
-        executed("03_train_lesions_{model}"),
+        f"{RESULTS}/models/{{training}}/checkpoint.pt",
+        executed("03_train_lesions_{training}"),
     params:
-        settings=lambda wildcards: settings("slices", "training", f"models.{wildcards.model}"),
-        state=f"{RESULTS}/models/{{model}}",
+        settings=training_settings,
+        options=training_options,
+        state=f"{RESULTS}/models/{{training}}",
     wildcard_constraints:
-        model="|".join(LESION_MODELS),
+        training=trainings_of(LESION_MODELS),
     threads: STUDY.compute.threads
     resources:
         accelerator=1,
     shell:
-        run("03_train_lesions --model {wildcards.model}")
+        run("03_train_lesions {params.options}")
 
 
 rule train_regions_multitask:
@@ -121,18 +134,19 @@ rule train_regions_multitask:
         f"{RESULTS}/cohort.csv",
         f"{RESULTS}/regions.csv",
     output:
-        f"{RESULTS}/models/{{model}}/checkpoint.pt",
-        executed("04_train_regions_multitask_{model}"),
+        f"{RESULTS}/models/{{training}}/checkpoint.pt",
+        executed("04_train_regions_multitask_{training}"),
     params:
-        settings=lambda wildcards: settings("slices", "training", f"models.{wildcards.model}"),
-        state=f"{RESULTS}/models/{{model}}",
+        settings=training_settings,
+        options=training_options,
+        state=f"{RESULTS}/models/{{training}}",
     wildcard_constraints:
-        model="|".join(REGION_MODELS),
+        training=trainings_of(REGION_MODELS),
     threads: STUDY.compute.threads
     resources:
         accelerator=1,
     shell:
-        run("04_train_regions_multitask --model {wildcards.model}")
+        run("04_train_regions_multitask {params.options}")
 
 
 rule evaluation:
@@ -140,7 +154,7 @@ rule evaluation:
         sources("05_evaluation"),
         f"{RESULTS}/cohort.csv",
         f"{RESULTS}/regions.csv",
-        expand(f"{RESULTS}/models/{{model}}/checkpoint.pt", model=STUDY.models),
+        CHECKPOINTS,
     output:
         f"{RESULTS}/metrics.csv",
         f"{RESULTS}/burden.csv",
@@ -189,7 +203,7 @@ rule figures:
     input:
         sources("08_figures", drawing=True),
         expand(f"{RESULTS}/{{table}}.csv", table=TABLES),
-        expand(f"{RESULTS}/models/{{model}}/checkpoint.pt", model=STUDY.models),
+        CHECKPOINTS,
     output:
         executed("08_figures"),
     params:

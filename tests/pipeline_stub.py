@@ -14,8 +14,8 @@ from wmh.study import load_study
 TABLES = {
     "01_data_preparation": ["cohort.csv"],
     "02_atlas_registration": ["regions.csv", "region_volumes.csv"],
-    "03_train_lesions": ["models/{model}/checkpoint.pt"],
-    "04_train_regions_multitask": ["models/{model}/checkpoint.pt"],
+    "03_train_lesions": ["models/{training}/checkpoint.pt"],
+    "04_train_regions_multitask": ["models/{training}/checkpoint.pt"],
     "05_evaluation": ["metrics.csv", "burden.csv"],
     "06_statistics": ["comparisons.csv", "claims.csv"],
     "07_localization": ["agreement.csv"],
@@ -28,13 +28,15 @@ def main() -> None:
     parser.add_argument("study")
     parser.add_argument("notebook")
     parser.add_argument("--model")
+    parser.add_argument("--repeat", type=int, default=1)
     given, _ = parser.parse_known_args()
     study = load_study(given.study)
-    stage = Stage(given.notebook, given.model)
+    stage = Stage(given.notebook, given.model, given.repeat)
     began = time.time()
     time.sleep(1.0 if given.model else 0.0)
     files = files_of(study, stage)
-    tables = [study.results / name.format(model=given.model) for name in TABLES[stage.notebook]]
+    training = study.of_repeat(given.repeat).run_name(given.model)
+    tables = [study.results / name.format(training=training) for name in TABLES[stage.notebook]]
     for path in (*tables, files.executed, files.page):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("x\n")

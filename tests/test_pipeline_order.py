@@ -60,11 +60,11 @@ class Checkout:
         return done.stdout + done.stderr
 
     def plan(self) -> set[str]:
-        """The rules that would run now; trainings with their model."""
+        """The rules that would run now; trainings with what they are called."""
         output = self.snakemake("--dry-run")
         jobs = re.split(r"\n(?:local)?rule ", output)[1:]
-        names = {(job.split(":")[0], re.search(r"wildcards: model=(\w+)", job)) for job in jobs}
-        return {f"{name} {model[1]}" if model else name for name, model in names} - {"all"}
+        names = {(job.split(":")[0], re.search(r"wildcards: training=(\w+)", job)) for job in jobs}
+        return {f"{name} {found[1]}" if found else name for name, found in names} - {"all"}
 
     def times(self) -> dict[str, tuple[float, float]]:
         lines = self.path("results/smoke/order.txt").read_text().split("\n")[:-1]
@@ -175,6 +175,15 @@ def test_a_setting_of_one_model_trains_that_model_again(checkout, changed):
     assert checkout.plan() == {"train_lesions flair"} | AFTER_TRAINING
 
 
+def test_one_more_repeat_trains_every_model_once_more_and_nothing_again(checkout, changed):
+    changed("studies/smoke.yaml", "validate_every: 20", "validate_every: 20\n  repeats: 2")
+    lesions = {
+        f"train_lesions {model}_repeat_2" for model in load_study("smoke").models_of("lesions")
+    }
+    regions = {f"train_regions_multitask {model}_repeat_2" for model in ("regions", "multitask")}
+    assert checkout.plan() == lesions | regions | AFTER_TRAINING
+
+
 def test_a_setting_of_the_statistics_predicts_nothing_before_it_again(checkout, changed):
     changed("studies/smoke.yaml", "bootstrap_samples: 500", "bootstrap_samples: 501")
     assert not [rule for rule in checkout.plan() if rule.startswith(("train", "data", "atlas"))]
@@ -205,7 +214,8 @@ def test_a_table_that_was_removed_is_made_again(checkout):
 @pytest.mark.parametrize("study", ["demo", "paper"])
 def test_the_plan_of_a_study_builds_without_its_data(checkout, study):
     planned = checkout.snakemake("--dry-run", study=study)
-    assert re.search(r"^total\s+14$", planned, re.MULTILINE)
+    jobs = len(stages_of(load_study(study))) + len(("pages", "all"))
+    assert re.search(rf"^total\s+{jobs}$", planned, re.MULTILINE)
 
 
 def test_stages_of_a_study_are_numbered_in_the_order_of_the_story():

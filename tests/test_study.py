@@ -118,3 +118,26 @@ def test_models_come_by_task_in_the_order_of_the_file():
     study = load_study("smoke")
     assert study.models_of("lesions") == ["flair", "t1", "flair_t1", "interchangeable"]
     assert study.models_of("regions", "multitask") == ["regions", "multitask"]
+
+
+def test_each_repeat_has_its_own_seeds_and_folders_and_the_first_is_the_study(smoke, tmp_path):
+    smoke["training"]["repeats"] = 3
+    path = tmp_path / "thrice.yaml"
+    path.write_text(yaml.safe_dump(smoke))
+    study = load_study(path)
+    assert study.of_repeat(1) == study
+    repeats = study.repeats()
+    assert [one.model_folder("t1").name for one in repeats] == ["t1", "t1_repeat_2", "t1_repeat_3"]
+    assert len({one.seed_for("train", "t1", 0) for one in repeats}) == 3
+    assert repeats[0].seed_for("train") == load_study("smoke").seed_for("train")
+    with pytest.raises(StudyError, match=r"no repeat 4; training\.repeats is 3"):
+        study.of_repeat(4)
+
+
+def test_there_is_a_fold_for_each_repeat(smoke, tmp_path):
+    smoke["training"] |= {"repeats": 3, "folds": 2}
+    assert "at most the number of folds, 2" in refused(smoke, tmp_path)
+
+
+def test_the_repeat_is_no_setting(smoke, tmp_path):
+    assert "remove the key" in refused(smoke | {"repeat": 2}, tmp_path)

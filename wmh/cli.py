@@ -236,13 +236,14 @@ def notebook(
     notebook: Annotated[str, typer.Argument(help="Name of a notebook, e.g. 05_evaluation.")],
     study: Annotated[str, typer.Option(help="Name of a file in studies/.")] = "demo",
     model: Annotated[str | None, typer.Option(help="Model, for the training notebooks.")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Which of its repeated trainings.")] = 1,
 ) -> None:
     """Run one notebook of a study, whether or not it is up to date."""
     from wmh.pipeline.notebook import StageError, run_notebook
     from wmh.pipeline.stages import find_stage
 
     settings = load(study)
-    stop_on(StageError, run_notebook, settings, find_stage(settings, notebook, model))
+    stop_on(StageError, run_notebook, settings, find_stage(settings, notebook, model, repeat))
 
 
 def echo_fetched(fetched, folder: Path) -> None:

@@ -115,8 +115,15 @@ class NetworkSettings(Settings):
 class LossSettings(Settings):
     """Weights of the loss terms."""
 
-    cross_entropy: float = 1.0
-    dice: float = 1.0
+    cross_entropy: NotNegative = 1.0
+    dice: NotNegative = 1.0
+    skeleton_recall: NotNegative = 0.0
+    """Above 0, tubed skeletons of the truth are computed ahead of training."""
+    task_weights: Literal["fixed", "uncertainty"] = "fixed"
+    """How a network that predicts both structures weighs their losses: by ``lesions`` and
+    ``regions``, or by what it learns of their uncertainty."""
+    lesions: NotNegative = 1.0
+    regions: NotNegative = 1.0
     lesion_class_weight: Positive = 1.0
     background_weight: Positive = 0.1
     """Of the background beside 36 region labels, in the cross-entropy. It fills nine tenths of a
@@ -134,6 +141,11 @@ class ModelSettings(Settings):
 class Training(Settings):
     """What all trainings of a study share."""
 
+    repeats: Count = 1
+    """How often each model is trained, each time from other seeds."""
+    folds: Annotated[int, Field(ge=2)] | None = None
+    """Repeat i validates on the i-th of so many parts of the training subjects; None: all repeats
+    validate on the same ``validation_share``."""
     validation_share: Share = 0.2
     batch_size: Count = 16
     learning_rate: Positive = 2e-3
@@ -146,6 +158,12 @@ class Training(Settings):
     network: NetworkSettings = NetworkSettings()
     loss: LossSettings = LossSettings()
     augmentation: Augmentation = Augmentation()
+
+    @model_validator(mode="after")
+    def _a_fold_for_each_repeat(self) -> Training:
+        if self.folds is not None and self.repeats > self.folds:
+            raise ValueError(f"repeats must be at most the number of folds, {self.folds}")
+        return self
 
 
 class Evaluation(Settings):
@@ -177,6 +195,8 @@ class Study(Settings):
     models: dict[str, ModelSettings]
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
+    repeat: Count = 1
+    """Which repeat of the trainings this is about; :meth:`of_repeat` sets it, not the file."""
 
     @property
     def results(self) -> Path:
@@ -193,9 +213,29 @@ class Study(Settings):
         """Folder of the study's images."""
         return project_root() / self.cohort.folder
 
+    def repeats(self) -> list[Study]:
+        """The study as each of its repeats sees it, the first first."""
+        return [self.of_repeat(number + 1) for number in range(self.training.repeats)]
+
+    def of_repeat(self, number: int) -> Study:
+        """The same study with the seeds and model folders of one repeat.
+
+        The first repeat is the study itself. Raises :class:`StudyError` for one it does not have.
+        """
+        if not 1 <= number <= self.training.repeats:
+            raise StudyError(
+                f"study {self.name} has no repeat {number}; training.repeats is "
+                f"{self.training.repeats}"
+            )
+        return self.model_copy(update={"repeat": number})
+
+    def run_name(self, model: str) -> str:
+        """What this repeat's training of a model is called: ``flair``, then ``flair_repeat_2``."""
+        return model if self.repeat == 1 else f"{model}_repeat_{self.repeat}"
+
     def model_folder(self, model: str) -> Path:
         """Folder of a trained model: its checkpoint, settings, split and learning curve."""
-        return self.results / "models" / model
+        return self.results / "models" / self.run_name(model)
 
     def models_of(self, *tasks: str) -> list[str]:
         """Names of the models trained for any of these tasks, in the order of the study file."""
@@ -206,7 +246,8 @@ class Study(Settings):
 
         >>> study.seed_for("train", "flair")  # doctest: +SKIP
         """
-        words = "/".join(str(word) for word in (self.seed, *purpose))
+        repeat = () if self.repeat == 1 else (f"repeat {self.repeat}",)
+        words = "/".join(str(word) for word in (self.seed, *repeat, *purpose))
         return int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big")
 
 
@@ -227,7 +268,7 @@ def load_study(name: str | Path) -> Study:
     if not isinstance(settings, dict):
         raise StudyError(f"{path}: a study is a list of 'key: value' lines; this file has none")
     try:
-        return Study(name=path.stem, **settings)
+        return Study(name=path.stem, repeat=1, **settings)
     except (ValidationError, TypeError) as error:
         raise StudyError(f"{path}: {_first_problem(error)}") from error
 
@@ -260,7 +301,7 @@ def _study_file(name: str) -> Path:
 def _first_problem(error: ValidationError | TypeError) -> str:
     """The first thing wrong, in one line: key, what was found, what is allowed."""
     if isinstance(error, TypeError):
-        return "'name' is the file's name; remove the key"
+        return "'name' is the file's name, and 'repeat' no setting; remove the key"
     problem = error.errors()[0]
     key = ".".join(str(part) for part in problem["loc"]) or "study"
     if problem["type"] == "extra_forbidden":
@@ -278,7 +319,7 @@ def _settings_at(keys: tuple) -> list[str]:
         if level is None or key not in level.model_fields:
             continue  # a name of the user's own, such as a model's
         level = _settings_class(level.model_fields[key].annotation)
-    return [key for key in level.model_fields if key != "name"]
+    return [key for key in level.model_fields if key not in ("name", "repeat")]
 
 
 def _settings_class(annotation: object) -> type[BaseModel] | None:

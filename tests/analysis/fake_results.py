@@ -40,6 +40,7 @@ cohort:
   folder: data/fake
   simulation: {training: {utrecht_philips_3t: 1}, test: {utrecht_philips_3t: 1}}
 evaluation: {bootstrap_samples: 100}
+training: {repeats: REPEATS}
 models:
   flair: {task: lesions, inputs: flair, steps: 10}
   t1: {task: lesions, inputs: t1, steps: 10}
@@ -50,17 +51,20 @@ models:
 """
 
 
-def write_fake_study(root: Path, resolution_mm: int) -> Study:
+def write_fake_study(root: Path, resolution_mm: int, repeats: int = 1) -> Study:
     """Write the study below ``root``; ``WMH_ROOT`` must point there when its paths are used."""
     for folder in ("studies", "notebooks"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / "studies" / "fake.yaml").write_text(STUDY_FILE)
+    (root / "studies" / "fake.yaml").write_text(STUDY_FILE.replace("REPEATS", str(repeats)))
     study = load_study(root / "studies" / "fake.yaml")
     study.results.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(3)
     cohort = _cohort(study, generator, resolution_mm)
     test = cohort[cohort["split"] == "test"]
-    metrics, burden = _metrics(test, generator), _burden(test, generator)
+    metrics, burden = (
+        pd.concat([make(test, generator).assign(repeat=i + 1) for i in range(repeats)])
+        for make in (_metrics, _burden)
+    )
     tables = {
         "cohort": cohort,
         "metrics": metrics,
@@ -71,8 +75,9 @@ def write_fake_study(root: Path, resolution_mm: int) -> Study:
     }
     for name, table in tables.items():
         table.to_csv(study.results / f"{name}.csv", index=False)
-    for model in study.models:
-        _history(study.model_folder(model), generator)
+    for one in study.repeats():
+        for model in study.models:
+            _history(one.model_folder(model), generator)
     return study
 
 
@@ -184,5 +189,5 @@ def _history(folder: Path, generator: np.random.Generator) -> None:
     checked = steps % 50 == 0
     rows["validation_loss"] = np.where(checked, np.exp(-steps / 90) + 0.4, np.nan)
     rows["validation_dice"] = np.where(checked, 0.75 * (1 - np.exp(-steps / 60)), np.nan)
-    rows["seconds"] = steps * 0.3
+    rows["seconds"] = 3.0
     rows.to_csv(folder / "history.csv", index=False)

@@ -150,26 +150,26 @@ def test_the_joint_model_is_held_against_the_lesion_model_of_its_inputs():
     ]
 
 
-def test_seeds_are_pooled_and_shown():
+def test_repeats_are_pooled_and_shown():
     reversed_order = AS_PAPER | {("flair", "FLAIR"): 0.95}
     metrics = pd.concat(
         [
-            metrics_of(AS_PAPER, REGION_DICE, seed=1).assign(seed=1),
-            metrics_of(AS_PAPER, REGION_DICE, seed=2).assign(seed=2),
-            metrics_of(reversed_order, REGION_DICE, seed=3).assign(seed=3),
+            metrics_of(AS_PAPER, REGION_DICE, seed=1).assign(repeat=1),
+            metrics_of(AS_PAPER, REGION_DICE, seed=2).assign(repeat=2),
+            metrics_of(reversed_order, REGION_DICE, seed=3).assign(repeat=3),
         ]
     )
-    burden = pd.concat([burden_of(0.2).assign(seed=seed) for seed in (1, 2, 3)])
+    burden = pd.concat([burden_of(0.2).assign(repeat=seed) for seed in (1, 2, 3)])
     table = judge(metrics, burden, SETTINGS, seed=0)
     row = table.iloc[0]
     assert row["n"] == 15
-    assert row["seeds"] == 3
-    assert row["seed_low"] == pytest.approx(-0.15, abs=0.02)
-    assert row["seed_high"] == pytest.approx(0.1, abs=0.02)
+    assert row["repeats"] == 3
+    assert row["repeat_low"] == pytest.approx(-0.15, abs=0.02)
+    assert row["repeat_high"] == pytest.approx(0.1, abs=0.02)
     assert row["mean_difference"] == pytest.approx((0.1 + 0.1 - 0.15) / 3, abs=0.01)
-    assert table["seeds_agreeing"].iloc[1] == 3
-    assert row["seeds_agreeing"] < 3
-    assert table["seed_low"].iloc[-1] == table["mean_difference"].iloc[-1]
+    assert table["repeats_agreeing"].iloc[1] == 3
+    assert row["repeats_agreeing"] < 3
+    assert table["repeat_low"].iloc[-1] == table["mean_difference"].iloc[-1]
 
 
 @given(st.floats(-1, 1), st.floats(0, 1), st.floats(0.001, 0.5), st.floats(0, 1), st.booleans())

@@ -83,6 +83,25 @@ def test_captions_count_predictions_without_a_distance(study):
         path.write_text(kept)
 
 
+def test_repeats_are_averaged_by_subject_and_their_spread_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("WMH_ROOT", str(tmp_path))
+    study = write_fake_study(tmp_path, resolution_mm=8, repeats=2)
+    for name, words in (("03_measures", "2 trainings with"), ("09_curves", "1 more training ")):
+        load, plot = FIGURES[name]
+        data = load(study)
+        plot(data).draw_without_rendering()
+        assert words in data.caption
+    metrics = pd.read_csv(study.results / "metrics.csv")
+    rows = metrics[(metrics["model"] == "flair") & (metrics["metric"] == "dice")]
+    values = lesion_values(study)
+    assert not values.duplicated(["subject", "model", "inputs_given"]).any()
+    assert values.loc[values["model"] == "flair", "dice"].mean() == pytest.approx(
+        rows["value"].mean()
+    )
+    two = load_measures(study).repeat_means.loc[("flair", "FLAIR"), "dice"]
+    assert two.to_numpy() == pytest.approx(rows.groupby("repeat")["value"].mean().to_numpy())
+
+
 def test_a_missing_table_is_named_with_the_notebook_that_makes_it(study, tmp_path, monkeypatch):
     monkeypatch.setenv("WMH_ROOT", str(tmp_path))
     for load, _ in FIGURES.values():

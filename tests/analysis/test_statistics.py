@@ -26,7 +26,6 @@ from wmh.analysis.statistics import (
     planned_comparisons,
     rank_biserial,
     scanner_of,
-    seed_variation,
     subject_values,
     wilcoxon_p,
 )
@@ -128,20 +127,26 @@ def test_a_comparison_that_nobody_measured_has_no_numbers():
     assert row[["mean_difference", "ci_low", "p_wilcoxon", "p_holm"]].isna().all()
 
 
-def test_seeds_are_averaged_within_subjects():
-    one = table_of(FLAIR, T1, seed=1).assign(seed=1)
-    two = table_of(FLAIR, T1, seed=2).assign(seed=2)
+def test_repeats_are_averaged_within_subjects():
+    one = table_of(FLAIR, T1, seed=1).assign(repeat=1)
+    two = table_of(FLAIR, T1, seed=2).assign(repeat=2)
     comparison = Comparison("inputs", "lesions", "dice", FLAIR, T1)
     row = compare(pd.concat([one, two]), [comparison], SETTINGS, seed=0).iloc[0]
     apart = [
         compare(table, [comparison], SETTINGS, seed=0)["mean_difference"][0] for table in (one, two)
     ]
     assert row["n"] == 12
-    assert row["seeds"] == 2
+    assert row["repeats"] == 2
     assert row["mean_difference"] == pytest.approx(np.mean(apart))
-    spread = seed_variation(pd.concat([one, two]), [comparison]).iloc[0]
-    assert [spread["seed_1"], spread["seed_2"]] == pytest.approx(apart)
-    assert spread["sd"] == pytest.approx(np.std(apart, ddof=1))
+    assert row["repeat_sd"] == pytest.approx(np.std(apart, ddof=1))
+
+
+def test_a_mean_is_that_of_subjects_and_its_spread_that_of_repeats():
+    metrics = pd.concat([rows_of(FLAIR, [1, 2, 3], repeat=1), rows_of(FLAIR, [3, 2, 7], repeat=2)])
+    row = means(metrics, SETTINGS, seed=0).iloc[0]
+    assert row[["n", "mean", "repeats"]].tolist() == [3, 3.0, 2]
+    assert row["sd"] == pytest.approx(np.std([2, 2, 5], ddof=1))
+    assert row["repeat_sd"] == pytest.approx(np.std([2, 4], ddof=1))
 
 
 def test_planned_comparisons_are_those_that_can_be_made():

@@ -39,6 +39,7 @@ from wmh.analysis.statistics import (
     Comparison,
     Configuration,
     compare,
+    repeats_of,
 )
 from wmh.study import Evaluation
 
@@ -145,27 +146,28 @@ def judge(
 ) -> pd.DataFrame:
     """The claims table: one row a part of a claim.
 
-    ``metrics`` and ``burden`` are the tidy tables, of one study or, with a column ``seed``, of
-    several trainings; ``seed`` is that of the bootstrap. Verdicts are drawn over the mean of the
-    seeds; ``seed_low`` and ``seed_high`` are the smallest and largest effect of a single seed, and
-    ``seeds_agreeing`` counts those that alone would have the same verdict. ``verdict`` is that of
-    the row, ``claim_verdict`` that of the whole claim. A part that was not measured has ``n`` 0 and
-    no numbers.
+    ``metrics`` and ``burden`` are the tidy tables; ``seed`` is that of the bootstrap. Verdicts are
+    drawn over the repeats of the study (see :mod:`wmh.analysis.statistics`). ``repeat_sd`` is the
+    standard deviation of the effect over repeats, ``repeat_low`` and ``repeat_high`` are its
+    smallest and largest, and ``repeats_agreeing`` counts those that alone would have the same
+    verdict. ``verdict`` is that of the row, ``claim_verdict`` that of the whole claim. A part that
+    was not measured has ``n`` 0 and no numbers.
     """
     claims = paper_claims() if claims is None else claims
     table = _judge_once(metrics, burden, settings, seed, claims)
-    seeds = sorted(metrics["seed"].unique()) if "seed" in metrics else []
+    repeats = sorted(metrics["repeat"].unique()) if "repeat" in metrics else []
     single = [
-        _judge_once(_of_seed(metrics, one), _of_seed(burden, one), settings, seed, claims)
-        for one in seeds
+        _judge_once(_of_repeat(metrics, one), _of_repeat(burden, one), settings, seed, claims)
+        for one in repeats
     ] or [table]
     effects = pd.concat([one["mean_difference"] for one in single], axis=1)
     same = pd.concat([one["verdict"] == table["verdict"] for one in single], axis=1)
     return table.assign(
-        seeds=len(single),
-        seed_low=effects.min(axis=1),
-        seed_high=effects.max(axis=1),
-        seeds_agreeing=same.sum(axis=1),
+        repeats=len(single),
+        repeat_sd=effects.std(axis=1),
+        repeat_low=effects.min(axis=1),
+        repeat_high=effects.max(axis=1),
+        repeats_agreeing=same.sum(axis=1),
     )
 
 
@@ -254,24 +256,26 @@ NUMBERS = ("n", "mean_difference", "ci_low", "ci_high", "p_holm")
 def _agreement(
     burden: pd.DataFrame | None, part: Agreement, settings: Evaluation
 ) -> dict[str, float]:
-    """ICC of the burden within regions, with its interval over subjects."""
+    """ICC of the burden within regions, mean over repeats, with its interval over subjects."""
     nothing = {"n": 0, **dict.fromkeys(NUMBERS[1:], float("nan"))}
     if burden is None or part.source not in set(burden["source"]):
         return nothing
-    truth, found = (table.to_numpy() for table in paired_profiles(burden, part.source))
-    if len(truth) < 3:
-        return nothing | {"n": len(truth)}
+    pairs = [paired_profiles(one, part.source) for one in repeats_of(burden)]
+    arrays = [(truth.to_numpy(), found.to_numpy()) for truth, found in pairs]
+    subjects = len(arrays[0][0])
+    if subjects < 3:
+        return nothing | {"n": subjects}
 
     def agree(drawn: np.ndarray) -> float:
-        return regional_icc(truth[drawn], found[drawn])
+        return float(np.mean([regional_icc(truth[drawn], found[drawn]) for truth, found in arrays]))
 
-    low, high = correlation_interval(agree, len(truth), settings.alpha)
-    value = regional_icc(truth, found)
-    return nothing | {"n": len(truth), "mean_difference": value, "ci_low": low, "ci_high": high}
+    low, high = correlation_interval(agree, subjects, settings.alpha)
+    value = agree(np.arange(subjects))
+    return nothing | {"n": subjects, "mean_difference": value, "ci_low": low, "ci_high": high}
 
 
-def _of_seed(table: pd.DataFrame | None, seed: int) -> pd.DataFrame | None:
-    """The rows of one seed; a table that knows no seeds belongs to all."""
-    if table is None or "seed" not in table:
+def _of_repeat(table: pd.DataFrame | None, repeat: int) -> pd.DataFrame | None:
+    """The rows of one repeat; a table that knows no repeats belongs to all."""
+    if table is None or "repeat" not in table:
         return table
-    return table[table["seed"] == seed]
+    return table[table["repeat"] == repeat]

@@ -1,7 +1,8 @@
 """Measures of many predictions at once, as one tidy table.
 
-The table has one row a number: subject, scanner, model, inputs_given, structure, metric, value.
-``structure`` is ``lesions``, ``region_01`` .. ``region_36`` or ``regions_mean``.
+The table has one row a number: subject, scanner, model, inputs_given, repeat, structure, metric,
+value. ``repeat`` counts the trainings of a model; ``structure`` is ``lesions``, ``region_01`` ..
+``region_36`` or ``regions_mean``.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ from wmh.analysis.metrics import FIVE_MEASURES, REGION_COUNT, five_measures, les
 from wmh.cohorts.cohort import LESION_LABELS, Subject
 from wmh.images import Image, ImageError, load_labels, same_grid
 
-COLUMNS = ("subject", "scanner", "model", "inputs_given", "structure", "metric", "value")
+COLUMNS = (
+    *("subject", "scanner", "model", "inputs_given", "repeat"),
+    *("structure", "metric", "value"),
+)
 
 PREDICTION_ENDINGS = (".nii.gz", "_lesions.nii.gz", "/result.nii.gz", "/lesions.nii.gz")
 
@@ -49,6 +53,7 @@ class Case:
     probability: Path | None = None
     true_regions: Path | None = None
     regions: Path | None = None
+    repeat: int = 1
 
 
 def evaluate(cases: Sequence[Case], jobs: int = 2) -> pd.DataFrame:
@@ -73,8 +78,9 @@ def evaluate_case(case: Case) -> pd.DataFrame:
         found["lesions"] = lesion_file_metrics(case.true_lesions, case.lesions, case.probability)
     if case.regions is not None:
         found |= _region_file_metrics(case.true_regions, case.regions)
+    about = (case.subject, case.scanner, case.model, case.inputs_given, case.repeat)
     rows = [
-        (case.subject, case.scanner, case.model, case.inputs_given, structure, metric, value)
+        (*about, structure, metric, value)
         for structure, measures in found.items()
         for metric, value in measures.items()
     ]

@@ -1,8 +1,9 @@
 """Comparisons of models over the same subjects, from the tidy table of measures.
 
 Every test is named by its family; Holm's correction runs over a family. A table that holds several
-seeds of a study (column ``seed``) is first averaged over seeds for each subject, so that subjects,
-not trainings, are the sample; how far the seeds lie apart is shown by :func:`seed_variation`.
+repeats of a study (column ``repeat``) is first averaged over them for each subject, so that
+subjects, not trainings, are the sample; how far the repeats lie apart is told by ``repeat_sd``, the
+standard deviation over repeats of the mean over subjects.
 """
 
 from __future__ import annotations
@@ -93,14 +94,15 @@ def compare(
 COMPARISON_COLUMNS = (
     *("family", "structure", "metric", "model_a", "inputs_a", "model_b", "inputs_b"),
     *("n", "mean_a", "mean_b", "mean_difference", "ci_low", "ci_high"),
-    *("rank_biserial", "p_wilcoxon", "p_holm", "n_missing", "seeds"),
+    *("rank_biserial", "p_wilcoxon", "p_holm", "n_missing", "repeats", "repeat_sd"),
 )
 
 
 def means(metrics: pd.DataFrame, settings: Evaluation, seed: int) -> pd.DataFrame:
     """Mean, standard deviation and interval of every measure of every configuration.
 
-    Columns model, inputs_given, structure, metric, n, n_missing, mean, sd, ci_low, ci_high.
+    Columns model, inputs_given, structure, metric, n, n_missing, mean, sd (over subjects), ci_low,
+    ci_high, repeats, repeat_sd.
     """
     keys = ["model", "inputs_given", "structure", "metric"]
     rows = []
@@ -113,34 +115,11 @@ def means(metrics: pd.DataFrame, settings: Evaluation, seed: int) -> pd.DataFram
             low, high = mean_interval(
                 known.to_numpy(), scanners, settings.bootstrap_samples, seed, settings.alpha
             )
-        missing = len(values) - len(known)
-        rows.append((*key, len(known), missing, known.mean(), known.std(), low, high))
-    return pd.DataFrame(rows, columns=[*keys, "n", "n_missing", "mean", "sd", "ci_low", "ci_high"])
-
-
-def seed_variation(metrics: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.DataFrame:
-    """The mean paired difference of each comparison for each seed, and its spread over seeds.
-
-    One row a comparison: the columns of its sides, ``seed_N`` for each seed, ``mean``, ``sd``.
-    ``metrics`` needs its column ``seed``.
-    """
-    rows = []
-    for comparison in comparisons:
-        by_seed = {
-            f"seed_{seed}": (pairs["a"] - pairs["b"]).mean()
-            for seed, group in metrics.groupby("seed")
-            for pairs in [paired_values(group, comparison)]
-        }
-        spread = pd.Series(by_seed)
-        named = {
-            "family": comparison.family,
-            "structure": comparison.structure,
-            "metric": comparison.metric,
-            "a": str(comparison.a),
-            "b": str(comparison.b),
-        }
-        rows.append({**named, **by_seed, "mean": spread.mean(), "sd": spread.std()})
-    return pd.DataFrame(rows)
+        numbers = (len(known), len(values) - len(known), known.mean(), known.std(), low, high)
+        by_repeat = pd.Series([one["value"].mean() for one in repeats_of(group)])
+        rows.append((*key, *numbers, len(by_repeat), by_repeat.std()))
+    numbers = ["n", "n_missing", "mean", "sd", "ci_low", "ci_high", "repeats", "repeat_sd"]
+    return pd.DataFrame(rows, columns=[*keys, *numbers])
 
 
 @dataclass(frozen=True)
@@ -229,7 +208,7 @@ def is_measured(metrics: pd.DataFrame, comparison: Comparison) -> bool:
 def subject_values(
     metrics: pd.DataFrame, structure: str, metric: str, configuration: Configuration
 ) -> pd.Series:
-    """One value a subject, by subject; the mean over seeds, NaN when any seed has none."""
+    """One value a subject, by subject; the mean over repeats, NaN when any repeat has none."""
     rows = metrics[
         (metrics["structure"] == structure)
         & (metrics["metric"] == metric)
@@ -248,6 +227,13 @@ def paired_values(metrics: pd.DataFrame, comparison: Comparison) -> pd.DataFrame
     return pd.DataFrame(sides).join(scanner_of(metrics), how="left")
 
 
+def repeats_of(table: pd.DataFrame) -> list[pd.DataFrame]:
+    """The rows of each repeat; a table without the column is one repeat."""
+    if "repeat" not in table:
+        return [table]
+    return [rows for _, rows in table.groupby("repeat")]
+
+
 def scanner_of(metrics: pd.DataFrame) -> pd.Series:
     """The scanner of each subject."""
     return (
@@ -261,6 +247,7 @@ def _compare_one(
     pairs = paired_values(metrics, comparison)
     both = pairs.dropna(subset=["a", "b"])
     differences = (both["a"] - both["b"]).to_numpy()
+    by_repeat = pd.Series([_mean_difference(one, comparison) for one in repeats_of(metrics)])
     row: dict[str, object] = {
         "family": comparison.family,
         "structure": comparison.structure,
@@ -276,7 +263,8 @@ def _compare_one(
         "rank_biserial": rank_biserial(differences),
         "p_wilcoxon": wilcoxon_p(differences),
         "n_missing": len(pairs) - len(both),
-        "seeds": metrics["seed"].nunique() if "seed" in metrics else 1,
+        "repeats": len(by_repeat),
+        "repeat_sd": by_repeat.std(),
     }
     low, high = float("nan"), float("nan")
     if len(both) > 1:
@@ -284,3 +272,8 @@ def _compare_one(
             differences, both["scanner"], settings.bootstrap_samples, seed, settings.alpha
         )
     return row | {"ci_low": low, "ci_high": high}
+
+
+def _mean_difference(metrics: pd.DataFrame, comparison: Comparison) -> float:
+    pairs = paired_values(metrics, comparison)
+    return (pairs["a"] - pairs["b"]).mean()

@@ -24,6 +24,8 @@ class Run:
 
     network: nn.Module
     optimiser: torch.optim.Optimizer
+    log_variances: nn.ParameterDict
+    """Of each structure's loss, where the study has them learned."""
     step: int = 0
     best_dice: float = -1.0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
@@ -37,7 +39,7 @@ def identity_of(study: Study, model: str, *data: Slices) -> dict[str, str]:
         code.update(path.read_bytes())
     return {
         "model": model,
-        "seed": str(study.seed),
+        "seed": f"{study.seed}, repeat {study.repeat}",
         "settings": study.models[model].model_dump_json() + study.training.model_dump_json(),
         "data": "/".join(slices.fingerprint() for slices in data),
         "code": code.hexdigest(),
@@ -53,6 +55,7 @@ def save_state(run: Run, path: Path, identity: dict[str, str]) -> None:
             "identity": identity,
             "network": run.network.state_dict(),
             "optimiser": run.optimiser.state_dict(),
+            "log_variances": run.log_variances.state_dict(),
             "step": run.step,
             "best_dice": run.best_dice,
             "best_weights": run.best_weights,
@@ -72,6 +75,7 @@ def restore(run: Run, path: Path, identity: dict[str, str], device: torch.device
         return
     run.network.load_state_dict(state["network"])
     run.optimiser.load_state_dict(state["optimiser"])
+    run.log_variances.load_state_dict(state["log_variances"])
     for name in ("step", "best_dice", "best_weights", "history"):
         setattr(run, name, state[name])
     print(f"Going on from step {run.step}")
@@ -95,6 +99,7 @@ def finish(run: Run, study: Study, model: str, folder: Path) -> Path:
             "network": study.training.network.model_dump(mode="json"),
             "voxel_size_mm": study.slices.voxel_size_mm,
             "seed": study.seed,
+            "repeat": study.repeat,
             "step": int(table.step[table.validation_dice.idxmax()]),
             "validation_dice": run.best_dice,
             "torch": str(torch.__version__),

@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 import torch
 
-from wmh.cohorts.cohort import Subject, of_split, read_cohort, validation_split
+from wmh.cohorts.cohort import CohortError, Subject, of_split, read_cohort, validation_split
 from wmh.learning.networks import STRUCTURES
 from wmh.learning.slices import Slices, load_slices
 from wmh.study import Study
 
 
 def split_training(study: Study) -> tuple[list[Subject], list[Subject]]:
-    """The study's subjects to learn from and to validate on; the same for all its models."""
+    """The study's subjects to learn from and to validate on; the same for all its models.
+
+    With ``training.folds``, each repeat of the study validates on another fold; without, all
+    repeats have the same split.
+    """
     subjects = of_split(read_cohort(study.results / "cohort.csv"), "training")
-    share = study.training.validation_share
-    return validation_split(subjects, share, study.seed_for("validation"))
+    training, seed = study.training, study.of_repeat(1).seed_for("validation")
+    if training.folds is None:
+        return validation_split(subjects, training.validation_share, seed)
+    fold = fold_of(subjects, training.folds, seed)
+    learn = [s for s in subjects if fold[s.person] != study.repeat]
+    return learn, [s for s in subjects if fold[s.person] == study.repeat]
+
+
+def fold_of(subjects: Sequence[Subject], folds: int, seed: int) -> dict[str, int]:
+    """The fold, 1 to ``folds``, of each person, who stays in one with all their sessions.
+
+    People are dealt out scanner by scanner, so that folds differ by at most one person, of each
+    scanner and in all. Raises :class:`CohortError` for fewer people than folds.
+    """
+    generator, order = np.random.default_rng(seed), []
+    for scanner in sorted({s.scanner for s in subjects}):
+        people = sorted({s.person for s in subjects if s.scanner == scanner} - set(order))
+        order += generator.permutation(people).tolist()
+    if len(order) < folds:
+        raise CohortError(
+            f"{len(order)} people to train on cannot make training.folds: {folds}; ask for fewer"
+        )
+    return {person: place % folds + 1 for place, person in enumerate(order)}
 
 
 def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
@@ -28,8 +56,9 @@ def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
     needs_regions = "regions" in STRUCTURES[study.models[model].task]
     regions = study.results / "regions" if needs_regions else None
     precision = getattr(torch, study.slices.precision)
+    skeletons = study.training.loss.skeleton_recall > 0
     learn, validate = (
-        load_slices(subjects, study.slices.voxel_size_mm, regions, precision)
+        load_slices(subjects, study.slices.voxel_size_mm, regions, precision, skeletons)
         for subjects in parts.values()
     )
     return learn, validate

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from wmh.analysis.burden import TRUTH, regional_burden
+from wmh.analysis.burden import TRUTH, error_sources, regional_burden
 from wmh.analysis.evaluation import Case
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair, of_split, read_cohort
 from wmh.images import load_labels, save_image
@@ -31,24 +31,20 @@ def tested_subjects(study: Study) -> list[Subject]:
 
 
 def predict_cohort(study: Study) -> None:
-    """Predict all test subjects with all models and save what they answer.
+    """Predict all test subjects with all models of all repeats and save what they answer.
 
     A model is given all that it looks at: FLAIR, T1, or both; the concatenated one gets zeros for
     what is missing.
     """
-    device = choose_device(study.compute.device)
-    models = [load_model(study.model_folder(m) / "checkpoint.pt", device) for m in study.models]
-    subjects = tested_subjects(study)
-    workers = os.cpu_count() if device.type == "cpu" else 1
-    with ThreadPoolExecutor(workers) as pool:
-        work = pool.map(partial(_predict_subject, study, models), subjects)
-        list(tqdm(work, "predicting", len(subjects), unit="subject"))
+    for repeat in study.repeats():
+        _predict_repeat(repeat)
 
 
 def cases(study: Study) -> list[Case]:
-    """Every saved prediction of a test subject beside its truth."""
+    """Every saved prediction of a test subject beside its truth, repeat by repeat."""
     return [
-        _case(study, subject, model, given)
+        _case(repeat, subject, model, given)
+        for repeat in study.repeats()
         for subject in tested_subjects(study)
         for model, given in answers(study)
     ]
@@ -64,11 +60,15 @@ def answers(study: Study) -> Iterator[tuple[str, str]]:
 
 def prediction(study: Study, model: str, given: str, subject: str, kind: str) -> Path:
     """File of a prediction; ``kind`` is ``lesions``, ``probability`` or ``regions``."""
-    return study.results / "predictions" / model / given / f"{subject}_{kind}.nii.gz"
+    folder = study.results / "predictions" / study.run_name(model) / given
+    return folder / f"{subject}_{kind}.nii.gz"
 
 
 def burden_table(study: Study) -> pd.DataFrame:
     """Regional burden of every test subject, from the truth and from each way to predict it.
+
+    Each repeat of the study has all of its sources, with what part of their error (ml) comes from
+    the lesions and what from the regions.
 
     ``truth``: true lesions in true regions (in registered ones where no truth is known).
     ``separate``: lesions and regions of two separate models; ``joint``: of the multitask model;
@@ -76,14 +76,38 @@ def burden_table(study: Study) -> pd.DataFrame:
     2) is left out of truth and predictions.
     """
     rows = []
-    for subject in tested_subjects(study):
-        other = load_lesions(subject).data == 2
-        for source, (lesions, regions) in _burden_sources(study, subject).items():
-            mask, labels = load_labels(lesions), load_labels(regions)
-            table = regional_burden(mask.data * ~other, labels.data, mask.voxel_ml)
-            rows.append(table.assign(subject=subject.id, scanner=subject.scanner, source=source))
-    first = ["subject", "scanner", "source"]
+    for repeat in study.repeats():
+        for subject in tested_subjects(study):
+            about = {"subject": subject.id, "scanner": subject.scanner, "repeat": repeat.repeat}
+            tables = _burden_of_subject(repeat, subject)
+            rows += [table.assign(**about, source=source) for source, table in tables.items()]
+    first = ["subject", "scanner", "repeat", "source"]
     return pd.concat(rows)[lambda t: first + [c for c in t if c not in first]]
+
+
+def _burden_of_subject(study: Study, subject: Subject) -> dict[str, pd.DataFrame]:
+    """The burden by source, with where its error comes from."""
+    truth = load_lesions(subject)
+    images = {
+        source: (load_labels(lesions).data * (truth.data != 2), load_labels(regions).data)
+        for source, (lesions, regions) in _burden_sources(study, subject).items()
+    }
+    return {
+        source: regional_burden(*pair, truth.voxel_ml).merge(
+            error_sources(*images[TRUTH], *pair, truth.voxel_ml), on="region"
+        )
+        for source, pair in images.items()
+    }
+
+
+def _predict_repeat(study: Study) -> None:
+    device = choose_device(study.compute.device)
+    models = [load_model(study.model_folder(m) / "checkpoint.pt", device) for m in study.models]
+    subjects = tested_subjects(study)
+    workers = os.cpu_count() if device.type == "cpu" else 1
+    with ThreadPoolExecutor(workers) as pool:
+        work = pool.map(partial(_predict_subject, study, models), subjects)
+        list(tqdm(work, "predicting", len(subjects), unit="subject"))
 
 
 def _predict_subject(study: Study, models: list[Model], subject: Subject) -> None:
@@ -114,6 +138,7 @@ def _case(study: Study, subject: Subject, model: str, given: str) -> Case:
         scanner=subject.scanner,
         model=model,
         inputs_given=given,
+        repeat=study.repeat,
         true_lesions=subject.lesions if lesions else None,
         lesions=path("lesions") if lesions else None,
         probability=path("probability") if lesions else None,

@@ -111,6 +111,7 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles, record: d
         "stage": stage.name,
         "notebook": stage.notebook,
         "model": stage.model,
+        "repeat": stage.repeat,
         "study": study.name,
         "began": began.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
@@ -128,7 +129,8 @@ def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
     """Run the notebook with papermill in this interpreter; ``part`` grows cell by cell."""
     import papermill
 
-    parameters = {"study": study.name} | ({"model": stage.model} if stage.model else {})
+    training = {"model": stage.model, "repeat": stage.repeat} if stage.model else {}
+    parameters = {"study": study.name} | training
     root = project_root()
     with _kernel(study):
         papermill.execute_notebook(
@@ -240,12 +242,13 @@ def main() -> int:
     parser.add_argument("study")
     parser.add_argument("notebook")
     parser.add_argument("--model")
+    parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--depends-on", nargs="*", type=Path, default=[])
     parser.add_argument("--settings", default="")
     parser.add_argument("--state", nargs="*", type=Path, default=[])
     given = parser.parse_args()
     study = load_study(given.study)
-    stage = find_stage(study, given.notebook, given.model)
+    stage = find_stage(study, given.notebook, given.model, given.repeat)
     try:
         run_notebook(study, stage, given.depends_on, given.settings, given.state)
     except StageError as error:

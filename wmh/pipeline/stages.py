@@ -29,20 +29,22 @@ NOTEBOOKS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of one notebook; trainings have one for each model."""
+    """One run of one notebook; trainings have one for each model and repeat."""
 
     notebook: str
     model: str | None = None
+    repeat: int = 1
 
     @property
     def name(self) -> str:
-        """What the stage's files are called, e.g. ``03_train_lesions_flair``."""
-        return f"{self.notebook}_{self.model}" if self.model else self.notebook
+        """What the stage's files are called, e.g. ``03_train_lesions_flair_repeat_2``."""
+        return self.title.replace(" ", "_")
 
     @property
     def title(self) -> str:
-        """What a reader sees, e.g. ``03_train_lesions flair``."""
-        return f"{self.notebook} {self.model}" if self.model else self.notebook
+        """What a reader sees, e.g. ``03_train_lesions flair repeat 2``."""
+        words = [self.notebook, self.model, f"repeat {self.repeat}" if self.repeat > 1 else None]
+        return " ".join(word for word in words if word)
 
 
 @dataclass(frozen=True)
@@ -59,20 +61,12 @@ class StageFiles:
 
 def stages_of(study: Study) -> list[Stage]:
     """All stages of a study, in the order of the story."""
-    return [
-        Stage(notebook, model)
-        for notebook in NOTEBOOKS
-        for model in (
-            study.models_of(*TRAINING_NOTEBOOKS[notebook])
-            if notebook in TRAINING_NOTEBOOKS
-            else [None]
-        )
-    ]
+    return [stage for notebook in NOTEBOOKS for stage in _stages_of_notebook(study, notebook)]
 
 
-def find_stage(study: Study, notebook: str, model: str | None = None) -> Stage:
-    """The stage that runs a notebook (for a model); raises :class:`StudyError` if there is none."""
-    stage = Stage(notebook.removesuffix(".ipynb"), model)
+def find_stage(study: Study, notebook: str, model: str | None = None, repeat: int = 1) -> Stage:
+    """The stage that runs a notebook; raises :class:`StudyError` if there is none."""
+    stage = Stage(notebook.removesuffix(".ipynb"), model, repeat)
     if stage not in stages_of(study):
         known = "; ".join(known.title for known in stages_of(study))
         raise StudyError(
@@ -97,9 +91,20 @@ def files_of(study: Study, stage: Stage) -> StageFiles:
 def settings_of(study: Study, *keys: str) -> str:
     """The settings below dotted keys such as ``models.flair``, as JSON: what a stage depends on.
 
-    Raises :class:`StudyError` for a key that no study has.
+    ``training.repeats`` is left out: what a stage does for one repeat does not depend on how many
+    there are. Raises :class:`StudyError` for a key that no study has.
     """
-    return json.dumps({key: _setting(study, key) for key in keys}, sort_keys=True)
+    found = {key: _setting(study, key) for key in keys}
+    if "training" in found:
+        found["training"].pop("repeats")
+    return json.dumps(found, sort_keys=True)
+
+
+def _stages_of_notebook(study: Study, notebook: str) -> list[Stage]:
+    if notebook not in TRAINING_NOTEBOOKS:
+        return [Stage(notebook)]
+    models = study.models_of(*TRAINING_NOTEBOOKS[notebook])
+    return [Stage(notebook, model, one.repeat) for one in study.repeats() for model in models]
 
 
 def _setting(study: Study, key: str) -> object:

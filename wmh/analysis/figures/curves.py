@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from wmh.analysis.style import (
     DOUBLE_COLUMN,
@@ -21,30 +22,30 @@ from wmh.study import Study, StudyError
 
 @dataclass(frozen=True)
 class Curves:
-    """Each model's ``history.csv``, in the order always shown."""
+    """Each model's ``history.csv``, one a repeat, in the order always shown."""
 
-    histories: dict[str, pd.DataFrame]
+    histories: dict[str, list[pd.DataFrame]]
     caption: str
 
 
 def load_curves(study: Study) -> Curves:
     """The learning curve of every model trained so far."""
-    files = {model: study.model_folder(model) / "history.csv" for model in study.models}
-    histories = {
-        model: pd.read_csv(files[model])
-        for model in in_order(files, MODELS)
-        if files[model].is_file()
-    }
+    histories = {model: _histories(study, model) for model in in_order(study.models, MODELS)}
+    histories = {model: tables for model, tables in histories.items() if tables}
     if not histories:
         raise StudyError(f"{study.results / 'models'}: no history.csv. Run notebooks 03 and 04")
-    lengths = {look_of(m).name: int(table["step"].max()) for m, table in histories.items()}
-    minutes = {look_of(m).name: table["seconds"].max() / 60 for m, table in histories.items()}
+    first = {look_of(model).name: tables[0] for model, tables in histories.items()}
+    lengths = {name: int(table["step"].max()) for name, table in first.items()}
+    minutes = {name: table["seconds"].sum() / 60 for name, table in first.items()}
+    repeats = max(map(len, histories.values()))
+    trainings = "training" if repeats == 2 else "trainings"
+    others = f"Pale: {repeats - 1} more {trainings} with other seeds. " if repeats > 1 else ""
     training = ", ".join(f"{m} {lengths[m]} steps in {minutes[m]:.1f} min" for m in lengths)
     caption = (
         "Learning curves. (a) Loss in training (grey) and on the validation subjects (coloured); "
         "losses of different tasks are not comparable. (b) Dice on the validation subjects, a "
         "part of the training split: of lesions, or the mean over regions for the region model; "
-        f"the joint model has both. {training}. Study {study.name!r}."
+        f"the joint model has both. {others}{training}. Study {study.name!r}."
     )
     return Curves(histories, caption)
 
@@ -54,16 +55,13 @@ def plot_curves(data: Curves) -> StyledFigure:
     """A column a model: losses above, validation Dice below."""
     figure = new_figure(DOUBLE_COLUMN, 66)
     above, below = figure.subplots(2, len(data.histories), sharex="col", squeeze=False)
-    for (model, history), upper, lower in zip(data.histories.items(), above, below, strict=True):
+    for (model, tables), upper, lower in zip(data.histories.items(), above, below, strict=True):
         look = look_of(model)
-        upper.plot("step", "train_loss", data=history, color="#a8a8a8", lw=0.8)
-        checked = history.dropna(subset=["validation_loss", "validation_dice"])
-        upper.plot(checked["step"], checked["validation_loss"], color=look.colour)
+        for history in tables[1:]:
+            _draw(upper, lower, history, look.colour, alpha=0.35)
+        _draw(upper, lower, tables[0], look.colour, alpha=1)
         upper.set_title(look.name)
         upper.set_ylim(bottom=0)
-        for column, name, dashes in structures_of(checked):
-            label = f"{name} {checked[column].iloc[-1]:.2f}"
-            lower.plot(checked["step"], checked[column], color=look.colour, ls=dashes, label=label)
         lower.set(ylim=(0, 1), xlabel="step")
         lower.legend(loc="lower right", handlelength=1.6, borderpad=0, fontsize=6)
     above[0].set_ylabel("loss")
@@ -71,6 +69,24 @@ def plot_curves(data: Curves) -> StyledFigure:
     letter(above[0], "a")
     letter(below[0], "b")
     return figure
+
+
+def _draw(upper: Axes, lower: Axes, history: pd.DataFrame, colour: str, alpha: float) -> None:
+    """One training: losses into the upper axes, Dice into the lower; only the full one is named."""
+    upper.plot("step", "train_loss", data=history, color="#a8a8a8", lw=0.8, alpha=alpha)
+    checked = history.dropna(subset=["validation_loss", "validation_dice"])
+    upper.plot(checked["step"], checked["validation_loss"], color=colour, alpha=alpha)
+    for column, name, dashes in structures_of(checked):
+        label = f"{name} {checked[column].iloc[-1]:.2f}" if alpha == 1 else None
+        lower.plot(
+            checked["step"], checked[column], color=colour, ls=dashes, alpha=alpha, label=label
+        )
+
+
+def _histories(study: Study, model: str) -> list[pd.DataFrame]:
+    """The learning curve of each repeat that has been trained."""
+    files = [one.model_folder(model) / "history.csv" for one in study.repeats()]
+    return [pd.read_csv(file) for file in files if file.is_file()]
 
 
 def structures_of(history: pd.DataFrame) -> list[tuple[str, str, str]]:

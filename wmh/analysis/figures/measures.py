@@ -12,6 +12,7 @@ from wmh.analysis.figures.parts import (
     draw_differences,
     draw_points,
     lesion_values,
+    lesion_values_by_repeat,
     of_configuration,
     own_configurations,
     pair_key,
@@ -22,6 +23,7 @@ from wmh.analysis.figures.parts import (
     tested_pairs,
 )
 from wmh.analysis.style import (
+    BLACK,
     DOUBLE_COLUMN,
     MEASURES,
     StyledFigure,
@@ -36,9 +38,13 @@ from wmh.study import Study
 
 @dataclass(frozen=True)
 class Measures:
-    """``scores`` by subject and configuration; ``pairs``: the comparisons among those shown."""
+    """``scores`` by subject and configuration; ``pairs``: the comparisons among those shown.
+
+    ``repeat_means``: the mean over subjects of each measure by configuration and repeat.
+    """
 
     scores: pd.DataFrame
+    repeat_means: pd.DataFrame
     configurations: list[tuple[str, str]]
     pairs: pd.DataFrame
     alpha: float
@@ -51,9 +57,10 @@ def load_measures(study: Study) -> Measures:
     configurations = own_configurations(values)
     pairs = tested_pairs(comparisons, configurations, list(MEASURES))
     alpha = study.evaluation.alpha
-    return Measures(
-        values, configurations, pairs, alpha, _caption(study, values, pairs, comparisons)
-    )
+    by_repeat = lesion_values_by_repeat(study).groupby(["model", "inputs_given", "repeat"])
+    repeat_means = by_repeat[list(MEASURES)].mean()
+    caption = _caption(study, values, pairs, comparisons, repeat_means["dice"])
+    return Measures(values, repeat_means, configurations, pairs, alpha, caption)
 
 
 @styled
@@ -91,6 +98,9 @@ def _draw_values(axes: Axes, data: Measures, metric: str) -> None:
     for at, (model, given) in enumerate(data.configurations):
         values = of_configuration(data.scores, model, given)[metric].to_numpy()
         draw_points(axes, values, at, look_of(model), upright=False)
+        means = data.repeat_means.loc[(model, given), metric]
+        if len(means) > 1:
+            axes.plot(means, [at + 0.43] * len(means), "|", color=BLACK, ms=4, mew=0.7)
     if MEASURES[metric].higher_is_better:
         axes.set_xlim(-0.02, 1.02)
     else:
@@ -104,7 +114,11 @@ def _in_order_of(pairs: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
 
 
 def _caption(
-    study: Study, values: pd.DataFrame, pairs: pd.DataFrame, comparisons: pd.DataFrame
+    study: Study,
+    values: pd.DataFrame,
+    pairs: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    dice_of_repeats: pd.Series,
 ) -> str:
     subjects = values["subject"].nunique()
     own = pd.concat([of_configuration(values, *c) for c in own_configurations(values)])
@@ -116,7 +130,20 @@ def _caption(
     )
     return (
         "The challenge's five measures by input configuration. (a) One point a subject; bars are "
-        f"means.{undefined} (b) Paired differences, one grey point a subject. "
+        f"means.{undefined}{_repeat_words(dice_of_repeats)} (b) Paired differences, one grey "
+        "point a subject. "
         f"{test_words(comparisons, list(pairs['family'].unique()), study.evaluation.alpha)} "
         f"{cohort_words(study, subjects)}"
+    )
+
+
+def _repeat_words(dice: pd.Series) -> str:
+    """How far the repeats lie apart; nothing where there is one."""
+    spread = dice.groupby(["model", "inputs_given"]).agg(["size", "std"])
+    count = int(spread["size"].max())
+    if count == 1:
+        return ""
+    return (
+        f" Points are means over {count} trainings with other seeds; ticks below a row, the mean "
+        f"of each training (standard deviation in Dice at most {spread['std'].max():.3f})."
     )

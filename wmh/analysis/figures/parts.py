@@ -27,7 +27,7 @@ MADE_BY = {
     "metrics": "05_evaluation",
     "comparisons": "06_statistics",
     "claims": "06_statistics",
-    "burden": "07_localization",
+    "burden": "05_evaluation",
 }
 KEYS = ["subject", "scanner", "model", "inputs_given"]
 
@@ -41,11 +41,22 @@ def read_table(study: Study, name: str) -> pd.DataFrame:
 
 
 def lesion_values(study: Study) -> pd.DataFrame:
-    """The lesion measures: one row a subject and configuration, one column a measure."""
+    """The lesion measures: one row a subject and configuration, one column a measure.
+
+    Means over the repeats of the study; NaN where any of them has no value.
+    """
+    by_repeat = lesion_values_by_repeat(study)
+    return (
+        by_repeat.drop(columns="repeat").groupby(KEYS, sort=False).mean(skipna=False).reset_index()
+    )
+
+
+def lesion_values_by_repeat(study: Study) -> pd.DataFrame:
+    """The lesion measures: one row a subject, configuration and repeat, one column a measure."""
     metrics = read_table(study, "metrics")
     lesions = metrics[metrics["structure"] == "lesions"]
     # pivot and not pivot_table: a value that stands there twice is an error, not to be averaged
-    wide = lesions.pivot(index=KEYS, columns="metric", values="value")  # noqa: PD010
+    wide = lesions.pivot(index=[*KEYS, "repeat"], columns="metric", values="value")  # noqa: PD010
     return wide.reset_index().rename_axis(columns=None)
 
 

@@ -63,7 +63,9 @@ def load_regions(study: Study) -> Regions:
     dice = metrics[(metrics["metric"] == "dice") & (metrics["inputs_given"] == GIVEN)]
     means = dice[dice["structure"] == "regions_mean"]
     models = in_order(means["model"], MODELS)
-    by_subject = {m: means[means["model"] == m].set_index("subject")["value"] for m in models}
+    by_subject = {
+        m: means[means["model"] == m].groupby("subject")["value"].mean(skipna=False) for m in models
+    }
     subject = best_median_worst(by_subject[models[0]])["Median"]
     row = read_table(study, "cohort").set_index("id").loc[subject]
     flair = load_image(row["flair"])

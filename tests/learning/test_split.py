@@ -1,0 +1,46 @@
+"""Who learns and who validates: folds, by scanner, the same for every repeat that asks."""
+
+from collections import Counter
+
+import pytest
+
+from tests.learning.conftest import tiny_study
+from wmh.cohorts.cohort import CohortError, Subject, write_cohort
+from wmh.learning.split import fold_of, split_training
+
+
+def people(count: int, scanner: str) -> list[Subject]:
+    return [Subject(f"{scanner}{i}", "training", scanner, None, None) for i in range(count)]
+
+
+def test_folds_have_equal_shares_of_every_scanner():
+    subjects = people(7, "a") + people(5, "b") + people(3, "c")
+    fold = fold_of(subjects, 3, seed=0)
+    assert set(fold) == {s.id for s in subjects}
+    assert set(Counter(fold.values()).values()) == {5}
+    for scanner in "abc":
+        sizes = Counter(fold[s.id] for s in subjects if s.scanner == scanner).values()
+        assert max(sizes) - min(sizes) <= 1
+    assert fold == fold_of(subjects, 3, seed=0)
+    assert fold != fold_of(subjects, 3, seed=1)
+
+
+def test_more_folds_than_people_are_refused():
+    with pytest.raises(CohortError, match=r"4 people .* training\.folds: 5"):
+        fold_of(people(4, "a"), 5, seed=0)
+
+
+@pytest.mark.parametrize("folds", [None, 4])
+def test_repeats_validate_on_their_own_fold_or_all_on_the_same(study, folds):
+    del study  # its fixture makes the project's root
+    repeated = tiny_study(training={"repeats": 3, "folds": folds, "validation_share": 0.3})
+    write_cohort(people(8, "a") + people(8, "b"), repeated.results / "cohort.csv")
+    splits = [split_training(one) for one in repeated.repeats()]
+    validated = [{s.id for s in validate} for _, validate in splits]
+    for learn, validate in splits:
+        assert not {s.id for s in learn} & {s.id for s in validate}
+        assert len(learn) + len(validate) == 16
+    if folds is None:
+        assert validated[0] == validated[1] == validated[2]
+    else:
+        assert len(set.union(*validated)) == 12
