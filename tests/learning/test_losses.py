@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from wmh.learning.losses import LEFT_OUT, dice_loss, loss_of
+from wmh.learning.losses import LEFT_OUT, dice_loss, loss_of, skeleton_recall_loss
 from wmh.study import LossSettings
 
 
@@ -68,10 +68,91 @@ def test_a_batch_with_nothing_to_find_gives_a_finite_loss():
     assert torch.isfinite(dice_loss(torch.randn(1, 2, 4, 4).softmax(1), target))
 
 
-def test_gradients():
-    scores = torch.randn(1, 3, 2, 3, dtype=torch.double, requires_grad=True)
-    target = torch.tensor([[[0, 1, 2], [2, 1, LEFT_OUT]]])
-    assert torch.autograd.gradcheck(lambda s: dice_loss(s.softmax(1), target), scores)
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize(
+    "terms",
+    [
+        {"cross_entropy": 1, "dice": 0, "skeleton_recall": 0},
+        {"cross_entropy": 0, "dice": 1, "skeleton_recall": 0},
+        {"cross_entropy": 0, "dice": 0, "skeleton_recall": 1},
+        {"task_weights": "uncertainty", "skeleton_recall": 0.5, "lesion_class_weight": 2},
+    ],
+)
+def test_gradients_of_every_term(terms, dimensions):
+    torch.manual_seed(0)
+    size = (2, 3, 2)[:dimensions]
+    scores = [
+        torch.randn(2, classes, *size, dtype=torch.double, requires_grad=True)
+        for classes in (2, 37)
+    ]
+    log_variances = torch.randn(2, dtype=torch.double, requires_grad=True)
+    labels = {
+        "lesions": torch.randint(0, 3, (2, *size)),
+        "regions": torch.randint(0, 37, (2, *size)),
+    }
+    labels["lesions_skeleton"] = labels["lesions"] % 2
+    labels["regions_skeleton"] = labels["regions"] * torch.randint(0, 2, (2, *size))
+    settings = LossSettings(**terms)
+
+    def loss(lesions, regions, variances):
+        learned = dict(zip(("lesions", "regions"), variances, strict=True))
+        if settings.task_weights == "fixed":
+            learned = None
+        return loss_of({"lesions": lesions, "regions": regions}, labels, settings, learned)
+
+    assert torch.autograd.gradcheck(loss, (*scores, log_variances))
+
+
+def test_skeleton_recall_by_hand():
+    """p = (0.8, 0.4, 0.9), skeleton on the first two pixels: (0.8 + 0.4 + 1) / (2 + 1)."""
+    probability = logits_of(torch.tensor([[[0.8, 0.4, 0.9]]])).softmax(1)
+    loss = skeleton_recall_loss(probability, torch.tensor([[[1, 1, 0]]]))
+    assert loss.item() == pytest.approx(1 - 2.2 / 3, 1e-5)
+
+
+def test_skeleton_recall_is_the_mean_over_the_classes_that_are_there():
+    """Class 1 has recall (0.5 + 1) / 2, class 3 (0.2 + 0.6 + 1) / 3; there is no class 2."""
+    probability = torch.tensor([[0.1, 0.5, 0.3, 0.1], [0.5, 0.2, 0.1, 0.2], [0.1, 0.2, 0.1, 0.6]])
+    loss = skeleton_recall_loss(probability.T[None, :, :, None], torch.tensor([[[1], [3], [3]]]))
+    assert loss.item() == pytest.approx(1 - (1.5 / 2 + 1.8 / 3) / 2, 1e-5)
+
+
+def test_a_batch_without_skeleton_costs_nothing():
+    none = torch.zeros(1, 4, 4, dtype=torch.long)
+    assert skeleton_recall_loss(torch.rand(1, 2, 4, 4), none).item() == 0
+
+
+def test_the_skeleton_counts_with_its_weight():
+    labels = {
+        "lesions": torch.tensor([[[1, 0]]]),
+        "lesions_skeleton": torch.tensor([[[1, 0]]]),
+    }
+    scores = {"lesions": logits_of(torch.tensor([[[0.8, 0.4]]]))}
+    settings = LossSettings(cross_entropy=0, dice=0, skeleton_recall=3)
+    assert loss_of(scores, labels, settings).item() == pytest.approx(3 * (1 - 1.8 / 2), 1e-5)
+
+
+def two_structures() -> tuple[dict, dict]:
+    scores = {"lesions": torch.zeros(1, 2, 1, 1), "regions": torch.zeros(1, 37, 1, 1)}
+    labels = {"lesions": torch.ones(1, 1, 1), "regions": torch.ones(1, 1, 1)}
+    return scores, labels
+
+
+def test_fixed_task_weights_by_hand():
+    settings = LossSettings(dice=0, lesions=2, regions=0.5)
+    expected = 2 * math.log(2) + 0.5 * math.log(37)
+    assert loss_of(*two_structures(), settings).item() == pytest.approx(expected, 1e-5)
+
+
+def test_uncertainty_weights_by_hand():
+    """Each loss L counts exp(-s) L + s / 2, least where exp(s) = 2 L."""
+    settings = LossSettings(dice=0, task_weights="uncertainty")
+    logs = {"lesions": torch.tensor(0.3), "regions": torch.tensor(-0.2, requires_grad=True)}
+    expected = math.exp(-0.3) * math.log(2) + 0.15 + math.exp(0.2) * math.log(37) - 0.1
+    assert loss_of(*two_structures(), settings, logs).item() == pytest.approx(expected, 1e-5)
+    logs["regions"] = torch.tensor(math.log(2 * math.log(37)), requires_grad=True)
+    loss_of(*two_structures(), settings, logs).backward()
+    assert logs["regions"].grad.item() == pytest.approx(0, abs=1e-5)
 
 
 def test_background_weight_of_the_regions_by_hand():

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -6,6 +8,7 @@ from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import training
 from wmh.learning.inference import CheckpointError, load_model
 from wmh.learning.inputs import CONFIGURATIONS
+from wmh.learning.skeletons import tubed_skeletons_of_slices
 from wmh.learning.training import TrainingError, draw_batch, learning_rate, train
 
 LEARN, VALIDATE = tiny_slices(0), tiny_slices(1, 6)
@@ -74,6 +77,50 @@ def test_lesion_slices_make_up_their_share_of_a_batch(study):
         LEARN, CONFIGURATIONS["flair"], "lesions", settings, torch.Generator().manual_seed(0)
     )
     assert (batch.labels["lesions"] == 1).flatten(1).any(dim=1).all()
+
+
+def test_task_weights_are_learned_and_survive_an_interruption(study, monkeypatch):
+    loss = study.training.loss.model_copy(update={"task_weights": "uncertainty"})
+    settings = study.training.model_copy(update={"loss": loss})
+    learned = study.model_copy(update={"training": settings})
+    checkpoint = train(learned, "multitask", LEARN, VALIDATE)
+    history = pd.read_csv(checkpoint.parent / "history.csv")
+    assert history["regions_weight"].iloc[-1] < history["regions_weight"].iloc[0] < 1
+    stopped = []
+
+    def stop_after_four(*args):
+        if len(stopped) == 4:
+            raise KeyboardInterrupt
+        stopped.append(None)
+        return draw_batch(*args)
+
+    with monkeypatch.context() as cut_short:
+        cut_short.setattr(training, "draw_batch", stop_after_four)
+        with pytest.raises(KeyboardInterrupt):
+            train(learned, "multitask", LEARN, VALIDATE)
+    train(learned, "multitask", LEARN, VALIDATE)
+    again = pd.read_csv(checkpoint.parent / "history.csv")
+    pd.testing.assert_series_equal(again["regions_weight"], history["regions_weight"])
+
+
+def test_a_batch_has_skeletons_where_the_loss_needs_them(study):
+    thinned = {"lesions": torch.from_numpy(tubed_skeletons_of_slices(LEARN.lesions.numpy()))}
+    slices = replace(LEARN, skeletons=thinned)
+    still = study.training.augmentation.model_copy(update={"probability": 0.0, "mirroring": False})
+    settings = study.training.model_copy(
+        update={
+            "augmentation": still,
+            "loss": study.training.loss.model_copy(update={"skeleton_recall": 1.0}),
+        }
+    )
+    batch = draw_batch(
+        slices, CONFIGURATIONS["flair"], "lesions", settings, torch.Generator().manual_seed(0)
+    )
+    expected = tubed_skeletons_of_slices(batch.labels["lesions"].numpy())
+    assert expected.any()
+    assert torch.equal(batch.labels["lesions_skeleton"], torch.from_numpy(expected))
+    longer = study.model_copy(update={"training": settings})
+    assert train(longer, "flair", slices, slices).exists()
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero(study):

@@ -103,13 +103,13 @@ def apply(
         )[:, 0].to(label.dtype)
         for name, label in labels.items()
     }
-    if "regions" in moved_labels:
-        exchange = torch.as_tensor(mirror_labels(), device=images.device)
-        regions = moved_labels["regions"].long()
-        mirrored = drawn.mirrored[:, None, None]
-        moved_labels["regions"] = torch.where(mirrored, exchange[regions], regions).to(
-            labels["regions"].dtype
-        )
+    exchange = torch.as_tensor(mirror_labels(), device=images.device)
+    mirrored = drawn.mirrored[:, None, None]
+    for name in moved_labels:
+        if name.startswith("regions"):
+            regions = moved_labels[name].long()
+            exchanged = torch.where(mirrored, exchange[regions], regions)
+            moved_labels[name] = exchanged.to(labels[name].dtype)
     return moved, moved_labels
 
 

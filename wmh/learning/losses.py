@@ -1,6 +1,11 @@
-"""Losses: weighted cross-entropy and soft Dice, leaving out label 2 of the lesion labels."""
+"""Losses: cross-entropy, soft Dice and skeleton recall, leaving out label 2 of the lesion labels.
+
+Every term takes slices (B, H, W) and volumes (B, X, Y, Z) alike.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 from torch.nn import functional
@@ -10,28 +15,58 @@ from wmh.study import LossSettings
 LEFT_OUT = 255
 """Target value of pixels that take no part in a loss."""
 
+SKELETON = "_skeleton"
+"""Ending of the name under which a structure's tubed skeleton lies beside its labels."""
+
 
 def loss_of(
-    logits: dict[str, torch.Tensor], labels: dict[str, torch.Tensor], settings: LossSettings
+    logits: Mapping[str, torch.Tensor],
+    labels: Mapping[str, torch.Tensor],
+    settings: LossSettings,
+    log_variances: Mapping[str, torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Sum over structures of cross-entropy and Dice loss, weighted as the study says.
+    """Sum of the structures' losses, with the study's weights or with learned ones.
 
-    ``logits`` (B, classes, H, W) and ``labels`` (B, H, W) for each structure.
+    ``logits`` (B, classes, ...) and ``labels`` (B, ...) for each structure; ``labels`` also holds
+    ``lesions_skeleton`` and ``regions_skeleton`` where skeleton recall counts.
+
+    With ``log_variances`` (a scalar a structure) a structure's loss counts by ``exp(-s)`` and costs
+    ``s / 2``: homoscedastic uncertainty (Kendall et al. 2018, eq. 10, with s = log sigma squared).
     """
-    total = 0.0
-    for structure, scores in logits.items():
-        target = labels[structure].long()
-        weight = torch.ones(scores.shape[1], device=scores.device)
-        if structure == "lesions":
-            target = torch.where(target == 2, LEFT_OUT, target)
-            weight[1] = settings.lesion_class_weight
-        else:
-            weight[0] = settings.background_weight
-        log_probability = scores.log_softmax(dim=1)
-        entropy = functional.nll_loss(log_probability, target, weight, ignore_index=LEFT_OUT)
-        dice = dice_loss(log_probability.exp(), target)
-        total = total + settings.cross_entropy * entropy + settings.dice * dice
-    return total
+    losses = {
+        structure: structure_loss(structure, scores, labels, settings)
+        for structure, scores in logits.items()
+    }
+    if log_variances:
+        return sum(
+            torch.exp(-log_variances[structure]) * loss + log_variances[structure] / 2
+            for structure, loss in losses.items()
+        )
+    return sum(getattr(settings, structure) * loss for structure, loss in losses.items())
+
+
+def structure_loss(
+    structure: str,
+    scores: torch.Tensor,
+    labels: Mapping[str, torch.Tensor],
+    settings: LossSettings,
+) -> torch.Tensor:
+    """The weighted terms of one structure's loss."""
+    target = labels[structure].long()
+    weight = torch.ones(scores.shape[1], device=scores.device, dtype=scores.dtype)
+    if structure == "lesions":
+        target = torch.where(target == 2, LEFT_OUT, target)
+        weight[1] = settings.lesion_class_weight
+    else:
+        weight[0] = settings.background_weight
+    log_probability = scores.log_softmax(dim=1)
+    probability = log_probability.exp()
+    entropy = functional.nll_loss(log_probability, target, weight, ignore_index=LEFT_OUT)
+    loss = settings.cross_entropy * entropy + settings.dice * dice_loss(probability, target)
+    if settings.skeleton_recall:
+        skeleton = labels[structure + SKELETON].long()
+        loss = loss + settings.skeleton_recall * skeleton_recall_loss(probability, skeleton)
+    return loss
 
 
 def dice_loss(probability: torch.Tensor, target: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:
@@ -39,19 +74,53 @@ def dice_loss(probability: torch.Tensor, target: torch.Tensor, smooth: float = 1
 
     Dice is taken over the whole batch and not slice by slice, so that slices without the structure
     do not pull a network towards predicting nothing. Classes that the batch does not hold are left
-    out of the mean, unless it holds none. ``probability`` (B, classes, H, W), ``target`` (B, H, W).
+    out of the mean, unless it holds none. ``probability`` (B, classes, ...), ``target`` (B, ...).
 
     Overlaps are summed from each pixel's probability of its own class; no one-hot image of the
     truth, 37 times its size for the regions, is ever made.
     """
-    counted = (target != LEFT_OUT).float()
+    counted = (target != LEFT_OUT).to(probability.dtype)
     own = torch.where(target != LEFT_OUT, target, 0)
-    correct = probability.gather(1, own[:, None])[:, 0] * counted  # (B, H, W)
+    overlap, truth = _overlap(probability, own, counted)
+    pixels = tuple(range(2, probability.ndim))
+    predicted = (probability * counted[:, None]).sum(dim=(0, *pixels))
+    dice = (2 * overlap + smooth) / (predicted + truth + smooth)
+    return 1 - _mean_of_present(dice, truth)
+
+
+def skeleton_recall_loss(
+    probability: torch.Tensor, skeleton: torch.Tensor, smooth: float = 1.0
+) -> torch.Tensor:
+    """One minus the soft recall of the truth's tubed skeleton, averaged over foreground classes.
+
+    Over the whole batch and its classes, as :func:`dice_loss`. ``probability`` (B, classes, ...),
+    ``skeleton`` (B, ...) a class on its skeleton, 0 elsewhere.
+
+    Source: Kirchhoff et al. 2024 (arXiv 2404.03010), eq. 2; smoothed as in its reference code.
+    """
+    on_skeleton = (skeleton > 0).to(probability.dtype)
+    overlap, length = _overlap(probability, skeleton, on_skeleton)
+    return 1 - _mean_of_present((overlap + smooth) / (length + smooth), length)
+
+
+def _overlap(
+    probability: torch.Tensor, own: torch.Tensor, counted: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each class's summed probability on its own pixels, and how many these are: (classes,) both.
+
+    ``own`` (B, ...) is each pixel's class, ``counted`` (B, ...) 1 where it counts, else 0.
+    """
+    correct = probability.gather(1, own[:, None])[:, 0] * counted
     none = probability.new_zeros(probability.shape[1])
-    overlap = none.scatter_add(0, own.flatten(), correct.flatten())
-    truth = none.scatter_add(0, own.flatten(), counted.flatten().to(none.dtype))
-    predicted = (probability * counted[:, None]).sum(dim=(0, 2, 3))
-    dice = ((2 * overlap + smooth) / (predicted + truth + smooth))[1:]
-    present = (truth > 0)[1:].to(dice.dtype)
+    classes = own.flatten()
+    return (
+        none.scatter_add(0, classes, correct.flatten()),
+        none.scatter_add(0, classes, counted.flatten()),
+    )
+
+
+def _mean_of_present(scores: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
+    """Mean score of the foreground classes that the batch holds, or of all if it holds none."""
+    present = (sizes > 0)[1:].to(scores.dtype)
     present = torch.where(present.sum() > 0, present, torch.ones_like(present))
-    return 1 - (dice * present).sum() / present.sum()
+    return (scores[1:] * present).sum() / present.sum()

@@ -8,8 +8,8 @@ median inside the head. No subject is resampled through plane.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from tqdm.auto import tqdm
 
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair
 from wmh.images import Image, ImageError, from_ras, load_labels, same_grid, to_ras
+from wmh.learning.losses import SKELETON
+from wmh.learning.skeletons import tubed_skeletons_of_slices
 
 MULTIPLE = 32
 """Slice edges are multiples of this, so that five halvings in an encoder come out even."""
@@ -96,7 +98,7 @@ class Slices:
 
     ``images`` (N, 2, H, W) normalised FLAIR and T1; ``lesions`` (N, H, W) 0, 1, and 2 for what is
     left out; ``regions`` (N, H, W) 0 to 36, or None; ``depth_mm`` (N,) below the crown; ``subject``
-    (N,) index into ``ids``.
+    (N,) index into ``ids``; ``skeletons`` (N, H, W) of each structure, where the loss needs them.
     """
 
     images: torch.Tensor
@@ -105,6 +107,7 @@ class Slices:
     depth_mm: torch.Tensor
     subject: torch.Tensor
     ids: tuple[str, ...]
+    skeletons: dict[str, torch.Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -113,6 +116,14 @@ class Slices:
     def with_lesion(self) -> torch.Tensor:
         """Numbers of the slices that hold lesion (label 1)."""
         return (self.lesions == 1).flatten(1).any(dim=1).nonzero()[:, 0].cpu()
+
+    def labels(
+        self, structures: Iterable[str], which: torch.Tensor | slice
+    ) -> dict[str, torch.Tensor]:
+        """Labels of some slices for each structure, and its skeletons where there are any."""
+        labels = {structure: getattr(self, structure)[which] for structure in structures}
+        skeletons = {s + SKELETON: self.skeletons[s][which] for s in labels if s in self.skeletons}
+        return labels | skeletons
 
     def to(self, device: torch.device) -> Slices:
         """The same slices on a device."""
@@ -123,6 +134,7 @@ class Slices:
             lesions=self.lesions.to(device),
             regions=regions,
             depth_mm=self.depth_mm.to(device),
+            skeletons={name: stack.to(device) for name, stack in self.skeletons.items()},
         )
 
     def fingerprint(self) -> str:
@@ -139,14 +151,16 @@ def load_slices(
     voxel_size_mm: float | None,
     regions_folder: Path | None = None,
     precision: torch.dtype = torch.float32,
+    skeletons: bool = False,
 ) -> Slices:
     """Read the subjects' images and labels as slices of one common size.
 
-    With ``regions_folder`` region labels are read from ``ID.nii.gz`` in it. Raises
-    :class:`ImageError`, which names the file, when labels lie on another grid than their FLAIR.
+    With ``regions_folder`` region labels are read from ``ID.nii.gz`` in it; with ``skeletons`` each
+    structure has its tubed skeleton. Raises :class:`ImageError`, which names the file, when labels
+    lie on another grid than their FLAIR.
     """
     parts = [
-        _subject_slices(subject, voxel_size_mm, regions_folder)
+        _subject_slices(subject, voxel_size_mm, regions_folder, skeletons)
         for subject in tqdm(subjects, desc="reading slices", unit="subject")
     ]
     size = tuple(max(part.images.shape[axis] for part in parts) for axis in (2, 3))
@@ -162,6 +176,10 @@ def load_slices(
         depth_mm=torch.cat([part.depth_mm for part in parts]),
         subject=torch.repeat_interleave(torch.arange(len(parts)), counts),
         ids=tuple(subject.id for subject in subjects),
+        skeletons={
+            name: torch.cat([_centred(part.skeletons[name], size) for part in parts])
+            for name in parts[0].skeletons
+        },
     )
 
 
@@ -235,7 +253,7 @@ def normalise(image: Image) -> np.ndarray:
 
 
 def _subject_slices(
-    subject: Subject, voxel_size_mm: float | None, regions_folder: Path | None
+    subject: Subject, voxel_size_mm: float | None, regions_folder: Path | None, skeletons: bool
 ) -> Slices:
     """One subject's slices with head, in a window of their own size."""
     flair, t1 = load_pair(subject)
@@ -253,13 +271,22 @@ def _subject_slices(
             )
         regions = plan.label_slices(labels.data)
     head = slice(*plan.span)  # slices above and below the head are left out
+    marked, regions = marked[head], regions[head]
+    thinned = {"lesions": marked * (marked == 1)}
+    if regions_folder is not None:
+        thinned["regions"] = regions
     return Slices(
         images=images[head],
-        lesions=marked[head],
-        regions=regions[head],
+        lesions=marked,
+        regions=regions,
         depth_mm=plan.depth_mm,
         subject=torch.zeros(plan.span[1] - plan.span[0], dtype=torch.long),
         ids=(subject.id,),
+        skeletons={
+            name: torch.from_numpy(tubed_skeletons_of_slices(labels.numpy()))
+            for name, labels in thinned.items()
+            if skeletons
+        },
     )
 
 

@@ -60,7 +60,8 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
         batch = draw_batch(learn, configuration, settings.task, training, generator)
         with autocast(device, training.precision):
             logits = run.network(batch.images, batch.depth_mm)
-        loss = loss_of({k: v.float() for k, v in logits.items()}, batch.labels, training.loss)
+        logits = {structure: scores.float() for structure, scores in logits.items()}
+        loss = loss_of(logits, batch.labels, training.loss, run.log_variances)
         loss.backward()
         nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
         run.optimiser.step()
@@ -75,6 +76,7 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
             _require_finite(train_loss, model, run.step, folder)
             scores = validation_scores(run.network, validate, configuration, training)
             row = {"step": run.step, "train_loss": train_loss, **scores}
+            row |= {f"{k}_weight": math.exp(-s.item()) for k, s in run.log_variances.items()}
             row |= {"learning_rate": group["lr"], "seconds": time.perf_counter() - since}
             run.history.append(row)
             if scores["validation_dice"] > run.best_dice:
@@ -130,7 +132,7 @@ def draw_batch(
     ]
     chosen = chosen.to(slices.images.device, non_blocking=True)
     images = show(slices.images[chosen].float(), view)
-    labels = {structure: getattr(slices, structure)[chosen] for structure in structures}
+    labels = slices.labels(structures, chosen)
     drawn = draw(tuple(images.shape), training.augmentation, generator)
     return Batch(*apply(images, labels, drawn.to(images.device)), slices.depth_mm[chosen])
 
@@ -155,7 +157,7 @@ def validation_scores(
         with autocast(device, training.precision):
             answers = [network(show(images, view), slices.depth_mm[part]) for view in views]
         logits = {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
-        labels = {k: getattr(slices, k)[part] for k in logits}
+        labels = slices.labels(logits, part)
         losses.append(loss_of(logits, labels, training.loss) * len(images))
         for structure, scores in logits.items():
             table = _overlap_counts(scores.argmax(1), labels[structure], scores.shape[1])
@@ -211,13 +213,20 @@ def _start(study: Study, model: str, device: torch.device) -> Run:
     channels = CONFIGURATIONS[settings.inputs].channels
     network = build_network(training.network, channels, settings.task)
     network = network.to(device, memory_format=torch.channels_last).train()
+    log_variances = nn.ParameterDict()
+    if training.loss.task_weights == "uncertainty":
+        log_variances.update({s: torch.zeros(()) for s in STRUCTURES[settings.task]})
+    log_variances = log_variances.to(device)
     optimiser = torch.optim.AdamW(
-        network.parameters(),
+        [
+            {"params": network.parameters()},
+            {"params": log_variances.parameters(), "weight_decay": 0.0},
+        ],
         lr=training.learning_rate,
         weight_decay=training.weight_decay,
         fused=device.type == "cuda",
     )
-    return Run(network, optimiser)
+    return Run(network, optimiser, log_variances)
 
 
 def _overlap_counts(prediction: torch.Tensor, truth: torch.Tensor, classes: int) -> torch.Tensor:

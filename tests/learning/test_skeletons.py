@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from wmh.learning.skeletons import tubed_skeleton, tubed_skeletons_of_slices
+
+
+def test_a_bar_has_its_middle_line_widened_by_two_pixels():
+    bar = np.zeros((15, 41), np.uint8)
+    bar[3:12, 2:39] = 1  # nine pixels wide
+    tube = tubed_skeleton(bar)
+    assert tube[5:10, 10:30].all()  # the middle line and two pixels on each side
+    assert not tube[:5, 10:30].any()
+    assert not tube[10:, 10:30].any()
+
+
+def test_a_rod_in_three_dimensions():
+    rod = np.zeros((15, 15, 31), np.uint8)
+    rod[3:12, 3:12, 2:29] = 1
+    tube = tubed_skeleton(rod)
+    middle = np.indices((15, 15))
+    near = np.abs(middle[0] - 7) + np.abs(middle[1] - 7) <= 2
+    np.testing.assert_array_equal(tube[:, :, 15], near)
+
+
+def test_every_class_has_a_skeleton_of_its_own():
+    halves = np.zeros((20, 20), np.uint8)
+    halves[2:18, 2:10], halves[2:18, 10:18] = 3, 20
+    alone = {label: tubed_skeleton(np.where(halves == label, 1, 0)) for label in (3, 20)}
+    tubes = tubed_skeleton(halves)
+    for label, tube in alone.items():
+        np.testing.assert_array_equal(tubes == label, tube == 1)
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (1, 1), (2, 2, 2)])
+def test_an_object_that_thinning_wipes_out_stays_whole(shape):
+    dot = np.pad(np.ones(shape, np.uint8), 4)
+    np.testing.assert_array_equal(tubed_skeleton(dot), dot)
+
+
+@settings(max_examples=30, deadline=None)
+@given(arrays.arrays(np.uint8, (9, 11), elements=st.integers(0, 3)))
+def test_a_tube_lies_inside_its_class_and_misses_none(labels):
+    tubes = tubed_skeleton(labels)
+    assert (tubes[tubes > 0] == labels[tubes > 0]).all()
+    assert set(np.unique(tubes)) - {0} == set(np.unique(labels)) - {0}
+
+
+def test_slices_are_thinned_one_by_one():
+    stack = np.zeros((2, 12, 12), np.uint8)
+    stack[0, 2:10, 4:7] = 1
+    tubes = tubed_skeletons_of_slices(stack)
+    np.testing.assert_array_equal(tubes[0], tubed_skeleton(stack[0]))
+    assert not tubes[1].any()
