@@ -54,7 +54,8 @@ class TestNotebook:
         ]
         assert len(tagged) == 1
         given = {node.targets[0].id for node in code_of(tagged[0]).body}
-        assert given == ({"study", "model"} if name in TRAINING_NOTEBOOKS else {"study"})
+        of_training = {"study", "model", "repeat"}
+        assert given == (of_training if name in TRAINING_NOTEBOOKS else {"study"})
 
     def test_is_stored_without_outputs(self, name):
         for cell in cells_of(name, "code"):

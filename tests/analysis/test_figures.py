@@ -13,14 +13,13 @@ from matplotlib.figure import Figure
 from wmh.analysis.figures import FIGURES, load_measures, parts
 from wmh.analysis.figures.brain import draw_brain_map, paint_regions
 from wmh.analysis.figures.burden import order_by_profile, pair_with_truth
-from wmh.analysis.figures.claims import readable, scale_to_smallest, signed
+from wmh.analysis.figures.claims import scale_to_smallest
 from wmh.analysis.figures.curves import structures_of
 from wmh.analysis.figures.frequency import carry_to_mni, matrix_to_mni, share
 from wmh.analysis.figures.parts import (
     draw_points,
     lesion_values,
     own_configurations,
-    p_text,
     smallest_p,
     spread,
     subject_differences,
@@ -28,6 +27,7 @@ from wmh.analysis.figures.parts import (
 from wmh.analysis.figures.pipeline import lesion_ml_by_region, unseen_words
 from wmh.analysis.figures.qualitative import best_median_worst
 from wmh.analysis.figures.scanners import load_scanners, seen_and_unseen_means
+from wmh.analysis.printed import p_text, readable, signed
 from wmh.analysis.style import look_of
 from wmh.atlas.regions import built_in_atlas
 from wmh.images import Image, ImageError

@@ -205,6 +205,13 @@ def is_measured(metrics: pd.DataFrame, comparison: Comparison) -> bool:
     )
 
 
+def measured(
+    metrics: pd.DataFrame, configurations: Sequence[Configuration] = CONFIGURATIONS
+) -> list[Configuration]:
+    """Those of the configurations that have lesion measures in the table."""
+    return [c for c in configurations if len(subject_values(metrics, LESIONS, "dice", c))]
+
+
 def subject_values(
     metrics: pd.DataFrame, structure: str, metric: str, configuration: Configuration
 ) -> pd.Series:

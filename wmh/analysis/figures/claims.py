@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wmh.analysis.figures.parts import cohort_words, p_text, read_table
+from wmh.analysis.figures.parts import cohort_words, read_table
+from wmh.analysis.printed import p_text, readable, signed
 from wmh.analysis.style import (
     BLACK,
     BLUE,
     DOUBLE_COLUMN,
     GREY,
-    MINUS,
     PALE,
     VERMILION,
     StyledFigure,
-    configuration_name,
     new_figure,
     styled,
 )
@@ -105,30 +103,6 @@ def plot_claims(data: Claims) -> StyledFigure:
     axes.set(xlim=(LEAST, MOST), ylim=(at - 0.4, -0.7))
     axes.set_xlabel("effect / smallest that matters\nthe claim holds →", linespacing=1.5)
     return figure
-
-
-def readable(comparison: str) -> str:
-    """A comparison with its models' printed names.
-
-    >>> readable("lesion Dice: flair_t1 (FLAIR+T1) minus flair (FLAIR)")
-    'lesion Dice: Concatenated minus FLAIR'
-    """
-    named = re.sub(
-        r"(\w+) \((FLAIR\+T1|FLAIR|T1)\)",
-        lambda found: configuration_name(found[1], found[2]),
-        comparison,
-    )
-    return named[0].upper() + named[1:] if named.startswith("regional") else named
-
-
-def signed(value: float) -> str:
-    """A number with its sign and three decimals; what rounds to nothing has no sign.
-
-    >>> signed(0.0217), signed(-0.00004)
-    ('+0.022', '0.000')
-    """
-    text = f"{value:+.3f}"
-    return "0.000" if float(text) == 0 else text.replace("-", MINUS)
 
 
 def _print_claim(words: Axes, axes: Axes, numbers: Axes, at: float, row: pd.Series) -> None:

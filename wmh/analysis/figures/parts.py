@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from wmh.analysis.printed import p_text
 from wmh.analysis.style import (
     BLACK,
     GREY,
@@ -160,15 +161,6 @@ def subject_differences(values: pd.DataFrame, pairs: pd.DataFrame, metric: str) 
         second = of_configuration(values, row["model_b"], row["inputs_b"])[metric]
         apart[pair_key(row)] = (first - second).dropna().to_numpy()
     return apart
-
-
-def p_text(p: float) -> str:
-    """A corrected p-value as printed: ``p < 0.001``, ``p = 0.012``, ``p = 0.40``."""
-    if np.isnan(p):
-        return "not testable"
-    if p < 0.001:
-        return "p < 0.001"
-    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def cohort_words(study: Study, subjects: int, split: str = "test") -> str:

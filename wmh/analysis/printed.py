@@ -1,0 +1,253 @@
+"""How numbers are printed: one way for each statistic, the same in notebooks and figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from wmh.analysis.leaderboard import PUBLISHED_SCORES, Place
+from wmh.analysis.metrics import FIVE_MEASURES
+from wmh.analysis.mixed_model import MixedModel
+from wmh.analysis.statistics import REGIONS_MEAN, Friedman
+from wmh.analysis.style import MEASURES, MINUS, configuration_name
+
+COARSE = ("mm", "percent", "ml")
+"""Measures whose name ends so are printed with one decimal, all others with three."""
+
+
+def printed(value: float, metric: str = "dice") -> str:
+    """A value of a measure; ``–`` for none.
+
+    >>> printed(0.71239), printed(8.276, "hd95_mm")
+    ('0.712', '8.3')
+    """
+    if np.isnan(value):
+        return "–"
+    return f"{value:.{_decimals(metric)}f}".replace("-", MINUS)
+
+
+def signed(value: float, metric: str = "dice") -> str:
+    """A difference with its sign; what rounds to nothing has none.
+
+    >>> signed(0.0217), signed(-0.00004)
+    ('+0.022', '0.000')
+    """
+    if np.isnan(value):
+        return "–"
+    text = f"{value:+.{_decimals(metric)}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def with_interval(
+    value: float, low: float, high: float, metric: str = "dice", difference: bool = False
+) -> str:
+    """An estimate with its interval.
+
+    >>> with_interval(0.7124, 0.6801, 0.7399), with_interval(0.7, 0.6, float("nan"))
+    ('0.712 [0.680, 0.740]', '0.700')
+    """
+    write = signed if difference else printed
+    if np.isnan(low) or np.isnan(high):
+        return write(value, metric)
+    return f"{write(value, metric)} [{write(low, metric)}, {write(high, metric)}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value as printed: ``p < 0.001``, ``p = 0.012``, ``p = 0.40``."""
+    if np.isnan(p):
+        return "not testable"
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def readable(text: str) -> str:
+    """A text with the printed names of the configurations it mentions.
+
+    >>> readable("lesion Dice: flair_t1 (FLAIR+T1) minus flair (FLAIR)")
+    'lesion Dice: Concatenated minus FLAIR'
+    """
+    named = re.sub(
+        r"(\w+) \((FLAIR\+T1|FLAIR|T1)\)",
+        lambda found: configuration_name(found[1], found[2]),
+        text,
+    )
+    return named[0].upper() + named[1:] if named.startswith("regional") else named
+
+
+def means_table(means: pd.DataFrame) -> pd.DataFrame:
+    """The five measures and mean region Dice of every configuration, with intervals."""
+    rows: dict[str, dict[str, str]] = {}
+    for row in means.to_dict("records"):
+        heading = _heading(row["structure"], row["metric"])
+        if heading:
+            name = configuration_name(row["model"], row["inputs_given"])
+            numbers = (row["mean"], row["ci_low"], row["ci_high"])
+            rows.setdefault(name, {})[heading] = with_interval(*numbers, row["metric"])
+    table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
+    return table.reindex(columns=_headings(), fill_value="").fillna("")
+
+
+def differences_table(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Paired comparisons: a line a pair, a column a measure; n where a measure has fewer pairs."""
+    everyone = comparisons["n"].max()
+    rows: dict[str, dict[str, str]] = {}
+    for row in comparisons.to_dict("records"):
+        sides = [configuration_name(row[f"model_{s}"], row[f"inputs_{s}"]) for s in "ab"]
+        numbers = (row["mean_difference"], row["ci_low"], row["ci_high"])
+        text = f"{with_interval(*numbers, row['metric'], difference=True)}, {p_text(row['p_holm'])}"
+        fewer = f" (n = {row['n']})" if row["n"] < everyone else ""
+        heading = _heading(row["structure"], row["metric"])
+        rows.setdefault(f" {MINUS} ".join(sides), {})[heading] = text + fewer
+    table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
+    return table[[heading for heading in _headings() if heading in table]].fillna("")
+
+
+def evidence_table(claim: pd.DataFrame) -> pd.DataFrame:
+    """The parts of one claim, each with its numbers and verdict."""
+    table = pd.DataFrame(
+        {
+            "n": claim["n"],
+            "effect [interval]": _intervals(claim, "mean_difference", difference=True),
+            "corrected p": [
+                "no test" if np.isnan(p) and n else p_text(p)
+                for p, n in zip(claim["p_holm"], claim["n"], strict=True)
+            ],
+            "smallest that matters": claim["smallest_difference"],
+            "verdict": claim["verdict"],
+        }
+    )
+    if claim["repeats"].max() > 1:
+        table["over repeats"] = [
+            f"{signed(row.repeat_low)} to {signed(row.repeat_high)} (sd {row.repeat_sd:.3f}); "
+            f"{row.repeats_agreeing} of {row.repeats} alike"
+            for row in claim.itertuples()
+        ]
+    return table.set_axis([readable(comparison) for comparison in claim["comparison"]])
+
+
+def gap_table(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Seen against unseen scanners, a line a configuration."""
+    return pd.DataFrame(
+        {
+            "seen": [f"{printed(r.mean_seen)} (n = {r.n_seen})" for r in gaps.itertuples()],
+            "unseen": [f"{printed(r.mean_unseen)} (n = {r.n_unseen})" for r in gaps.itertuples()],
+            f"unseen {MINUS} seen": _intervals(gaps, "mean_difference", difference=True),
+            "corrected p": [p_text(p) for p in gaps["p_holm"]],
+        },
+        index=_names(gaps),
+    )
+
+
+def correlation_table(correlations: pd.DataFrame) -> pd.DataFrame:
+    """Rank correlations, a line a configuration."""
+    return pd.DataFrame(
+        {
+            "n": correlations["n"].to_numpy(),
+            "Spearman's rho": _intervals(correlations, "rho", difference=True),
+            "corrected p": [p_text(p) for p in correlations["p_holm"]],
+        },
+        index=_names(correlations),
+    )
+
+
+def volume_table(volumes: pd.DataFrame) -> pd.DataFrame:
+    """Agreement of lesion volumes, a line a configuration."""
+    limits = zip(volumes["bias_ml"], volumes["limit_low_ml"], volumes["limit_high_ml"], strict=True)
+    return pd.DataFrame(
+        {
+            "n": volumes["n"].to_numpy(),
+            "bias [limits of agreement], ml": [with_interval(*x, "ml", True) for x in limits],
+            "Spearman's rho": [printed(rho) for rho in volumes["rho"]],
+            "ICC(A,1)": _intervals(volumes, "icc", difference=False),
+        },
+        index=_names(volumes),
+    )
+
+
+def verdict_words(claim: pd.DataFrame) -> str:
+    """The sentence of a claim and the verdict on it, as Markdown."""
+    return f"> {claim['sentence'].iloc[0]}\n\n**{claim['claim_verdict'].iloc[0].capitalize()}.**"
+
+
+def friedman_words(found: Friedman) -> str:
+    """Friedman's test and the pairs that its post-hoc test tells apart."""
+    k = len(found.mean_ranks)
+    ranks = found.mean_ranks.sort_values(ascending=False)
+    order = ", ".join(f"{readable(name)} {rank:.2f}" for name, rank in ranks.items())
+    apart = found.posthoc[found.posthoc["p_nemenyi"] < 0.05]
+    pairs = "; ".join(
+        f"{readable(row.a)} and {readable(row.b)} ({p_text(row.p_nemenyi)})"
+        for row in apart.itertuples()
+    )
+    return (
+        f"Friedman's χ²({k - 1}) = {found.statistic:.1f}, n = {found.n}, {p_text(found.p)}, "
+        f"Kendall's W = {found.kendall_w:.2f}. Mean ranks (highest Dice {k}): {order}. "
+        f"Told apart by Nemenyi's post-hoc test: {pairs or 'no pair'}."
+    )
+
+
+def mixed_model_words(model: MixedModel) -> str:
+    """The tests of a mixed model's terms, its variances and what its diagnostics warn of."""
+    tests = "; ".join(
+        f"{row.term}: χ²({row.df}) = {row.likelihood_ratio:.1f}, {p_text(row.p)}"
+        for row in model.tests.itertuples()
+    )
+    share = model.diagnostics["share_of_variance_between_subjects"]
+    concerns = "; ".join(model.concerns) or "nothing stands out"
+    return (
+        f"{model.n_values} values of {model.n_subjects} subjects. {tests}. Standard deviation "
+        f"between subjects {model.subject_sd:.3f}, within {model.residual_sd:.3f} "
+        f"({share:.0%} of the variance lies between subjects). Diagnostics: {concerns}."
+    )
+
+
+def effects_table(model: MixedModel) -> pd.DataFrame:
+    """The fixed effects of the configurations: differences from the first, over scanners."""
+    shown = ~model.effects["effect"].str.contains(" x ") & model.effects["effect"].str.contains(
+        r"\("
+    )
+    effects = model.effects[shown]
+    return pd.DataFrame(
+        {
+            "effect [interval]": _intervals(effects, "estimate", difference=True),
+            "p": [p_text(p) for p in effects["p"]],
+        },
+        index=[readable(name) for name in effects["effect"]],
+    )
+
+
+def place_words(place: Place) -> str:
+    """A score and rank among the published teams."""
+    teams = len(PUBLISHED_SCORES)
+    return f"score {place.score:.4f}, rank {place.rank} among {teams} published teams"
+
+
+def _headings() -> list[str | None]:
+    """The columns of those tables, in order."""
+    lesions = [_heading("lesions", metric) for metric in FIVE_MEASURES]
+    return [*lesions, _heading(REGIONS_MEAN, "dice")]
+
+
+def _heading(structure: str, metric: str) -> str | None:
+    """The column of a measure in the tables that notebooks show; None for what they do not."""
+    if structure == REGIONS_MEAN:
+        return "Region Dice" if metric == "dice" else None
+    return MEASURES[metric].label if structure == "lesions" and metric in MEASURES else None
+
+
+def _intervals(table: pd.DataFrame, column: str, difference: bool) -> list[str]:
+    numbers = zip(table[column], table["ci_low"], table["ci_high"], strict=True)
+    return [with_interval(*three, difference=difference) for three in numbers]
+
+
+def _names(table: pd.DataFrame) -> Iterable[str]:
+    pairs = zip(table["model"], table["inputs_given"], strict=True)
+    return [configuration_name(model, given) for model, given in pairs]
+
+
+def _decimals(metric: str) -> int:
+    return 1 if metric.endswith(COARSE) else 3
