@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
+AtLeastOne = Annotated[float, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Range = tuple[float, float]
@@ -95,6 +96,10 @@ class Augmentation(Settings):
     contrast: Range = (0.8, 1.25)
     brightness: Range = (0.93, 1.07)
     blur_pixels: Range = (0.3, 0.8)
+    low_resolution: tuple[AtLeastOne, AtLeastOne] = (1.0, 1.8)
+    """How many times coarser along one axis."""
+    motion_pixels: NotNegative = 0.8
+    """How far a head may move along one axis while it is scanned."""
 
 
 class NetworkSettings(Settings):

@@ -134,7 +134,7 @@ def draw_batch(
     images = show(slices.images[chosen].float(), view)
     labels = slices.labels(structures, chosen)
     drawn = draw(tuple(images.shape), training.augmentation, generator)
-    return Batch(*apply(images, labels, drawn.to(images.device)), slices.depth_mm[chosen])
+    return Batch(*apply(images, labels, drawn), slices.depth_mm[chosen])
 
 
 @torch.inference_mode()
