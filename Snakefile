@@ -23,7 +23,10 @@ LESION_MODELS = STUDY.models_of("lesions")
 REGION_MODELS = STUDY.models_of("regions", "multitask")
 TRAININGS = {one.run_name(model): (model, one.repeat) for one in STUDY.repeats() for model in STUDY.models}
 CHECKPOINTS = expand(f"{RESULTS}/models/{{training}}/checkpoint.pt", training=TRAININGS)
-TABLES = ("cohort", "regions", "region_volumes", "metrics", "burden", "agreement", "comparisons", "claims")
+BY_EVALUATION = ("metrics", "burden")
+BY_STATISTICS = ("means", "comparisons", "claims")
+BY_LOCALIZATION = ("agreement", "cohort_burden", "groups")
+TABLES = ("cohort", "regions", "region_volumes", *BY_EVALUATION, *BY_STATISTICS, *BY_LOCALIZATION)
 EVERYWHERE = ("seed", "compute")
 
 
@@ -33,6 +36,15 @@ def sources(notebook, **options):
 
 def settings(*keys):
     return settings_of(STUDY, *EVERYWHERE, *keys)
+
+
+def tables(names):
+    return expand(f"{RESULTS}/{{table}}.csv", table=names)
+
+
+def participants():
+    """The user's table of participants, where the study names one."""
+    return [str(STUDY.participants.table)] if STUDY.participants else []
 
 
 def executed(stage):
@@ -72,7 +84,7 @@ def training_options(wildcards):
 rule all:
     input:
         f"{RESULTS}/html/index.html",
-        expand(f"{RESULTS}/{{table}}.csv", table=TABLES),
+        tables(TABLES),
         [executed(stage.name) for stage in stages_of(STUDY)],
 
 
@@ -156,8 +168,7 @@ rule evaluation:
         f"{RESULTS}/regions.csv",
         CHECKPOINTS,
     output:
-        f"{RESULTS}/metrics.csv",
-        f"{RESULTS}/burden.csv",
+        tables(BY_EVALUATION),
         executed("05_evaluation"),
     params:
         settings=settings("slices", "training", "models", "evaluation"),
@@ -172,11 +183,9 @@ rule evaluation:
 rule statistics:
     input:
         sources("06_statistics"),
-        f"{RESULTS}/metrics.csv",
-        f"{RESULTS}/burden.csv",
+        tables(BY_EVALUATION),
     output:
-        f"{RESULTS}/comparisons.csv",
-        f"{RESULTS}/claims.csv",
+        tables(BY_STATISTICS),
         executed("06_statistics"),
     params:
         settings=settings("models", "evaluation"),
@@ -189,11 +198,12 @@ rule localization:
     input:
         sources("07_localization"),
         f"{RESULTS}/burden.csv",
+        participants(),
     output:
-        f"{RESULTS}/agreement.csv",
+        tables(BY_LOCALIZATION),
         executed("07_localization"),
     params:
-        settings=settings("models", "evaluation"),
+        settings=settings("models", "evaluation", "participants"),
         state=[],
     shell:
         run("07_localization")
@@ -202,7 +212,7 @@ rule localization:
 rule figures:
     input:
         sources("08_figures", drawing=True),
-        expand(f"{RESULTS}/{{table}}.csv", table=TABLES),
+        tables(TABLES),
         CHECKPOINTS,
     output:
         executed("08_figures"),

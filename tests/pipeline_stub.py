@@ -17,8 +17,8 @@ TABLES = {
     "03_train_lesions": ["models/{training}/checkpoint.pt"],
     "04_train_regions_multitask": ["models/{training}/checkpoint.pt"],
     "05_evaluation": ["metrics.csv", "burden.csv"],
-    "06_statistics": ["comparisons.csv", "claims.csv"],
-    "07_localization": ["agreement.csv"],
+    "06_statistics": ["means.csv", "comparisons.csv", "claims.csv"],
+    "07_localization": ["agreement.csv", "cohort_burden.csv", "groups.csv"],
     "08_figures": [],
 }
 

@@ -20,6 +20,7 @@ Positive = Annotated[float, Field(gt=0)]
 AtLeastOne = Annotated[float, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+PatchEdge = Annotated[int, Field(ge=16, multiple_of=16)]
 Range = tuple[float, float]
 
 
@@ -103,9 +104,15 @@ class Augmentation(Settings):
 
 
 class NetworkSettings(Settings):
-    """The network; ``encoder`` is one of segmentation-models-pytorch's."""
+    """The network. ``encoder``, ``depth`` and ``decoder_channels`` are the 2-D U-Net's, its encoder
+    one of segmentation-models-pytorch's; ``width`` is the first level's of all others."""
 
-    architecture: Literal["unet"] = "unet"
+    architecture: Literal["unet", "unetr", "mednext", "multiresunet"] = "unet"
+    dimensions: Literal[2, 3] = 2
+    """2 for axial slices, 3 for patches of volumes."""
+    width: Annotated[int, Field(ge=4)] = 32
+    patch_size: tuple[PatchEdge, PatchEdge, PatchEdge] = (96, 96, 32)
+    """Voxels of a patch, right, front and up, where ``dimensions`` is 3."""
     encoder: str = "resnet18"
     depth: Annotated[int, Field(ge=3, le=5)] = 4
     decoder_channels: tuple[Count, ...] = (96, 64, 32, 16)
@@ -114,6 +121,12 @@ class NetworkSettings(Settings):
     def _one_decoder_block_a_level(self) -> NetworkSettings:
         if len(self.decoder_channels) != self.depth:
             raise ValueError(f"decoder_channels must hold {self.depth} numbers, one a level")
+        return self
+
+    @model_validator(mode="after")
+    def _a_patch_halves_four_times(self) -> NetworkSettings:
+        if max(self.patch_size) < 32:
+            raise ValueError("patch_size must have an edge of at least 32 voxels")
         return self
 
 
@@ -139,7 +152,7 @@ class ModelSettings(Settings):
     """One trained model: what it predicts and what it is given."""
 
     task: Literal["lesions", "regions", "multitask"]
-    inputs: Literal["flair", "t1", "flair_t1", "interchangeable"]
+    inputs: Literal["flair", "t1", "flair_t1", "flair_t1_dropout", "interchangeable"]
     steps: Count
 
 
@@ -179,6 +192,15 @@ class Evaluation(Settings):
     alpha: Share = 0.05
 
 
+class Participants(Settings):
+    """What else is known of the subjects, to be related to where their lesions lie."""
+
+    table: Path
+    """TSV as in BIDS, or CSV; a column ``participant_id``, ``subject`` or ``id`` names them."""
+    variable: str
+    covariates: tuple[str, ...] = ()
+
+
 class Compute(Settings):
     """Where the study runs. Results depend on ``threads``, so it is a setting and no default."""
 
@@ -199,6 +221,7 @@ class Study(Settings):
     training: Training = Training()
     models: dict[str, ModelSettings]
     evaluation: Evaluation = Evaluation()
+    participants: Participants | None = None
     compute: Compute = Compute()
     repeat: Count = 1
     """Which repeat of the trainings this is about; :meth:`of_repeat` sets it, not the file."""

@@ -71,6 +71,8 @@ def write_fake_study(root: Path, resolution_mm: int, repeats: int = 1) -> Study:
         "comparisons": compare(metrics, planned_comparisons(metrics), study.evaluation, 0),
         "claims": judge(metrics, burden, study.evaluation, 0),
         "burden": burden,
+        "cohort_burden": burden[(burden["source"] == "truth") & (burden["repeat"] == 1)],
+        "groups": pd.DataFrame({"subject": test["id"], "group": np.arange(len(test)) % 2 + 1}),
         "regions": _region_fits(cohort, generator),
     }
     for name, table in tables.items():

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from wmh.analysis.figures import FIGURES, load_measures, parts
 from wmh.analysis.figures.brain import draw_brain_map, paint_regions
-from wmh.analysis.figures.burden import order_by_profile, pair_with_truth
+from wmh.analysis.figures.burden import GROUP_COLOURS, branch_colours, pair_with_truth
 from wmh.analysis.figures.claims import scale_to_smallest
 from wmh.analysis.figures.curves import structures_of
 from wmh.analysis.figures.frequency import carry_to_mni, matrix_to_mni, share
@@ -28,7 +28,7 @@ from wmh.analysis.figures.pipeline import lesion_ml_by_region, unseen_words
 from wmh.analysis.figures.qualitative import best_median_worst
 from wmh.analysis.figures.scanners import load_scanners, seen_and_unseen_means
 from wmh.analysis.printed import p_text, readable, signed
-from wmh.analysis.style import look_of
+from wmh.analysis.style import GREY, look_of
 from wmh.atlas.regions import built_in_atlas
 from wmh.images import Image, ImageError
 from wmh.study import StudyError
@@ -211,12 +211,11 @@ def test_comparisons_are_printed_with_the_names_of_the_figures():
     assert text == "lesion Dice: Interchangeable, T1 only minus Concatenated, FLAIR blank"
 
 
-def test_subjects_with_one_profile_stand_side_by_side():
-    lesions = pd.DataFrame(
-        [[9, 1, 0], [0, 1, 9], [90, 10, 0], [0, 10, 90]], index=list("abcd"), columns=[1, 2, 3]
-    )
-    _, order = order_by_profile(lesions)
-    assert set(order[:2]) in ({"a", "c"}, {"b", "d"})
+def test_branches_have_the_colour_of_their_group_where_they_are_in_one():
+    joined = np.array([[0, 1, 0.1, 2], [2, 3, 0.2, 2], [4, 5, 0.9, 4]])
+    first, second = GROUP_COLOURS[:2]
+    assert branch_colours(joined, np.array([1, 1, 2, 2])) == {4: first, 5: second, 6: GREY}
+    assert set(branch_colours(joined, np.ones(4)).values()) == {GREY}
 
 
 def test_burden_is_paired_with_the_truth_by_subject_and_region():

@@ -85,8 +85,10 @@ def test_a_place_among_the_teams_in_words():
 def test_the_spread_over_repeats_is_shown_where_there_are_several():
     row = {
         "claim": "a", "sentence": "It is so.",
-        "comparison": "lesion Dice: t1 (T1) minus flair (FLAIR)", "n": 12, "mean_difference": 0.1, "ci_low": 0.05, "ci_high": 0.15, "p_holm": 0.01,
-        "smallest_difference": 0.02, "verdict": "supported", "claim_verdict": "supported",
+        "comparison": "lesion Dice: t1 (T1) minus flair (FLAIR)", "n": 12,
+        "mean_difference": 0.1, "ci_low": 0.05, "ci_high": 0.15, "p_holm": 0.01,
+        "smallest_difference": 0.02, "verdict": "supported",
+        "claim_verdict": "supported",
         "repeats": 1, "repeat_sd": np.nan, "repeat_low": 0.1, "repeat_high": 0.1,
         "repeats_agreeing": 1,
     }  # fmt: skip

@@ -12,7 +12,7 @@ from wmh.analysis.leaderboard import PUBLISHED_SCORES, Place
 from wmh.analysis.metrics import FIVE_MEASURES
 from wmh.analysis.mixed_model import MixedModel
 from wmh.analysis.statistics import REGIONS_MEAN, Friedman
-from wmh.analysis.style import MEASURES, MINUS, configuration_name
+from wmh.analysis.style import MEASURES, MINUS, SOURCES, configuration_name
 
 COARSE = ("mm", "percent", "ml")
 """Measures whose name ends so are printed with one decimal, all others with three."""
@@ -173,6 +173,39 @@ def verdict_words(claim: pd.DataFrame) -> str:
     return f"> {claim['sentence'].iloc[0]}\n\n**{claim['claim_verdict'].iloc[0].capitalize()}.**"
 
 
+def agreement_table(summary: pd.DataFrame, agreements: pd.DataFrame) -> pd.DataFrame:
+    """Agreement of burden, a line a source: region by region, and of the sum over regions."""
+    totals = agreements[agreements["region"] == "all"].set_index("source")
+    rows = {}
+    for row in summary.itertuples():
+        total = totals.loc[[row.source]]
+        rows[SOURCES[row.source].name] = {
+            "n": row.n,
+            "ICC(A,1) within regions": with_interval(row.icc, row.ci_low, row.ci_high),
+            "rank correlation [quartiles]": with_interval(
+                row.profile_correlation, row.lower_quartile, row.upper_quartile
+            ),
+            "ICC(A,1) of the sum": _each(total, "icc", "icc_low", "icc_high", "dice"),
+            "bias of the sum [limits], ml": _each(
+                total, "bias_ml", "limit_low_ml", "limit_high_ml", "ml"
+            ),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def relation_table(relation: pd.DataFrame) -> pd.DataFrame:
+    """The relation of burden to a variable, the surest regions first."""
+    ordered = relation.sort_values("p", kind="stable")
+    return pd.DataFrame(
+        {
+            "n": ordered["n"].to_numpy(),
+            "slope [interval]": _intervals(ordered, "slope", difference=True),
+            "corrected p": [p_text(p) for p in ordered["p_holm"]],
+        },
+        index=list(ordered["region_name"]),
+    )
+
+
 def friedman_words(found: Friedman) -> str:
     """Friedman's test and the pairs that its post-hoc test tells apart."""
     k = len(found.mean_ranks)
@@ -242,6 +275,12 @@ def _heading(structure: str, metric: str) -> str | None:
 def _intervals(table: pd.DataFrame, column: str, difference: bool) -> list[str]:
     numbers = zip(table[column], table["ci_low"], table["ci_high"], strict=True)
     return [with_interval(*three, difference=difference) for three in numbers]
+
+
+def _each(table: pd.DataFrame, value: str, low: str, high: str, metric: str) -> str:
+    """Estimates of each repeat, one after the other."""
+    numbers = zip(table[value], table[low], table[high], strict=True)
+    return "; ".join(with_interval(*three, metric, difference=metric == "ml") for three in numbers)
 
 
 def _names(table: pd.DataFrame) -> Iterable[str]:

@@ -17,6 +17,7 @@ from wmh.analysis.burden import (
     paired_profiles,
     profiles,
 )
+from wmh.analysis.clusters import Tree, join_subjects
 from wmh.analysis.figures.brain import (
     colour_bar,
     draw_brain_map,
@@ -26,10 +27,16 @@ from wmh.analysis.figures.brain import (
 from wmh.analysis.figures.parts import cohort_words, read_table
 from wmh.analysis.style import (
     BLACK,
+    BLUE,
     DOUBLE_COLUMN,
+    GREEN,
     GREY,
     MINUS,
+    ORANGE,
+    PURPLE,
+    SKY,
     SOURCES,
+    VERMILION,
     Look,
     StyledFigure,
     in_order,
@@ -42,21 +49,24 @@ from wmh.study import Study
 
 COLOURS = "magma_r"
 TICKS_ML = (1, 4, 10, 20, 40, 80)
+GROUP_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
 LEFT, RIGHT = range(1, 18), range(18, 35)
 
 
 @dataclass(frozen=True)
 class Burden:
-    """``percent``: share of each region that is lesion, by source, subject and region 1..34.
+    """``everyone``: true percent of each region 1..34 that is lesion, by subject of the cohort.
 
-    ``linkage`` is the hierarchy of subjects by their true profile; ``order`` the subjects along it.
-    ``pairs`` holds true and found lesion volume (ml), one row a subject and region, for each other
-    source, and ``totals`` the agreement of the sum over all regions.
+    ``tree`` joins the subjects that have lesions by their profile, and ``groups`` has their group.
+    ``percent`` is the mean over test subjects by source and region. ``pairs`` holds true and found
+    lesion volume (ml), one row a test subject and region, for each other source, and ``totals`` the
+    agreement of the sum over all regions.
     """
 
-    percent: dict[str, pd.DataFrame]
-    linkage: np.ndarray
-    order: list[str]
+    everyone: pd.DataFrame
+    tree: Tree
+    groups: pd.Series
+    percent: dict[str, pd.Series]
     pairs: dict[str, pd.DataFrame]
     totals: dict[str, pd.Series]
     caption: str
@@ -64,17 +74,19 @@ class Burden:
 
 def load_burden(study: Study) -> Burden:
     """Regional burden of the truth and of each prediction, subjects ordered by their profile."""
-    burden = read_table(study, "burden")
+    burden, cohort = read_table(study, "burden"), read_table(study, "cohort_burden")
+    groups = read_table(study, "groups").set_index("subject")["group"]
     sources = in_order(burden["source"], SOURCES)
     others = [source for source in sources if source != TRUTH]
-    percent = {source: profiles(burden, source, "percent_of_region") for source in sources}
-    linkage, order = order_by_profile(profiles(burden, TRUTH))
+    percent = {source: profiles(burden, source, "percent_of_region").mean() for source in sources}
+    everyone = profiles(cohort, TRUTH, "percent_of_region")
     pairs = {source: pair_with_truth(burden, source) for source in others}
     totals = {source: agreement(burden, source).set_index("region").loc["all"] for source in others}
     caption = (
         "Regional lesion burden. (a) True burden, percent of each region that is lesion, one "
-        "column a subject; subjects ordered by Ward's clustering of their regional profile (square "
-        "roots of each region's share of all lesion volume). (b) Mean over subjects on the atlas "
+        f"column for each of the {len(everyone)} training and test subjects, ordered by Ward's "
+        "clustering of their regional profile (square roots of each region's share of all lesion "
+        f"volume). {_group_words(groups)} (b) Mean over test subjects on the atlas "
         "(axial cuts, heights z in mm; L: the subject's left). (c) Agreement of regional lesion "
         "volume with the truth for predicted lesions in registered regions, lesions and regions "
         "of two separate models, and both of the joint model; one point a subject and region, "
@@ -82,9 +94,10 @@ def load_burden(study: Study) -> Burden:
         "dashed, limits of agreement (± 1.96 standard deviations; points of one subject are not "
         "independent). ICC(A,1) of the volume summed over the regions, with its 95 % interval. "
         "Nothing is tested here. "
-        f"{cohort_words(study, len(order))}"
+        f"{cohort_words(study, burden['subject'].nunique())}"
     )
-    return Burden(percent, linkage, order, pairs, totals, caption)
+    tree = join_subjects(profiles(cohort, TRUTH))
+    return Burden(everyone, tree, groups, percent, pairs, totals, caption)
 
 
 @styled
@@ -97,8 +110,7 @@ def plot_burden(data: Burden) -> StyledFigure:
     top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights)
     _draw_heat_map(top, data)
     panels = middle.subplot_mosaic([[source, "bar"] for source in maps], width_ratios=(10, 0.12))
-    means = {source: data.percent[source].mean() for source in maps}
-    limits = (0.0, max(float(mean.max()) for mean in means.values()))
+    limits = (0.0, max(float(data.percent[source].max()) for source in maps))
     colour_bar(panels["bar"], COLOURS, limits, "mean burden (% of region)")
     for source in maps:
         panels[source].axis("off")
@@ -107,26 +119,38 @@ def plot_burden(data: Burden) -> StyledFigure:
     _draw_agreement(bottom, data)
     settle_layout(figure)
     for source in maps:
-        draw_brain_map(panels[source], paint_regions(means[source]), COLOURS, limits)
+        draw_brain_map(panels[source], paint_regions(data.percent[source]), COLOURS, limits)
     return figure
-
-
-def order_by_profile(lesion_ml: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
-    """Cluster subjects (rows) by their share of lesion volume in each region (columns).
-
-    Ward's method on square roots of the shares (Hellinger distance). Returns the linkage matrix
-    and the subjects along the dendrogram; a subject without lesion has a profile of zeros.
-    """
-    total = lesion_ml.sum(axis=1)
-    shares = lesion_ml.div(total.where(total > 0, 1), axis=0).fillna(0)
-    linkage = hierarchy.linkage(np.sqrt(shares), method="ward", optimal_ordering=True)
-    return linkage, [lesion_ml.index[leaf] for leaf in hierarchy.leaves_list(linkage)]
 
 
 def pair_with_truth(burden: pd.DataFrame, source: str) -> pd.DataFrame:
     """Lesion volume (ml) as ``true`` and as ``found`` by a source, by subject and region."""
     true, found = paired_profiles(burden, source)
     return pd.DataFrame({"true": true.stack(), "found": found.stack()})  # noqa: PD013
+
+
+def branch_colours(linkage: np.ndarray, groups: np.ndarray) -> dict[int, str]:
+    """A colour for each branch of a tree by its number: its group's, grey where groups join.
+
+    ``groups`` holds the group, 1 upwards, of each leaf. All is grey where there is one group.
+    """
+    inside = [{int(group)} for group in groups]
+    for first, second in linkage[:, :2].astype(int):
+        inside.append(inside[first] | inside[second])
+    one = len(inside[-1]) == 1
+    return {
+        number: GREY if one or len(found) > 1 else GROUP_COLOURS[min(found) - 1]
+        for number, found in enumerate(inside)
+        if number >= len(groups)
+    }
+
+
+def _group_words(groups: pd.Series) -> str:
+    """How many groups the subjects fall into, and how that was decided."""
+    count = int(groups.max())
+    if count == 1:
+        return "No number of groups has a mean silhouette of 0.25 or more: all are one group."
+    return f"Coloured branches: the {count} groups with the largest mean silhouette."
 
 
 def _draw_heat_map(part: SubFigure, data: Burden) -> None:
@@ -136,13 +160,16 @@ def _draw_heat_map(part: SubFigure, data: Burden) -> None:
         height_ratios=(1, 5),
         width_ratios=(10, 10, 0.25),
     )
-    table = data.percent["truth"].loc[data.order]
+    without = [subject for subject in data.everyone.index if subject not in data.groups.index]
+    table = data.everyone.loc[[*data.tree.order, *without]]
+    colours = branch_colours(data.tree.linkage, data.groups.to_numpy())
     limits = (0.0, max(float(np.nanpercentile(table, 99)), 1e-3))
     for side, labels in (("left", LEFT), ("right", RIGHT)):
         tree, axes = panels[f"tree {side}"], panels[side]
         hierarchy.dendrogram(
-            data.linkage, ax=tree, no_labels=True, color_threshold=0, above_threshold_color=GREY
+            data.tree.linkage, ax=tree, no_labels=True, link_color_func=colours.__getitem__
         )
+        tree.set_xlim(0, 10 * len(table))  # a leaf is ten units wide
         tree.axis("off")
         tree.set_title(f"{side} hemisphere", loc="center")
         axes.imshow(

@@ -29,6 +29,8 @@ MADE_BY = {
     "comparisons": "06_statistics",
     "claims": "06_statistics",
     "burden": "05_evaluation",
+    "cohort_burden": "07_localization",
+    "groups": "07_localization",
 }
 KEYS = ["subject", "scanner", "model", "inputs_given"]
 

@@ -1,0 +1,144 @@
+"""Is where a person's lesions lie tied to anything else that is known of them?
+
+The hook for a user's own table of participants: age, blood pressure, a test score, a diagnosis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from wmh.analysis.statistics import holm
+from wmh.atlas.regions import region_name
+from wmh.cohorts.cohort import CohortError
+
+IDENTITIES = ("participant_id", "subject", "id")
+"""Columns that may name the participant, the first found counts."""
+
+
+def read_participants(path: Path | str, subjects: Sequence[str]) -> pd.DataFrame:
+    """Read a participants table (``.tsv`` as in BIDS, or ``.csv``), one row a subject.
+
+    ``sub-`` before a name does not matter, and all sessions of a person share a row. Subjects that
+    the table lacks have no values. Raises :class:`CohortError` for a table without a column of
+    names, with a name twice, or with none of the subjects.
+    """
+    path = Path(path)
+    table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", na_values="n/a")
+    names = next((column for column in IDENTITIES if column in table), None)
+    if names is None:
+        raise CohortError(f"{path}: no column {' or '.join(IDENTITIES)} names the participants")
+    table.index = table.pop(names).astype(str).str.removeprefix("sub-")
+    twice = table.index[table.index.duplicated()]
+    if len(twice):
+        raise CohortError(f"{path}: participant {twice[0]} stands there twice")
+    people = [subject.partition("_ses-")[0].removeprefix("sub-") for subject in subjects]
+    if not set(people) & set(table.index):
+        raise CohortError(f"{path}: none of the study's subjects, such as {people[0]}, is there")
+    return table.reindex(people).set_axis(list(subjects))
+
+
+def relate_burden(
+    profiles: pd.DataFrame,
+    participants: pd.DataFrame,
+    variable: str,
+    covariates: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Is a variable tied to the burden of a region, beyond the load everywhere else?
+
+    For each region: ``burden ~ variable + covariates + load``, by least squares with standard
+    errors that allow for unequal spread (HC3), corrected by Holm over the regions. Burdens are
+    skewed and full of zeros, so they enter as normal scores of their ranks. The load is the mean
+    score of all other regions: unlike their volume, it is not that of the few largest regions, and
+    an effect in one of those does not appear, with the opposite sign, everywhere else.
+
+    ``profiles`` holds ml by subject and region; ``participants`` is indexed by subject. Covariates
+    that are words become indicator columns. Subjects without a value are left out.
+
+    One row a region: region, region_name, n, ``slope`` (standard deviations of burden for one of
+    the variable) with its 95 % interval, p, p_holm. Raises ``ValueError`` for columns the
+    participants do not have, and when too few subjects are left.
+    """
+    missing = [name for name in (variable, *covariates) if name not in participants]
+    if missing:
+        known = ", ".join(map(str, participants.columns))
+        raise ValueError(f"the participants have no column {', '.join(missing)}; there are {known}")
+    people = participants.set_axis(participants.index.astype(str))[[variable, *covariates]].dropna()
+    both = profiles.index.astype(str).intersection(people.index)
+    scores = normal_scores(profiles.set_axis(profiles.index.astype(str)).loc[both])
+    design = _design(people.loc[both], variable, covariates)
+    if len(both) < design.shape[1] + 4:
+        raise ValueError(
+            f"{len(both)} subjects have {variable!r} and a burden: too few for "
+            f"{design.shape[1]} terms. Leave out covariates or use a larger cohort"
+        )
+    rows = []
+    for region in scores.columns:
+        load = scores.drop(columns=region).mean(axis=1)
+        fitted = _slope(scores[region].to_numpy(), np.column_stack([design, load]))
+        rows.append((region, region_name(region), len(both), *fitted))
+    columns = ["region", "region_name", "n", "slope", "ci_low", "ci_high", "p"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["p_holm"] = holm(table["p"])
+    return table
+
+
+def normal_scores(profiles: pd.DataFrame) -> pd.DataFrame:
+    """Ranks of the subjects (rows) in each region as quantiles of a normal distribution.
+
+    Ties share a rank. Scores of a region have standard deviation 1, or are all 0.
+    """
+    shares = (profiles.rank() - 0.5) / len(profiles)
+    scores = pd.DataFrame(stats.norm.ppf(shares), profiles.index, profiles.columns)
+    spread = scores.std()
+    return (scores - scores.mean()) / spread.where(spread > 1e-12, 1)
+
+
+def simulate_effect(
+    profiles: pd.DataFrame, regions: Sequence[int], effect: float, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Burden that a simulated ``risk`` has raised in known ``regions`` and in no other.
+
+    The risk rises with ``age``. One standard deviation more of it multiplies the burden of each of
+    these regions by ``exp(effect)``; all else stays as it is. Returns the new burden and the
+    participants, to show that :func:`relate_burden` finds what is there.
+    """
+    generator = np.random.default_rng(seed)
+    age = generator.normal(70, 8, len(profiles))
+    risk = generator.normal(0, 1, len(profiles)) + 0.05 * (age - 70)
+    standardized = (risk - risk.mean()) / risk.std(ddof=1)
+    raised = profiles.copy()
+    raised[list(regions)] = raised[list(regions)].mul(np.exp(effect * standardized), axis=0)
+    return raised, pd.DataFrame({"risk": risk, "age": age}, index=profiles.index)
+
+
+def _design(people: pd.DataFrame, variable: str, covariates: Sequence[str]) -> np.ndarray:
+    """Columns: intercept, the standardized variable, covariates."""
+    values = people[variable].astype(float)
+    columns = [np.ones(len(people)), (values - values.mean()) / values.std()]
+    if covariates:
+        others = pd.get_dummies(people[list(covariates)], drop_first=True)
+        columns.append(others.to_numpy(dtype=float))
+    return np.column_stack(columns)
+
+
+def _slope(response: np.ndarray, design: np.ndarray) -> tuple[float, float, float, float]:
+    """Slope of the design's second column, its 95 % interval and p (HC3, t distribution).
+
+    NaN for a response that is the same for all, such as a region no subject has lesions in.
+    """
+    if np.ptp(response) == 0:
+        return (float("nan"),) * 4
+    inverse = np.linalg.pinv(design.T @ design)
+    effects = inverse @ design.T @ response
+    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
+    scaled = (response - design @ effects) / np.maximum(1 - leverage, 1e-9)
+    covariance = inverse @ (design.T * scaled**2) @ design @ inverse
+    error, freedom = np.sqrt(covariance[1, 1]), len(response) - design.shape[1]
+    half = stats.t.isf(0.025, freedom) * error
+    p = 2 * stats.t.sf(abs(effects[1] / error), freedom)
+    return float(effects[1]), float(effects[1] - half), float(effects[1] + half), float(p)
