@@ -27,6 +27,14 @@ def test_the_interchangeable_model_stands_in():
     assert choose_model(tiny_study(models=some), "lesions", ["T1"]) == "interchangeable"
 
 
+def test_a_model_trained_with_modality_dropout_stands_in_last():
+    dropout = {"task": "lesions", "inputs": "flair_t1_dropout", "steps": 1}
+    alone = tiny_study(models={"flair_t1": ALL["flair_t1"], "dropout": dropout})
+    assert choose_model(alone, "lesions", ["FLAIR"]) == "dropout"
+    assert choose_model(alone, "lesions", ["FLAIR", "T1"]) == "flair_t1"
+    assert choose_model(tiny_study(models={"dropout": dropout, **ALL}), "lesions", ["T1"]) == "t1"
+
+
 def test_a_model_is_never_chosen_to_see_a_blank_channel():
     alone = {"flair_t1": ALL["flair_t1"]}
     with pytest.raises(CheckpointError, match="no lesions model answers from T1 alone"):

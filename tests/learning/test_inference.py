@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tests.learning.conftest import tiny_slices
+from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.images import Image, ImageError
 from wmh.learning.inference import load_model, predict
 from wmh.learning.training import train
@@ -43,6 +43,20 @@ def test_both_images_give_the_mean_of_what_each_gives(trained):
     both = predict(model, {"FLAIR": image, "T1": other}).probability
     alone = [predict(model, {name: i}).probability for name, i in (("FLAIR", image), ("T1", other))]
     np.testing.assert_allclose(both, np.mean(alone, axis=0), atol=0.02)
+
+
+def test_a_model_trained_with_modality_dropout_answers_from_either(study):
+    models = {"dropout": {"task": "lesions", "inputs": "flair_t1_dropout", "steps": 4}}
+    dropout = tiny_study(models=models)
+    model = load_model(train(dropout, "dropout", tiny_slices(0), tiny_slices(1, 6)))
+    image = oblique_head(False)
+    answers = [
+        predict(model, dict.fromkeys(given, image)).probability
+        for given in (("FLAIR",), ("T1",), ("FLAIR", "T1"))
+    ]
+    assert all(answer.shape == image.data.shape for answer in answers)
+    assert not np.array_equal(answers[0], answers[1])
+    assert not np.array_equal(answers[0], answers[2])
 
 
 def test_a_model_says_what_it_cannot_answer_from(trained):

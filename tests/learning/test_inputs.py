@@ -17,6 +17,9 @@ IMAGES = torch.stack([torch.full((3, 4, 5), 1.0), torch.full((3, 4, 5), 2.0)], d
         ("flair_t1", ("FLAIR", "T1"), (("FLAIR", "T1"),)),
         ("flair_t1", ("FLAIR",), (("FLAIR", "T1"),)),
         ("flair_t1", ("T1",), (("FLAIR", "T1"),)),
+        ("flair_t1_dropout", ("FLAIR", "T1"), (("FLAIR", "T1"),)),
+        ("flair_t1_dropout", ("FLAIR",), (("FLAIR", None),)),
+        ("flair_t1_dropout", ("T1",), ((None, "T1"),)),
         ("interchangeable", ("FLAIR",), (("FLAIR",),)),
         ("interchangeable", ("T1",), (("T1",),)),
         ("interchangeable", ("FLAIR", "T1"), (("FLAIR",), ("T1",))),
@@ -30,9 +33,10 @@ def test_nothing_given_is_never_accepted():
     assert not any(c.accepts(()) for c in CONFIGURATIONS.values())
 
 
-def test_only_the_concatenated_network_has_two_channels():
-    channels = {name: c.channels for name, c in CONFIGURATIONS.items()}
-    assert channels == {"flair": 1, "t1": 1, "flair_t1": 2, "interchangeable": 1}
+def test_only_the_concatenated_networks_have_two_channels():
+    two = {name for name, c in CONFIGURATIONS.items() if c.channels == 2}
+    assert two == {"flair_t1", "flair_t1_dropout"}
+    assert all(len(v) == c.channels for c in CONFIGURATIONS.values() for v in c.views)
 
 
 def test_a_missing_modality_is_shown_as_zeros():
@@ -45,6 +49,12 @@ def test_a_view_picks_its_modality():
     assert show(IMAGES, ("FLAIR",)).eq(1).all()
     assert show(IMAGES, ("T1",)).eq(2).all()
     assert show(IMAGES, ("T1", "FLAIR"))[:, 0].eq(2).all()
+
+
+def test_a_blank_channel_is_zero_whatever_is_given():
+    assert show(IMAGES, ("FLAIR", None))[:, 0].eq(1).all()
+    assert show(IMAGES, ("FLAIR", None))[:, 1].eq(0).all()
+    assert show(IMAGES, (None, "T1"))[:, 0].eq(0).all()
 
 
 def test_only_what_a_model_looks_at_counts_as_used():

@@ -71,6 +71,16 @@ def test_a_loss_that_is_not_finite_stops_and_says_what_to_change(study, monkeypa
     assert not (study.model_folder("flair") / "checkpoint.pt").exists()
 
 
+def test_modality_dropout_shows_both_or_either(study):
+    configuration = CONFIGURATIONS["flair_t1_dropout"]
+    blank = set()
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        batch = draw_batch(LEARN, configuration, "lesions", study.training, generator)
+        blank.add(tuple(channel.eq(0).all().item() for channel in batch.images.unbind(1)))
+    assert blank == {(False, False), (False, True), (True, False)}
+
+
 def test_lesion_slices_make_up_their_share_of_a_batch(study):
     settings = study.training.model_copy(update={"lesion_slices_share": 1.0})
     batch = draw_batch(

@@ -14,10 +14,11 @@ from torch import nn
 from torch.nn import functional
 
 from wmh.images import Image, ImageError, resample_to
-from wmh.learning.inputs import CONFIGURATIONS, MODALITIES, InputConfiguration, View, show
-from wmh.learning.networks import build_network, normalise_by_batch
+from wmh.learning.inputs import CONFIGURATIONS, MODALITIES, InputConfiguration, View, show, shown
+from wmh.learning.networks import batch_norms, build_network, normalise_by_batch, to_device
 from wmh.learning.slices import cut, normalise
 from wmh.learning.training import autocast
+from wmh.learning.volumes import logits_of_slices
 from wmh.study import NetworkSettings, Study
 
 SLICES_AT_ONCE = 16
@@ -38,6 +39,7 @@ class Model:
     task: str
     configuration: InputConfiguration
     network: nn.Module
+    settings: NetworkSettings
     voxel_size_mm: float | None
     study: str
     step: int
@@ -74,20 +76,20 @@ def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Mo
     try:
         content = torch.load(path, map_location=device, weights_only=True)
         configuration = CONFIGURATIONS[content["inputs"]]
-        network = build_network(
-            NetworkSettings(**content["network"]), configuration.channels, content["task"]
-        )
+        settings = NetworkSettings(**content["network"])
+        network = build_network(settings, configuration.channels, content["task"])
         network.load_state_dict(content["weights"])
     except (KeyError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
         raise CheckpointError(
             f"{path}: not a checkpoint of this version ({error}). Train the study again"
         ) from error
-    network = network.to(device, memory_format=torch.channels_last).eval()
+    network = to_device(network, device).eval()
     return Model(
         name=content["model"],
         task=content["task"],
         configuration=configuration,
         network=network,
+        settings=settings,
         voxel_size_mm=content["voxel_size_mm"],
         study=content["study"],
         step=content["step"],
@@ -97,14 +99,14 @@ def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Mo
 def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
     """Choose the study's model of a task for the given modalities.
 
-    The one trained on exactly these comes first, then any that accepts them all without a blank
-    channel. Raises :class:`CheckpointError` when the study has none.
+    The one trained on exactly these comes first, then any that was trained to answer from some of
+    them alone. Raises :class:`CheckpointError` when the study has none.
     """
     given = set(given)
     names = study.models_of(task)
     views = {name: CONFIGURATIONS[study.models[name].inputs].views for name in names}
-    exact = [name for name in names if any(set(view) == given for view in views[name])]
-    able = [name for name in names if any(set(view) <= given for view in views[name])]
+    exact = [name for name in names if any(shown(view) == given for view in views[name])]
+    able = [name for name in names if any(shown(view) <= given for view in views[name])]
     specialists = sorted(exact, key=lambda name: len(views[name]))
     if not able:
         raise CheckpointError(
@@ -137,10 +139,11 @@ def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
     blank = torch.zeros_like(stacks[given[0]])
     stack = torch.stack([stacks.get(modality, blank) for modality in MODALITIES], dim=1)
     first, end = plan.span
-    pieces = (part.split(SLICES_AT_ONCE) for part in (stack[first:end], plan.depth_mm))
+    at_once = SLICES_AT_ONCE if model.settings.dimensions == 2 else end - first
+    pieces = (part.split(at_once) for part in (stack[first:end], plan.depth_mm))
     batches = list(zip(*pieces, strict=True))
     networks = {view: _adapted(model, batches, view, given) for view in views}
-    answers = [_answer(networks, model.device, batch, given) for batch in batches]
+    answers = [_answer(networks, model, batch, given) for batch in batches]
     outside = (0, 0, 0, 0, first, len(stack) - end)  # no head there: no lesion and no region
     joined = {
         name: functional.pad(torch.cat([answer[name] for answer in answers]), outside)
@@ -164,29 +167,28 @@ def _adapted(
     its own (adaptive batch normalisation; Li et al. 2017). No weight changes.
     """
     network = normalise_by_batch(copy.deepcopy(model.network))
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.reset_running_stats()
-            layer.momentum = None  # a plain mean over batches
+    for layer in batch_norms(network):
+        layer.reset_running_stats()
+        layer.momentum = None  # a plain mean over batches
     for batch in batches:
-        _logits(network, model.device, batch, view, given)
+        _logits(network, model, batch, view, given)
     return network.eval()
 
 
 def _logits(
-    network: nn.Module, device: torch.device, batch: Piece, view: View, given: tuple
+    network: nn.Module, model: Model, batch: Piece, view: View, given: tuple
 ) -> dict[str, torch.Tensor]:
     """The network's logits for a view of some slices."""
-    images, depth_mm = (part.to(device) for part in batch)
-    with autocast(device, "auto"):
-        return network(show(images, view, given), depth_mm)
+    images, depth_mm = (part.to(model.device) for part in batch)
+    with autocast(model.device, "auto"):
+        return logits_of_slices(network, show(images, view, given), depth_mm, model.settings)
 
 
 def _answer(
-    networks: Mapping[View, nn.Module], device: torch.device, batch: Piece, given: tuple
+    networks: Mapping[View, nn.Module], model: Model, batch: Piece, given: tuple
 ) -> dict[str, torch.Tensor]:
     """Lesion probabilities (B, H, W) and region labels (B, H, W) of some slices."""
-    logits = [_logits(network, device, batch, view, given) for view, network in networks.items()]
+    logits = [_logits(network, model, batch, view, given) for view, network in networks.items()]
     mean = {
         name: sum(answer[name].float().softmax(dim=1) for answer in logits) / len(logits)
         for name in logits[0]

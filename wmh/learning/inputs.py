@@ -1,8 +1,8 @@
 """The input configurations, in one table.
 
-A configuration is a set of *views*: a view names the modality each input channel shows. Training
-draws one view for each batch. Inference predicts every view that the given images can fill and
-averages the probabilities.
+A configuration is a set of *views*: a view names the modality each input channel shows, or None for
+a blank channel. Training draws one view for each batch. Inference predicts the views that the given
+images can fill, of these the ones that show the most, and averages the probabilities.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MODALITIES = ("FLAIR", "T1")
 GIVEN = {"FLAIR": ("FLAIR",), "T1": ("T1",), "FLAIR+T1": ("FLAIR", "T1")}
 """What a model may be given, by the name it has in the tables."""
 
-View = tuple[str, ...]
+View = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,11 @@ class InputConfiguration:
 
     def views_for(self, given: Collection[str]) -> tuple[View, ...]:
         """The views to predict and average for the given modalities; none if it cannot answer."""
-        complete = tuple(view for view in self.views if set(view) <= set(given))
-        partial = tuple(view for view in self.views if set(view) & set(given))
-        return complete or (partial if self.fills_missing else ())
+        complete = tuple(view for view in self.views if shown(view) <= set(given))
+        partial = tuple(view for view in self.views if shown(view) & set(given))
+        able = complete or (partial if self.fills_missing else ())
+        most = max((len(shown(view)) for view in able), default=0)
+        return tuple(view for view in able if len(shown(view)) == most)
 
     def accepts(self, given: Collection[str]) -> bool:
         """Whether a network of this configuration can predict from the given modalities."""
@@ -48,8 +50,8 @@ class InputConfiguration:
 
     def uses(self, given: Collection[str]) -> bool:
         """Whether it can, and looks at every one of them."""
-        shown = {modality for view in self.views_for(given) for modality in view}
-        return bool(shown) and set(given) <= shown
+        seen = {modality for view in self.views_for(given) for modality in view}
+        return bool(seen) and set(given) <= seen
 
 
 CONFIGURATIONS = {
@@ -58,15 +60,25 @@ CONFIGURATIONS = {
         InputConfiguration("flair", "FLAIR only", (("FLAIR",),)),
         InputConfiguration("t1", "T1 only", (("T1",),)),
         InputConfiguration("flair_t1", "FLAIR and T1", (("FLAIR", "T1"),), fills_missing=True),
+        InputConfiguration(
+            "flair_t1_dropout",
+            "FLAIR and T1, trained with modality dropout",
+            (("FLAIR", "T1"), ("FLAIR", None), (None, "T1")),
+        ),
         InputConfiguration("interchangeable", "Interchangeable", (("FLAIR",), ("T1",))),
     )
 }
 
 
-def show(images: torch.Tensor, view: View, given: Collection[str] = MODALITIES) -> torch.Tensor:
-    """Select a view's channels from slices (B, 2, H, W); a modality not given becomes zeros.
+def shown(view: View) -> set[str]:
+    """The modalities that a view shows."""
+    return set(view) - {None}
 
-    Returns (B, channels, H, W).
+
+def show(images: torch.Tensor, view: View, given: Collection[str] = MODALITIES) -> torch.Tensor:
+    """Select a view's channels from images (B, 2, ...); blank or not given ones become zeros.
+
+    Returns (B, channels, ...).
     """
     channels = [
         images[:, MODALITIES.index(modality)]

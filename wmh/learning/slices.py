@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair
 from wmh.images import Image, ImageError, from_ras, load_labels, same_grid, to_ras
 from wmh.learning.losses import SKELETON
-from wmh.learning.skeletons import tubed_skeletons_of_slices
+from wmh.learning.skeletons import tubed_skeleton, tubed_skeletons_of_slices
 
 MULTIPLE = 32
 """Slice edges are multiples of this, so that five halvings in an encoder come out even."""
@@ -117,6 +117,17 @@ class Slices:
         """Numbers of the slices that hold lesion (label 1)."""
         return (self.lesions == 1).flatten(1).any(dim=1).nonzero()[:, 0].cpu()
 
+    @cached_property
+    def lesion_voxels(self) -> torch.Tensor:
+        """Right, front and number of the slice of every lesion voxel (V, 3)."""
+        return (self.lesions == 1).nonzero()[:, [1, 2, 0]].cpu()
+
+    @cached_property
+    def spans(self) -> torch.Tensor:
+        """Each subject's first slice and the one past its last, (subjects, 2)."""
+        end = torch.bincount(self.subject.cpu(), minlength=len(self.ids)).cumsum(0)
+        return torch.stack([torch.cat([torch.zeros_like(end[:1]), end[:-1]]), end], dim=1)
+
     def labels(
         self, structures: Iterable[str], which: torch.Tensor | slice
     ) -> dict[str, torch.Tensor]:
@@ -151,13 +162,13 @@ def load_slices(
     voxel_size_mm: float | None,
     regions_folder: Path | None = None,
     precision: torch.dtype = torch.float32,
-    skeletons: bool = False,
+    skeletons: int | None = None,
 ) -> Slices:
     """Read the subjects' images and labels as slices of one common size.
 
     With ``regions_folder`` region labels are read from ``ID.nii.gz`` in it; with ``skeletons`` each
-    structure has its tubed skeleton. Raises :class:`ImageError`, which names the file, when labels
-    lie on another grid than their FLAIR.
+    structure has its tubed skeleton, in so many dimensions. Raises :class:`ImageError`, which names
+    the file, when labels lie on another grid than their FLAIR.
     """
     parts = [
         _subject_slices(subject, voxel_size_mm, regions_folder, skeletons)
@@ -253,7 +264,10 @@ def normalise(image: Image) -> np.ndarray:
 
 
 def _subject_slices(
-    subject: Subject, voxel_size_mm: float | None, regions_folder: Path | None, skeletons: bool
+    subject: Subject,
+    voxel_size_mm: float | None,
+    regions_folder: Path | None,
+    skeletons: int | None,
 ) -> Slices:
     """One subject's slices with head, in a window of their own size."""
     flair, t1 = load_pair(subject)
@@ -272,6 +286,7 @@ def _subject_slices(
         regions = plan.label_slices(labels.data)
     head = slice(*plan.span)  # slices above and below the head are left out
     marked, regions = marked[head], regions[head]
+    thin = tubed_skeleton if skeletons == 3 else tubed_skeletons_of_slices
     thinned = {"lesions": marked * (marked == 1)}
     if regions_folder is not None:
         thinned["regions"] = regions
@@ -283,7 +298,7 @@ def _subject_slices(
         subject=torch.zeros(plan.span[1] - plan.span[0], dtype=torch.long),
         ids=(subject.id,),
         skeletons={
-            name: torch.from_numpy(tubed_skeletons_of_slices(labels.numpy()))
+            name: torch.from_numpy(thin(labels.numpy()))
             for name, labels in thinned.items()
             if skeletons
         },

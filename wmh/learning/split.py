@@ -56,7 +56,8 @@ def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
     needs_regions = "regions" in STRUCTURES[study.models[model].task]
     regions = study.results / "regions" if needs_regions else None
     precision = getattr(torch, study.slices.precision)
-    skeletons = study.training.loss.skeleton_recall > 0
+    loss, network = study.training.loss, study.training.network
+    skeletons = network.dimensions if loss.skeleton_recall else None
     learn, validate = (
         load_slices(subjects, study.slices.voxel_size_mm, regions, precision, skeletons)
         for subjects in parts.values()

@@ -21,8 +21,9 @@ from wmh.learning.augment import apply, draw
 from wmh.learning.checkpoints import Run, finish, identity_of, restore, save_state
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, show
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import STRUCTURES, build_network, normalise_by_batch
+from wmh.learning.networks import STRUCTURES, build_network, normalise_by_batch, to_device
 from wmh.learning.slices import Slices
+from wmh.learning.volumes import draw_patches, logits_of_slices
 from wmh.study import Study, Training
 
 WARM_UP_SHARE = 0.1
@@ -59,7 +60,7 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
         generator = torch.Generator().manual_seed(study.seed_for("train", model, run.step))
         batch = draw_batch(learn, configuration, settings.task, training, generator)
         with autocast(device, training.precision):
-            logits = run.network(batch.images, batch.depth_mm)
+            logits = run.network(batch.images, batch.where)
         logits = {structure: scores.float() for structure, scores in logits.items()}
         loss = loss_of(logits, batch.labels, training.loss, run.log_variances)
         loss.backward()
@@ -93,11 +94,14 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
 
 @dataclass
 class Batch:
-    """Augmented slices: images (B, channels, H, W), labels (B, H, W) by structure, depth (B,)."""
+    """Augmented images (B, channels, ...), labels (B, ...) by structure, and where they lie.
+
+    Slices come with their depth below the crown (B,), patches of volumes with a place (B, 3, 2).
+    """
 
     images: torch.Tensor
     labels: dict[str, torch.Tensor]
-    depth_mm: torch.Tensor
+    where: torch.Tensor
 
 
 def first_batch(study: Study, model: str, learn: Slices) -> Batch:
@@ -122,19 +126,38 @@ def draw_batch(
     that batch normalisation never mixes modalities.
     """
     structures = STRUCTURES[task]
-    chosen = torch.randint(len(slices), (training.batch_size,), generator=generator)
-    if "lesions" in structures:
-        with_lesion = slices.with_lesion
-        count = round(training.lesion_slices_share * training.batch_size)
-        chosen[:count] = with_lesion[torch.randint(len(with_lesion), (count,), generator=generator)]
+    share = training.lesion_slices_share if "lesions" in structures else 0.0
+    if training.network.dimensions == 2:
+        chosen = draw_slices(slices, share, training.batch_size, generator)
+        chosen = chosen.to(slices.images.device, non_blocking=True)
+        images, labels = slices.images[chosen], slices.labels(structures, chosen)
+        where = slices.depth_mm[chosen]
+    else:
+        patches = draw_patches(slices, share, training, generator)
+        images, where = patches.of(slices.images), patches.where(slices)
+        labels = {
+            name: patches.of(stack[:, None])[:, 0]
+            for name, stack in slices.labels(structures, slice(None)).items()
+        }
     view = configuration.views[
         int(torch.randint(len(configuration.views), (), generator=generator))
     ]
-    chosen = chosen.to(slices.images.device, non_blocking=True)
-    images = show(slices.images[chosen].float(), view)
-    labels = slices.labels(structures, chosen)
+    images = show(images.float(), view)
     drawn = draw(tuple(images.shape), training.augmentation, generator)
-    return Batch(*apply(images, labels, drawn), slices.depth_mm[chosen])
+    return Batch(*apply(images, labels, drawn), where)
+
+
+def draw_slices(
+    slices: Slices, lesion_share: float, count: int, generator: torch.Generator
+) -> torch.Tensor:
+    """Draw numbers of slices (count,), a share of them among those that hold lesion."""
+    chosen = torch.randint(len(slices), (count,), generator=generator)
+    if lesion_share:
+        with_lesion = slices.with_lesion
+        wanted = round(lesion_share * count)
+        picked = torch.randint(len(with_lesion), (wanted,), generator=generator)
+        chosen[:wanted] = with_lesion[picked]
+    return chosen
 
 
 @torch.inference_mode()
@@ -151,11 +174,15 @@ def validation_scores(
     views = configuration.views_for(("FLAIR", "T1"))
     counts: dict[str, torch.Tensor] = {}
     losses = []
-    for start in range(0, len(slices), training.batch_size):
-        part = slice(start, start + training.batch_size)
+    for part in _validation_parts(slices, training):
         images = slices.images[part].float()
         with autocast(device, training.precision):
-            answers = [network(show(images, view), slices.depth_mm[part]) for view in views]
+            answers = [
+                logits_of_slices(
+                    network, show(images, view), slices.depth_mm[part], training.network
+                )
+                for view in views
+            ]
         logits = {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
         labels = slices.labels(logits, part)
         losses.append(loss_of(logits, labels, training.loss) * len(images))
@@ -212,7 +239,7 @@ def _start(study: Study, model: str, device: torch.device) -> Run:
     torch.manual_seed(study.seed_for("weights", model))
     channels = CONFIGURATIONS[settings.inputs].channels
     network = build_network(training.network, channels, settings.task)
-    network = network.to(device, memory_format=torch.channels_last).train()
+    network = to_device(network, device).train()
     log_variances = nn.ParameterDict()
     if training.loss.task_weights == "uncertainty":
         log_variances.update({s: torch.zeros(()) for s in STRUCTURES[settings.task]})
@@ -243,6 +270,14 @@ def _overlap_counts(prediction: torch.Tensor, truth: torch.Tensor, classes: int)
     both = size.clone().scatter_add_(1, flat_truth, (flat_truth == flat_prediction) * ones)
     total = size.scatter_add_(1, flat_truth, ones).scatter_add_(1, flat_prediction, ones)
     return torch.stack([both, total], dim=2)[:, 1:]
+
+
+def _validation_parts(slices: Slices, training: Training) -> list[slice]:
+    """What is predicted at once: a batch of slices, or a subject's volume."""
+    if training.network.dimensions == 3:
+        return [slice(first, end) for first, end in slices.spans.tolist()]
+    starts = range(0, len(slices), training.batch_size)
+    return [slice(start, start + training.batch_size) for start in starts]
 
 
 def _mean_dice(counts: torch.Tensor, structure: str) -> float:

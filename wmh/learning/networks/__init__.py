@@ -1,7 +1,15 @@
 """Networks: one encoder, and one decoder and head for each structure a task predicts."""
 
-from wmh.learning.networks.build import build_network, normalise_by_batch
+from wmh.learning.networks.build import batch_norms, build_network, normalise_by_batch, to_device
 from wmh.learning.networks.place import place
 from wmh.learning.networks.structures import CLASSES, STRUCTURES
 
-__all__ = ["CLASSES", "STRUCTURES", "build_network", "normalise_by_batch", "place"]
+__all__ = [
+    "CLASSES",
+    "STRUCTURES",
+    "batch_norms",
+    "build_network",
+    "normalise_by_batch",
+    "place",
+    "to_device",
+]

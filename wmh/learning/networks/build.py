@@ -2,22 +2,60 @@
 
 from __future__ import annotations
 
-from torch import nn
+from collections.abc import Iterator
 
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from wmh.learning.networks.encoder_decoders import EncoderDecoders, Parts, input_channels
 from wmh.learning.networks.structures import STRUCTURES
 from wmh.learning.networks.unet import SharedEncoder
 from wmh.study import NetworkSettings
 
 
 def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Module:
-    """Build the network of a task for a number of input channels, with random weights."""
-    return SharedEncoder(settings, channels, STRUCTURES[task])
+    """Build the network of a task for a number of input channels, with random weights.
+
+    It takes images (B, channels, ...) and where they lie, and gives logits (B, classes, ...) for
+    each structure of the task.
+    """
+    structures = STRUCTURES[task]
+    if settings.architecture == "unet" and settings.dimensions == 2:
+        return SharedEncoder(settings, channels, structures)
+    return EncoderDecoders(_parts(settings, channels, structures), structures)
+
+
+def to_device(network: nn.Module, device: torch.device | str) -> nn.Module:
+    """Move a network; 2-D convolutions are fastest with channels last."""
+    if any(parameter.ndim == 5 for parameter in network.parameters()):
+        return network.to(device)
+    return network.to(device, memory_format=torch.channels_last)
 
 
 def normalise_by_batch(network: nn.Module) -> nn.Module:
     """Set a network to predict, its batch normalisation still by the batch at hand."""
     network.eval()
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.train()
+    for layer in batch_norms(network):
+        layer.train()
     return network
+
+
+def batch_norms(network: nn.Module) -> Iterator[nn.Module]:
+    """A network's batch normalisation layers; UNETR, MedNeXt and the 3-D U-Net have none."""
+    return (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
+
+
+def _parts(settings: NetworkSettings, channels: int, structures: tuple[str, ...]) -> Parts:
+    """Encoder and decoders. MONAI takes seconds to import, so only who needs it waits."""
+    match settings.architecture:
+        case "unet":
+            from wmh.learning.networks.unet3d import parts
+        case "unetr":
+            from wmh.learning.networks.unetr import parts
+        case "mednext":
+            from wmh.learning.networks.mednext import parts
+        case "multiresunet":
+            from wmh.learning.networks.multiresunet import parts
+    channels = input_channels(channels, structures)
+    return parts(settings.dimensions, channels, settings.width, structures)

@@ -1,11 +1,35 @@
-"""Where each pixel lies, as further channels of an image."""
+"""Where each pixel lies, as further channels of an image.
+
+One slice or patch alone does not tell left from right or a gyrus from the one above it (coordinate
+convolution; Liu et al. 2018).
+"""
 
 from __future__ import annotations
 
 import torch
 
+PLACE_CHANNELS = 3
 
-def place(images: torch.Tensor, depth_mm: torch.Tensor) -> torch.Tensor:
+
+def place(images: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+    """Three channels that say where each pixel of images (B, C, ...) lies, each about -1 to 1.
+
+    Slices (B, C, H, W) come with their depth below the crown (B,) in mm, patches (B, C, X, Y, Z)
+    with the start and the step along each axis, (B, 3, 2), in units of the channel itself.
+    """
+    if images.ndim == 4:
+        return place_in_slice(images, where)
+    axes = []
+    for axis, edge in enumerate(images.shape[2:]):
+        start, step = where[:, axis, :, None].to(images.device).unbind(1)  # (B, 1) both
+        along = start + step * torch.arange(edge, device=images.device)  # (B, edge)
+        shape = [len(images), 1, 1, 1]
+        shape[axis + 1] = edge
+        axes.append(along.reshape(shape).expand(-1, *images.shape[2:]))
+    return torch.stack(axes, dim=1).to(images.dtype)
+
+
+def place_in_slice(images: torch.Tensor, depth_mm: torch.Tensor) -> torch.Tensor:
     """Three channels (B, 3, H, W) that say where a pixel lies, each about -1 to 1.
 
     Pixels right and in front of the middle of the head, in units of 64, and mm below the crown, in

@@ -1,0 +1,64 @@
+"""MedNeXt-S with kernels of 3 (Roy et al. 2023), from MONAI, taken apart into encoder and decoder.
+
+MONAI's class has the published layers; its forward knows one output.
+"""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.nets import MedNeXt
+from torch import nn
+
+from wmh.learning.networks.encoder_decoders import Parts
+from wmh.learning.networks.structures import CLASSES
+
+
+def parts(dimensions: int, channels: int, width: int, structures: tuple[str, ...]) -> Parts:
+    """Five levels of ``width`` times 1 to 16 channels; 32 is the published width."""
+    networks = {
+        structure: MedNeXt(
+            spatial_dims=dimensions,
+            init_filters=width,
+            in_channels=channels,
+            out_channels=CLASSES[structure],
+            kernel_size=3,
+            use_residual_connection=True,
+        )
+        for structure in structures
+    }
+    encoder = Encoder(networks[structures[0]])
+    return encoder, {structure: Decoder(network) for structure, network in networks.items()}
+
+
+class Encoder(nn.Module):
+    """Stem, the way down and the bottleneck."""
+
+    def __init__(self, network: MedNeXt):
+        super().__init__()
+        self.stem, self.bottleneck = network.stem, network.bottleneck
+        self.levels, self.halvings = network.enc_stages, network.down_blocks
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        """Features of each level, the finest first."""
+        features, image = [], self.stem(images)
+        for level, halve in zip(self.levels, self.halvings, strict=True):
+            features.append(level(image))
+            image = halve(features[-1])
+        return [*features, self.bottleneck(image)]
+
+
+class Decoder(nn.Module):
+    """The way up, and the head."""
+
+    def __init__(self, network: MedNeXt):
+        super().__init__()
+        self.doublings, self.levels = network.up_blocks, network.dec_stages
+        self.head = network.out_0
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """From the features of each level to logits."""
+        *finer, scores = features
+        ways = zip(self.doublings, self.levels, reversed(finer), strict=True)
+        for double, level, skipped in ways:
+            scores = level(double(scores) + skipped)
+        return self.head(scores)

@@ -1,0 +1,158 @@
+"""Patches of volumes: drawn for a batch in training, overlapping over a whole head at inference.
+
+A volume is a run of :class:`Slices` of one subject. Patches are cut out of the same tensors by
+indexing, so 2-D and 3-D networks share loading, splits and labels. Array axes run right, front, up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from wmh.learning.networks import place
+from wmh.learning.slices import Slices
+from wmh.study import NetworkSettings, Training
+
+OVERLAP = 0.5
+"""Of neighbouring patches at inference, as a share of their edge."""
+
+PATCHES_AT_ONCE = 2
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Where patches lie: (B, 3) each, pixels along right and front, and numbers of slices.
+
+    ``low`` and ``high`` bound what there is of the patch's subject; beyond, a patch is zero.
+    """
+
+    start: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    size: tuple[int, int, int]
+
+    def of(self, stack: torch.Tensor) -> torch.Tensor:
+        """Cut the patches (B, C, X, Y, Z) out of slices (N, C, H, W)."""
+        at = self.start[:, :, None]
+        inside, indices = [], []
+        for axis, edge in enumerate(self.size):
+            along = at[:, axis] + torch.arange(edge)  # (B, edge)
+            low, high = self.low[:, axis, None], self.high[:, axis, None]
+            shape = [len(along), 1, 1, 1]
+            shape[axis + 1] = edge
+            inside.append(((along >= low) & (along < high)).reshape(shape))
+            indices.append(along.clamp(low, high - 1).reshape(shape))
+        device = stack.device
+        right, front, up = (index.to(device, non_blocking=True) for index in indices)
+        there = (inside[0] & inside[1] & inside[2]).to(device, non_blocking=True)
+        return (stack[up, :, right, front] * there[..., None]).movedim(-1, 1)
+
+    def where(self, slices: Slices) -> torch.Tensor:
+        """Where they lie, as a network's place channels take it: (B, 3, 2)."""
+        first = self.low[:, 2]
+        depth_mm = slices.depth_mm.cpu()
+        crown = depth_mm[first]
+        below = depth_mm[(first + 1).clamp(max=self.high[:, 2] - 1)]
+        height, width = slices.images.shape[2:]
+        return place_of_patch(self.start, (height, width), first, crown, crown - below)
+
+
+def draw_patches(
+    slices: Slices, lesion_share: float, training: Training, generator: torch.Generator
+) -> Patches:
+    """Draw a batch of patches, a share of them so that they hold a lesion voxel drawn at random."""
+    size = torch.tensor(training.network.patch_size)
+    count = training.batch_size
+    chosen = torch.randint(len(slices), (count,), generator=generator)
+    voxels = slices.lesion_voxels
+    wanted = round(lesion_share * count) if len(voxels) else 0
+    aimed = voxels[torch.randint(max(1, len(voxels)), (wanted,), generator=generator)]
+    chosen[:wanted] = aimed[:, 2]
+
+    first, end = slices.spans[slices.subject[chosen].cpu()].unbind(1)
+    height, width = slices.images.shape[2:]
+    none = torch.zeros_like(first)
+    low = torch.stack([none, none, first], dim=1)
+    high = torch.stack([none + height, none + width, end], dim=1)
+    slack = high - low - size
+    share = torch.rand(count, 3, generator=generator)
+    start = low + (share * (slack + 1)).long()
+    start[:wanted] = aimed - (share[:wanted] * size).long()
+    start = torch.minimum(torch.maximum(start, low), low + slack)
+    start = torch.where(slack < 0, low + slack // 2, start)  # the subject lies in the middle
+    return Patches(start, low, high, training.network.patch_size)
+
+
+def place_of_patch(
+    start: torch.Tensor,
+    in_plane: tuple[int, int],
+    first: torch.Tensor,
+    depth_mm: torch.Tensor,
+    thickness_mm: torch.Tensor,
+) -> torch.Tensor:
+    """Start and step of the place along each axis (B, 3, 2), in the units of a slice's place.
+
+    ``start`` (B, 3) is a patch's first voxel in slices of ``in_plane`` pixels, ``depth_mm`` (B,)
+    how far below the crown slice number ``first`` (B,) lies.
+    """
+    right, front = ((start[:, axis] - (in_plane[axis] - 1) / 2) / 64 for axis in (0, 1))
+    depth = depth_mm - (start[:, 2] - first) * thickness_mm
+    starts = torch.stack([right, front, (depth - 75) / 75], dim=1)
+    pixel = torch.full_like(right, 1 / 64)
+    steps = torch.stack([pixel, pixel, -thickness_mm / 75], dim=1)
+    return torch.stack([starts, steps], dim=2)
+
+
+def logits_of_slices(
+    network: nn.Module, images: torch.Tensor, depth_mm: torch.Tensor, settings: NetworkSettings
+) -> dict[str, torch.Tensor]:
+    """Logits (N, classes, H, W) of slices (N, C, H, W); a 3-D network needs a subject's whole run.
+
+    A 3-D network answers for overlapping patches, weighted by a Gaussian about their middle.
+    """
+    if settings.dimensions == 2:
+        return network(images, depth_mm)
+    volume = images.permute(1, 2, 3, 0)[None]  # (1, C, X, Y, Z)
+    missing = [
+        max(0, patch - n) for patch, n in zip(settings.patch_size, volume.shape[2:], strict=True)
+    ]
+    before = [n // 2 for n in missing]
+    padding = [n for low, all_ in zip(before, missing, strict=True) for n in (all_ - low, low)]
+    volume = functional.pad(volume, padding[::-1])
+    thickness_mm = depth_mm[0] - depth_mm[min(1, len(depth_mm) - 1)]
+    where = place_of_patch(
+        -torch.tensor([before]),
+        images.shape[2:],
+        torch.zeros(1),
+        depth_mm[:1].cpu(),
+        thickness_mm.cpu()[None],
+    )
+    logits = _over_patches(network, volume, where, settings.patch_size)
+    kept = tuple(
+        slice(low, low + n) for low, n in zip(before, (*images.shape[2:], len(images)), strict=True)
+    )
+    return {name: scores[0][(slice(None), *kept)].movedim(-1, 0) for name, scores in logits.items()}
+
+
+def _over_patches(
+    network: nn.Module, volume: torch.Tensor, where: torch.Tensor, patch_size: tuple[int, int, int]
+) -> dict[str, torch.Tensor]:
+    """Logits (1, classes, X, Y, Z) of a volume (1, C, X, Y, Z) from overlapping patches."""
+    from monai.inferers import sliding_window_inference  # seconds to import, and only 3-D needs it
+
+    channels = volume.shape[1]
+
+    def answer(patches: torch.Tensor) -> dict[str, torch.Tensor]:
+        images, places = patches.split([channels, 3], dim=1)
+        corner = places[:, :, 0, 0, 0]
+        steps = [places[:, 0, 1, 0, 0], places[:, 1, 0, 1, 0], places[:, 2, 0, 0, 1]]
+        there = torch.stack([corner, torch.stack(steps, dim=1) - corner], dim=2)
+        return {name: scores.float() for name, scores in network(images, there).items()}
+
+    placed = torch.cat([volume, place(volume, where)], dim=1)  # patches carry where they lie
+    return sliding_window_inference(
+        placed, patch_size, PATCHES_AT_ONCE, answer, overlap=OVERLAP, mode="gaussian"
+    )
