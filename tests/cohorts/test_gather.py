@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from scans import head, oblique, save, save_bids, save_subject
+from scans import SHAPE, VOXEL_MM, head, oblique, save, save_bids, save_subject
 
+from wmh import images
+from wmh.cohorts import check
 from wmh.cohorts.cohort import CohortError, load_pair, read_cohort
 from wmh.cohorts.gather import gather_cohort, left_out_note, read_left_out
 from wmh.images import load_image, same_grid
@@ -95,6 +98,37 @@ def test_a_t1_on_another_grid_gets_a_copy_on_the_flairs(study, tmp_path, shift, 
     brain = flair.data > 50
     covered = (load_pair(subject)[1].data[brain] > 50).mean()
     assert (covered > 0.97) == (register or not shift)
+
+
+def test_a_subject_is_described_in_ml_and_mm(study, tmp_path):
+    save_challenge(tmp_path / "data", count=1)
+    table = gather_cohort(study("challenge"))
+    row, voxel_ml = table[table["id"] == "0"].iloc[0], np.prod(VOXEL_MM) / 1000
+    assert (row["nx"], row["ny"], row["nz"]) == SHAPE
+    assert (row["voxel_x_mm"], row["voxel_y_mm"], row["voxel_z_mm"]) == VOXEL_MM
+    assert row["orientation"] == "LPS"
+    assert row["lesion_ml"] == pytest.approx(19 * voxel_ml, abs=1e-3)
+    assert row["other_pathology_ml"] == pytest.approx(2 * voxel_ml, abs=1e-3)
+
+
+def test_every_image_is_read_once(study, tmp_path, monkeypatch):
+    save_challenge(tmp_path / "data", count=2)
+    read = []
+    monkeypatch.setattr(
+        images, "_read", lambda path, _read=images._read: read.append(path) or _read(path)
+    )
+    gather_cohort(study("challenge", register_t1=True))
+    assert len(read) == len(set(read)) == 9
+
+
+def test_many_subjects_are_taken_in_side_by_side_to_the_same_table(study, tmp_path, monkeypatch):
+    save_challenge(tmp_path / "data", count=3)
+    (tmp_path / "data/training/Utrecht/1/pre/T1.nii.gz").write_bytes(b"")
+    mine = study("challenge", leave_out_unusable=True)
+    alone, left_out = gather_cohort(mine), read_left_out(mine.results)
+    monkeypatch.setattr(check, "WORTH_PROCESSES", 1)
+    assert gather_cohort(mine).equals(alone)
+    assert read_left_out(mine.results).equals(left_out)
 
 
 def test_a_t1_already_on_the_grid_is_used_as_it_is(study, tmp_path):

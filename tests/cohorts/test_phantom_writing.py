@@ -6,9 +6,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from wmh.cohorts.cohort import CohortError, describe, find_challenge
+from wmh.cohorts.check import check_subject
+from wmh.cohorts.cohort import CohortError, find_challenge
 from wmh.cohorts.phantom import read_statistics, simulate_cohort, simulation_of
 from wmh.cohorts.phantom.writing import plan_cohort
+from wmh.cohorts.sources import Found
 from wmh.study import Simulation
 
 SIMULATION = Simulation(
@@ -42,12 +44,12 @@ def test_the_layout_is_the_challenges(cohort):
 
 
 def test_the_cohort_is_found_and_passes_the_checks(cohort):
-    rows = [describe(subject) for subject in find_challenge(cohort)]
-    assert {(r["id"], r["split"], r["scanner"]) for r in rows} == {
+    rows = [check_subject(Found(subject)) for subject in find_challenge(cohort)]
+    assert {(r.subject.id, r.subject.split, r.subject.scanner) for r in rows} == {
         ("0", "training", "singapore_siemens_3t"),
         ("1", "test", "amsterdam_ge_3t"),
     }
-    assert all(row["lesion_ml"] > 0 for row in rows)
+    assert all(row.usable and row.lesion_ml > 0 for row in rows)
 
 
 def test_lesion_labels_are_stored_as_floats(cohort):
@@ -61,7 +63,7 @@ def test_statistics_are_kept_for_every_subject(cohort):
     assert list(table["id"]) == ["0", "1"]
     for subject in find_challenge(cohort):
         row = table.set_index("id").loc[subject.id]
-        assert row["lesion_ml"] == pytest.approx(describe(subject)["lesion_ml"], abs=1e-3)
+        assert row["lesion_ml"] == pytest.approx(check_subject(Found(subject)).lesion_ml, abs=1e-3)
 
 
 def test_a_finished_cohort_is_left_alone_and_a_missing_subject_is_made_again(cohort):

@@ -85,6 +85,12 @@ def published_regions(subject: str) -> str:
     return f"wmhlocalization/WMH_refined_labels/{folder}/WMH_{subject}.nii.gz"
 
 
+def published_labels(folder: Path) -> dict[str, Path]:
+    """The authors' region labels that were fetched to a folder, by challenge subject."""
+    paths = {subject: folder / published_regions(subject) for subject in known_subjects()["id"]}
+    return {subject: path for subject, path in paths.items() if path.is_file()}
+
+
 def _address(path: str, mirror: str | None) -> str:
     folder, _, name = path.partition("/")
     if mirror is None:

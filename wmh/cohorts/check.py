@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -28,6 +32,10 @@ MOST_LESION_OUTSIDE_HEAD = 0.05
 """Share of the lesion volume that a rough head mask may miss."""
 SEED = 0
 """Of the rigid registration that measures how far T1 and FLAIR lie apart."""
+WORTH_PROCESSES = 12
+"""Subjects from which it pays to start processes, which takes some seconds."""
+
+Task, Result = TypeVar("Task"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class Checked:
     lesion_ml: float | None = None
     other_pathology_ml: float | None = None
     t1_offset_mm: float | None = None
+    overlaps: bool = True
+    """Whether the T1's field of view holds the head in the FLAIR."""
     fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
     """Hash of the voxels of each image that was read, by its path."""
 
@@ -84,8 +94,20 @@ def check_path(path: Path | str) -> Report:
 
 def check_subjects(found: Iterable[Found], measure_offset: bool = False) -> list[Checked]:
     """Check each subject by itself, then all of them against each other."""
-    rows = [check_subject(f, measure_offset) for f in tqdm(list(found), "checking", leave=False)]
-    return _without_doubles(rows)
+    return without_doubles(
+        side_by_side(partial(check_subject, measure_offset=measure_offset), list(found), "checking")
+    )
+
+
+def side_by_side(
+    work: Callable[[Task], Result], tasks: list[Task], title: str, jobs: int = 2
+) -> list[Result]:
+    """What ``work`` makes of each task, in order; many tasks in ``jobs`` processes."""
+    bar = partial(tqdm, total=len(tasks), desc=title, leave=False)
+    if len(tasks) < WORTH_PROCESSES:
+        return list(bar(map(work, tasks)))
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        return list(bar(pool.map(work, tasks)))
 
 
 def check_subject(found: Found, measure_offset: bool = False) -> Checked:
@@ -93,6 +115,15 @@ def check_subject(found: Found, measure_offset: bool = False) -> Checked:
 
     ``measure_offset`` also measures how far a T1 on another grid than the FLAIR's lies off.
     """
+    row, flair, t1 = read_subject(found)
+    if measure_offset and flair and t1 and row.overlaps and not same_grid(flair, t1):
+        _, offset = bring_t1_to_flair(t1, flair, register=False, seed=SEED)
+        row = replace(row, t1_offset_mm=round(offset, 1), warnings=offset_warnings(t1, offset))
+    return row
+
+
+def read_subject(found: Found) -> tuple[Checked, Image | None, Image | None]:
+    """Read a subject's files once: what is wrong with them, FLAIR and T1 as far as they go."""
     subject, problems = found.subject, list(found.problems)
     flair = _try(problems, load_image, subject.flair)
     t1 = _try(problems, load_image, subject.t1)
@@ -113,20 +144,18 @@ def check_subject(found: Found, measure_offset: bool = False) -> Checked:
         row = replace(
             row,
             shape=flair.data.shape,
-            voxel_size_mm=tuple(flair.voxel_size.round(3).tolist()),
+            voxel_size_mm=tuple(flair.voxel_size.round(4).tolist()),
             orientation=flair.orientation,
         )
     if lesions:
-        volumes = [round(float((lesions.data == k).sum() * lesions.voxel_ml), 3) for k in (1, 2)]
+        volumes = [round(float((lesions.data == k).sum() * lesions.voxel_ml), 4) for k in (1, 2)]
         row = replace(row, lesion_ml=volumes[0], other_pathology_ml=volumes[1])
     if flair and lesions:
         problems += _mask_problems(lesions, flair)
     if flair and t1 and not same_grid(flair, t1):
         overlap = _try(problems, lambda image: raise_without_overlap(image, flair) or True, t1)
-        if overlap and measure_offset:
-            _, offset = bring_t1_to_flair(t1, flair, register=False, seed=SEED)
-            row = replace(row, t1_offset_mm=round(offset, 1), warnings=offset_warnings(t1, offset))
-    return replace(row, problems=tuple(problems))
+        row = replace(row, overlaps=bool(overlap))
+    return replace(row, problems=tuple(problems)), flair, t1
 
 
 def offset_warnings(t1: Image, offset_mm: float) -> tuple[str, ...]:
@@ -208,7 +237,7 @@ def _fingerprint(image: Image) -> str:
     return hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
 
 
-def _without_doubles(rows: list[Checked]) -> list[Checked]:
+def without_doubles(rows: list[Checked]) -> list[Checked]:
     """Add problems that only show between subjects: doubles of names, people and pictures."""
     names = Counter(row.subject.id for row in rows)
     splits, pictures = defaultdict(set), defaultdict(list)

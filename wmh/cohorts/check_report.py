@@ -42,7 +42,7 @@ def as_json(report: Report) -> str:
     rows = []
     for row in report.rows:
         facts = asdict(row)
-        facts.pop("fingerprints")
+        facts.pop("fingerprints"), facts.pop("overlaps")
         rows.append({**facts.pop("subject"), "usable": row.usable, **facts})
     content = {
         "path": str(report.path),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from wmh.cohorts.scanners import scanner_at
-from wmh.images import Image, ImageError, load_image, load_labels, resample_to, same_grid
+from wmh.images import Image, load_image, load_labels, resample_to
+from wmh.study import project_root
 
 LESION_LABELS = {0, 1, 2}
 """Background, lesion, other pathology (left out of training and of every measure)."""
@@ -64,39 +65,17 @@ def find_challenge(folder: Path | str) -> list[Subject]:
     return subjects
 
 
-def describe(subject: Subject) -> dict[str, object]:
-    """Check one subject's images and describe them: one row of the cohort table.
-
-    Volumes are in ml, voxel sizes in mm. Raises :class:`ImageError`, which names the file, for an
-    image that cannot be used, for images on different grids, and for labels other than 0, 1, 2.
-    """
-    flair, t1 = load_image(_required(subject, "flair")), load_image(_required(subject, "t1"))
-    lesions = load_labels(_required(subject, "lesions"), LESION_LABELS)
-    for other in (t1, lesions):
-        if not same_grid(flair, other):
-            raise ImageError(
-                other.path,
-                f"lies on another grid than {flair.path}",
-                "Resample it to the FLAIR's grid, or use the challenge's pre/ images",
-            )
-    row: dict[str, object] = {**asdict(subject)}
-    row |= dict(zip(("nx", "ny", "nz"), flair.data.shape, strict=True))
-    row |= dict(
-        zip(("voxel_x_mm", "voxel_y_mm", "voxel_z_mm"), flair.voxel_size.round(4), strict=True)
-    )
-    row["orientation"] = flair.orientation
-    row["lesion_ml"] = round(float((lesions.data == 1).sum() * lesions.voxel_ml), 4)
-    row["other_pathology_ml"] = round(float((lesions.data == 2).sum() * lesions.voxel_ml), 4)
-    return row
-
-
 def write_cohort(rows: Iterable[dict[str, object]], path: Path) -> pd.DataFrame:
-    """Write the cohort table; file paths are stored relative to the table's folder when below it.
+    """Write the cohort table and return it.
 
-    Raises :class:`CohortError` for an identity that occurs twice, within or across splits.
+    Files below the project's root are stored relative to it, so that results which move with their
+    checkout keep working; others by their whole path. Raises :class:`CohortError` for an identity
+    that occurs twice, within or across splits.
     """
-    table = pd.DataFrame(list(rows))
+    table, root = pd.DataFrame(list(rows)), project_root()
     _raise_on_duplicates(table["id"])
+    for column in table.columns.intersection(PATHS):
+        table[column] = [_below(root, path) for path in table[column]]
     temporary = path.with_suffix(".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     table.to_csv(temporary, index=False)
@@ -106,9 +85,9 @@ def write_cohort(rows: Iterable[dict[str, object]], path: Path) -> pd.DataFrame:
 
 def read_cohort(path: Path | str) -> list[Subject]:
     """Read the subjects of a cohort table written by :func:`write_cohort`."""
-    table = pd.read_csv(path, dtype={"id": str})
+    table, root = pd.read_csv(path, dtype={"id": str}), project_root()
     _raise_on_duplicates(table["id"])
-    return [_subject_of_row(row) for row in table.to_dict("records")]
+    return [_subject_of_row(row, root) for row in table.to_dict("records")]
 
 
 def of_split(subjects: Iterable[Subject], split: str) -> list[Subject]:
@@ -177,8 +156,15 @@ def _challenge_subject(folder: Path, split: str, scanner: str) -> Subject:
     )
 
 
-def _subject_of_row(row: dict[str, object]) -> Subject:
-    files = {name: Path(str(row[name])) if pd.notna(row.get(name)) else None for name in PATHS}
+def _below(root: Path, path: Path | None) -> str | None:
+    """A path as the table stores it: relative to the root where it lies below."""
+    if path is None:
+        return None
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def _subject_of_row(row: dict[str, object], root: Path) -> Subject:
+    files = {name: root / str(row[name]) if pd.notna(row.get(name)) else None for name in PATHS}
     return Subject(id=str(row["id"]), split=str(row["split"]), scanner=str(row["scanner"]), **files)
 
 

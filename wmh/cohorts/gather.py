@@ -7,17 +7,22 @@ which every later stage shows beside its numbers.
 from __future__ import annotations
 
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from wmh.cohorts.align import bring_t1_to_flair
-from wmh.cohorts.check import Checked, check_subjects, offset_warnings
-from wmh.cohorts.cohort import CohortError, Subject, describe, write_cohort
-from wmh.cohorts.sources import decide_splits, find_subjects
-from wmh.images import load_image, same_grid, save_image
+from wmh.cohorts.check import (
+    Checked,
+    offset_warnings,
+    read_subject,
+    side_by_side,
+    without_doubles,
+)
+from wmh.cohorts.cohort import CohortError, write_cohort
+from wmh.cohorts.sources import Found, decide_splits, find_subjects
+from wmh.images import same_grid, save_image
 from wmh.study import Study
 
 LEFT_OUT_COLUMNS = ["id", "split", "scanner", "problems"]
@@ -31,19 +36,26 @@ def gather_cohort(study: Study) -> pd.DataFrame:
     """
     settings = study.cohort
     layout = "challenge" if settings.source in ("simulated", "challenge") else settings.source
-    rows = check_subjects(find_subjects(study.cohort_folder, layout))
+    found = find_subjects(study.cohort_folder, layout)
+    rows = side_by_side(take_in, [_task(one, study) for one in found], "cohort")
+    for warning in (warning for row in rows for warning in row.warnings):
+        warnings.warn(warning, stacklevel=2)
+    rows = without_doubles(rows)
     unusable = [row for row in rows if not row.usable]
     if unusable and not settings.leave_out_unusable:
         raise CohortError(_why_not(unusable, len(rows)))
-    subjects = [row.subject for row in rows if row.usable]
-    subjects = decide_splits(subjects, settings.test_share, study.seed_for("splits"))
+    usable = [row for row in rows if row.usable]
+    subjects = decide_splits(
+        [row.subject for row in usable], settings.test_share, study.seed_for("splits")
+    )
     for split in ("training", "test"):
         if not any(subject.split == split for subject in subjects):
             raise CohortError(f"{study.cohort_folder}: no usable subject in the {split} split")
-    described = [
-        describe(_on_one_grid(subject, study)) for subject in tqdm(subjects, "cohort", leave=False)
-    ]
     _write_left_out(unusable, study.results)
+    described = [
+        describe(replace(row, subject=subject))
+        for row, subject in zip(usable, subjects, strict=True)
+    ]
     return write_cohort(described, study.results / "cohort.csv")
 
 
@@ -66,18 +78,44 @@ def left_out_note(results: Path) -> str:
     return f"{count} {subjects} left out as unusable ({names}); left_out.csv says why."
 
 
-def _on_one_grid(subject: Subject, study: Study) -> Subject:
-    """The subject with its T1 on the FLAIR's grid, in a file of the study's own where needed."""
-    flair, t1 = load_image(subject.flair), load_image(subject.t1)
-    if same_grid(t1, flair) and not study.cohort.register_t1:
-        return subject
-    seed = study.seed_for("align", subject.id)
-    aligned, offset = bring_t1_to_flair(t1, flair, study.cohort.register_t1, seed)
-    if not study.cohort.register_t1:
-        for warning in offset_warnings(t1, offset):
-            warnings.warn(warning, stacklevel=2)
-    path = study.results / "aligned" / f"{subject.id}_t1.nii.gz"
-    return replace(subject, t1=save_image(path, aligned.data, flair))
+@dataclass(frozen=True)
+class Task:
+    """One subject to take in: how its T1 comes onto the FLAIR's grid, and where the copy goes."""
+
+    found: Found
+    register_t1: bool
+    seed: int
+    aligned: Path
+
+
+def take_in(task: Task) -> Checked:
+    """Read and check a subject; one to be used gets its T1 on the FLAIR's grid, if it is not."""
+    row, flair, t1 = read_subject(task.found)
+    if not row.usable or (same_grid(t1, flair) and not task.register_t1):
+        return row
+    aligned, offset = bring_t1_to_flair(t1, flair, task.register_t1, task.seed)
+    subject = replace(row.subject, t1=save_image(task.aligned, aligned.data, flair))
+    return replace(
+        row, subject=subject, warnings=() if task.register_t1 else offset_warnings(t1, offset)
+    )
+
+
+def describe(row: Checked) -> dict[str, object]:
+    """A checked subject as a row of the cohort table: volumes in ml, voxel sizes in mm."""
+    return {
+        **asdict(row.subject),
+        **dict(zip(("nx", "ny", "nz"), row.shape, strict=True)),
+        **dict(zip(("voxel_x_mm", "voxel_y_mm", "voxel_z_mm"), row.voxel_size_mm, strict=True)),
+        "orientation": row.orientation,
+        "lesion_ml": row.lesion_ml,
+        "other_pathology_ml": row.other_pathology_ml,
+    }
+
+
+def _task(found: Found, study: Study) -> Task:
+    identity = found.subject.id
+    aligned = study.results / "aligned" / f"{identity}_t1.nii.gz"
+    return Task(found, study.cohort.register_t1, study.seed_for("align", identity), aligned)
 
 
 def _write_left_out(unusable: list[Checked], results: Path) -> None:
