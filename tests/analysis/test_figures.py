@@ -20,6 +20,7 @@ from wmh.analysis.figures.parts import (
     draw_points,
     lesion_values,
     own_configurations,
+    round_below,
     smallest_p,
     spread,
     subject_differences,
@@ -166,6 +167,11 @@ def test_points_of_a_group_never_share_a_place():
 )
 def test_p_values_are_printed_one_way(p, text):
     assert p_text(p) == text
+
+
+@pytest.mark.parametrize(("limit", "tick"), [(3900, 2000), (0.7, 0.5), (1000, 1000), (99, 50)])
+def test_ticks_are_round(limit, tick):
+    assert round_below(limit) == pytest.approx(tick)
 
 
 def test_few_pairs_cannot_reach_a_small_p():

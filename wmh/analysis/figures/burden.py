@@ -24,7 +24,7 @@ from wmh.analysis.figures.brain import (
     paint_regions,
     settle_layout,
 )
-from wmh.analysis.figures.parts import cohort_words, read_table
+from wmh.analysis.figures.parts import cohort_words, read_table, root_scale
 from wmh.analysis.style import (
     BLACK,
     BLUE,
@@ -206,19 +206,8 @@ def _draw_bland_altman(axes: Axes, pairs: pd.DataFrame, total: pd.Series, look: 
     for limit in (low, high):
         axes.axhline(limit, color=BLACK, lw=0.8, ls=(0, (4, 3)))
     axes.set_title(look.name)
-    axes.set_xscale("function", functions=(_signed_root, _signed_square))
-    axes.set_yscale("function", functions=(_signed_root, _signed_square))
-    axes.set_xticks([0, *TICKS_ML], [f"{tick:g}" for tick in (0, *TICKS_ML)])
-    both = [*(-tick for tick in TICKS_ML[::-1]), 0, *TICKS_ML]
-    axes.set_yticks(both, [f"{tick:g}".replace("-", MINUS) for tick in both])
+    root_scale(axes, "x", TICKS_ML)
+    root_scale(axes, "y", TICKS_ML)
     icc = f"ICC of totals {total['icc']:.2f} [{total['icc_low']:.2f}, {total['icc_high']:.2f}]"
     numbers = f"{bias:+.2f} ml, limits {low:+.2f} to {high:+.2f}\n{icc}".replace("-", MINUS)
     axes.set_xlabel(f"mean of both (ml)\n{numbers}")
-
-
-def _signed_root(values: np.ndarray) -> np.ndarray:
-    return np.sign(values) * np.sqrt(np.abs(values))
-
-
-def _signed_square(values: np.ndarray) -> np.ndarray:
-    return np.sign(values) * np.square(values)

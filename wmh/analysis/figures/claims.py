@@ -30,7 +30,7 @@ VERDICTS = {
 }
 """Colour and marker of each verdict."""
 
-LEAST, MOST = -3.0, 8.0
+LEAST, MOST = -5.0, 15.0
 """Ends of the axis, in smallest effects that matter; what lies beyond is an arrow at the end."""
 
 ROW_MM = 6.2
@@ -127,7 +127,7 @@ def _draw_effect(axes: Axes, at: float, row: pd.Series) -> None:
     axes.plot([low, high], [at, at], color=colour, lw=1.4)
     if effect != row["effect"]:
         marker = ">" if row["effect"] > 0 else "<"
-    axes.plot(effect, at, marker, color=colour, ms=5, clip_on=False)
+    axes.plot(effect, at, marker, color=colour, ms=4.5, mec="white", mew=0.4, clip_on=False)
 
 
 def _print_numbers(axes: Axes, at: float, row: pd.Series) -> None:

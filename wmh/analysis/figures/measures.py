@@ -18,6 +18,8 @@ from wmh.analysis.figures.parts import (
     pair_key,
     pair_name,
     read_table,
+    root_scale,
+    round_below,
     subject_differences,
     test_words,
     tested_pairs,
@@ -87,10 +89,16 @@ def plot_measures(data: Measures) -> StyledFigure:
     below[0].set_yticks(range(len(tested)), [pair_name(row) for _, row in tested.iterrows()])
     for row, name in ((above, "a"), (below, "b")):
         letter(row[0], name)
-        for axes in row:
+        for axes, metric in zip(row, MEASURES, strict=True):
             axes.tick_params("y", length=0)
-            axes.locator_params("x", nbins=4)
             axes.spines["left"].set_visible(False)
+            if metric != "avd_percent":
+                axes.locator_params("x", nbins=4)
+                continue
+            limits = axes.get_xlim()
+            largest = round_below(min(abs(limit) for limit in limits if limit))
+            root_scale(axes, "x", [largest] if limits[0] else [largest / 10, largest])
+            axes.set_xlim(limits)
     return figure
 
 
@@ -130,8 +138,8 @@ def _caption(
     )
     return (
         "The challenge's five measures by input configuration. (a) One point a subject; bars are "
-        f"means.{undefined}{_repeat_words(dice_of_repeats)} (b) Paired differences, one grey "
-        "point a subject. "
+        f"means; AVD on a square-root axis.{undefined}{_repeat_words(dice_of_repeats)} (b) "
+        "Paired differences, one grey point a subject. "
         f"{test_words(comparisons, list(pairs['family'].unique()), study.evaluation.alpha)} "
         f"{cohort_words(study, subjects)}"
     )

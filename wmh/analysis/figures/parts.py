@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from wmh.analysis.style import (
     GREY,
     MINUS,
     MODELS,
+    PALE,
     Look,
     configuration_name,
     in_order,
@@ -125,6 +127,34 @@ def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: 
     axes.plot(*(bar if upright else bar[::-1]), color=BLACK, lw=1.3, solid_capstyle="butt")
 
 
+def root_scale(axes: Axes, which: str, ticks: Sequence[float]) -> None:
+    """A square-root scale on both sides of 0 for the ``x`` or ``y`` axis, with ``ticks`` on both.
+
+    For volumes and percentages, of which a few are very large.
+    """
+    both = [*(-tick for tick in reversed(ticks)), 0, *ticks]
+    getattr(axes, f"set_{which}scale")("function", functions=(_signed_root, _signed_square))
+    getattr(axes, f"set_{which}ticks")(both, [f"{tick:g}".replace("-", MINUS) for tick in both])
+
+
+def round_below(limit: float) -> float:
+    """The largest of 1, 2 or 5 times a power of ten that is not above ``limit``.
+
+    >>> round_below(3900), round_below(0.7)
+    (2000.0, 0.5)
+    """
+    power = 10.0 ** np.floor(np.log10(limit))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= limit))
+
+
+def _signed_root(values: np.ndarray) -> np.ndarray:
+    return np.sign(values) * np.sqrt(np.abs(values))
+
+
+def _signed_square(values: np.ndarray) -> np.ndarray:
+    return np.sign(values) * np.square(values)
+
+
 def draw_differences(axes: Axes, pairs: pd.DataFrame, apart: dict, alpha: float) -> None:
     """Each tested pair's differences: a point a subject, the mean with its interval, and p.
 
@@ -133,6 +163,7 @@ def draw_differences(axes: Axes, pairs: pd.DataFrame, apart: dict, alpha: float)
     """
     axes.axvline(0, color=GREY, lw=0.6, zorder=0)
     for at, (_, row) in enumerate(pairs.iterrows()):
+        axes.axhline(at - 0.68, color=PALE, lw=0.5, zorder=0)
         points = np.sort(apart[pair_key(row)])
         axes.scatter(points, at + 0.4 * spread(len(points)), s=4, color="#b8b8b8", linewidths=0)
         axes.plot([row["ci_low"], row["ci_high"]], [at, at], color=BLACK, lw=1.1)
@@ -140,14 +171,14 @@ def draw_differences(axes: Axes, pairs: pd.DataFrame, apart: dict, alpha: float)
         axes.plot(row["mean_difference"], at, "o", mec=BLACK, mfc=face, ms=4, mew=0.9)
         axes.annotate(
             p_text(row["p_holm"]),
-            (1, at - 0.46),
+            (1, at - 0.43),
             xycoords=axes.get_yaxis_transform(),
             ha="right",
             va="center",
             fontsize=5.5,
             fontweight="bold" if row["p_holm"] < alpha else "normal",
         )
-    axes.set_ylim(len(pairs) - 0.5, -0.75)
+    axes.set_ylim(len(pairs) - 0.6, -0.7)
 
 
 def pair_key(row: pd.Series) -> tuple[str, str, str, str]:

@@ -196,7 +196,7 @@ def _name_models(axes: Axes, models: list[str]) -> None:
 def _draw_burden(axes: Axes, lesion_ml: pd.Series) -> None:
     """Left and right volumes of the structures with most lesion."""
     both = {label: lesion_ml[label] + lesion_ml[label + 17] for label in range(1, 18)}
-    shown = sorted(both, key=both.get, reverse=True)[:BARS]
+    shown = sorted((label for label in both if both[label]), key=both.get, reverse=True)[:BARS]
     colours = region_colours()
     for at, label in enumerate(shown):
         for side, shift in ((label, 0.0), (label + 17, 0.26)):
