@@ -1,10 +1,11 @@
-"""Seconds and peak memory a subject of the region stage, on simulated subjects.
+"""The region stage measured: speed and memory, published labels, displaced heads.
 
-    python benchmarks/regions.py --subjects 8                   # challenge-sized
+    python benchmarks/regions.py --subjects 8                   # challenge-sized, simulated
     python benchmarks/regions.py --subjects 33 --coarsening 2   # as in the demo
-    python benchmarks/regions.py --method deformable
+    python benchmarks/regions.py --published ../shared/mirror   # against the authors' own labels
+    python benchmarks/regions.py --displaced 20 --mirror ../shared/mirror
 
-Subjects are labelled one after another in one process, on one thread. Results: regions.md.
+Everything runs in one process, on one thread. Results: regions.md.
 """
 
 from __future__ import annotations
@@ -13,13 +14,21 @@ import argparse
 import resource
 import tempfile
 import time
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from region_fits import displaced_heads, implied_fit
 
-from wmh.atlas.labelling import Task, label_subject
+from wmh.atlas.labelling import LABELS, Task, label_subject, region_dice
+from wmh.atlas.regions import REGION_LABELS
+from wmh.atlas.registration import Fit, carry_labels, register_atlas
+from wmh.atlas.source import built_in, jhu
+from wmh.cohorts.atlas_files import published_labels
 from wmh.cohorts.cohort import find_challenge
 from wmh.cohorts.phantom import simulate_cohort, simulation_of
+from wmh.images import Image, load_labels
 from wmh.study import RegionSettings
 
 
@@ -29,45 +38,107 @@ def main() -> None:
     parser.add_argument("--coarsening", type=int, default=1)
     parser.add_argument("--method", choices=["affine", "paper", "deformable"], default="affine")
     parser.add_argument("--folder", type=Path, help="a cohort simulated before")
+    parser.add_argument("--published", type=Path, help="atlas files with published labels")
+    parser.add_argument("--displaced", type=int, default=0, help="displacements of the JHU atlas")
+    parser.add_argument("--mirror", type=Path, help="atlas files, for --displaced")
     arguments = parser.parse_args()
+    if arguments.published:
+        compare_with_published(arguments.published)
+    elif arguments.displaced:
+        displace(arguments.mirror, arguments.displaced)
+    else:
+        label_simulated(arguments)
+
+
+def label_simulated(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = arguments.folder or Path(scratch) / "cohort"
         if not folder.exists():
             simulation = simulation_of(arguments.subjects, arguments.coarsening)
             simulate_cohort(folder, simulation, seed=1, jobs=2)
-        measure(folder, Path(scratch), RegionSettings(method=arguments.method))
-
-
-def measure(folder: Path, scratch: Path, settings: RegionSettings) -> None:
-    print("| subject | scanner | seconds | CPU seconds | peak memory, MiB | Dice of regions |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
-    rows = []
-    for subject in find_challenge(folder):
-        wall, processor = time.perf_counter(), time.process_time()
-        result = label_subject(
-            Task(
+        columns = "subject", "scanner", "seconds", "CPU seconds", "peak memory, MiB", "region Dice"
+        header(columns)
+        rows = []
+        for subject in find_challenge(folder):
+            wall, processor = time.perf_counter(), time.process_time()
+            task = Task(
                 id=subject.id,
                 flair=subject.flair,
                 t1=subject.t1,
                 true_regions=subject.true_regions,
                 published=None,
-                settings=settings,
+                settings=RegionSettings(method=arguments.method),
                 atlas_folder=folder,
                 seed=1,
-                output=scratch / f"{subject.id}.nii.gz",
+                output=Path(scratch) / f"{subject.id}.nii.gz",
+            )
+            dice = [r["dice"] for r in label_subject(task)["regions"] if r["region"] <= 34]
+            rows.append(
+                (
+                    time.perf_counter() - wall,
+                    time.process_time() - processor,
+                    resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                    np.mean([d for d in dice if d is not None]),
+                )
+            )
+            line(subject.id, subject.scanner, *rows[-1])
+        line("mean", "", *np.mean(rows, axis=0))
+
+
+def compare_with_published(folder: Path) -> None:
+    """Our fit and the one that the published labels imply, to the white matter these show."""
+    atlas = jhu(folder)
+    header(("subject", "region Dice", "ours: overlap", "theirs: overlap", "theirs: region Dice"))
+    rows = []
+    for name, path in published_labels(folder).items():
+        theirs = load_labels(path, LABELS)
+        white = replace(theirs, data=(theirs.data > 0).astype(np.uint8))
+        fit = register_atlas(white, atlas.cerebral_white_matter, seed=1)
+        implied = implied_fit(theirs, atlas, fit)
+        rows.append(
+            (
+                agreement(theirs, atlas.labels, fit, white),
+                fit.white_matter_dice,
+                implied.white_matter_dice,
+                agreement(theirs, atlas.labels, implied, white),
             )
         )
-        dice = [r["dice"] for r in result["regions"] if r["region"] <= 34 and r["dice"] is not None]
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        row = time.perf_counter() - wall, time.process_time() - processor, peak, np.mean(dice)
-        rows.append(row)
-        print(
-            "| {} | {} | {:.1f} | {:.1f} | {:.0f} | {:.3f} |".format(
-                subject.id, subject.scanner, *row
-            ),
-            flush=True,
-        )
-    print("| mean | | {:.2f} | {:.2f} | {:.0f} | {:.3f} |".format(*np.mean(rows, axis=0)))
+        line(name, *rows[-1])
+    line("mean", *np.mean(rows, axis=0))
+
+
+def displace(mirror: Path, count: int) -> None:
+    """The JHU atlas as a displaced head: the built-in atlas is carried to it."""
+    header(("displacement", "region Dice", "lost", "attempts", "seconds", "CPU seconds", "doubt"))
+    undisplaced, rows = None, []
+    for seed, (white, truth) in enumerate(displaced_heads(mirror, count)):
+        processor = time.process_time()
+        fit = register_atlas(white, built_in().white_matter, seed=1)
+        processor = time.process_time() - processor
+        mask = replace(white, data=(white.data > 0.5).astype(np.uint8))
+        truth = replace(truth, data=truth.data * mask.data)
+        dice = agreement(truth, built_in().labels, fit, mask)
+        undisplaced = dice if undisplaced is None else undisplaced
+        rows.append((dice, undisplaced - dice, fit.attempts, fit.seconds, processor))
+        line(seed or "none", *rows[-1], fit.doubt or "none")
+    line("median of displaced", *np.median(rows[1:], axis=0), "")
+    line("worst of displaced", np.min(rows[1:], axis=0)[0], *np.max(rows[1:], axis=0)[1:], "")
+
+
+def agreement(truth: Image, labels: Image, fit: Fit, white: Image) -> float:
+    """Mean Dice of the 34 regions."""
+    carried = carry_labels(labels, fit, white).data
+    return float(np.nanmean(region_dice(truth.data, carried)[list(REGION_LABELS)]))
+
+
+def header(columns: Iterable[str]) -> None:
+    print("| " + " | ".join(columns) + " |")
+    print("| " + " | ".join("---" for _ in columns) + " |")
+
+
+def line(*cells: object) -> None:
+    shown = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells)
+    print("| " + " | ".join(shown) + " |", flush=True)
 
 
 if __name__ == "__main__":

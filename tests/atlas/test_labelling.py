@@ -10,8 +10,8 @@ import pytest
 from tests.atlas.heads import displacement, moved
 from wmh.atlas import labelling
 from wmh.atlas.tissue import white_matter
-from wmh.images import load_image, load_labels, save_image
-from wmh.study import RegionSettings
+from wmh.images import ImageError, load_image, load_labels, save_image
+from wmh.study import CohortSettings, RegionSettings, Study
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,51 @@ def test_published_labels_are_taken_as_they_are(task, tmp_path):
     assert np.array_equal(load_labels(published.output).data, load_labels(task.true_regions).data)
 
 
+def test_published_labels_of_another_grid_are_refused(task, tmp_path):
+    labels = load_labels(task.true_regions)
+    save_image(tmp_path / "else.nii.gz", labels.data[1:], replace(labels, data=labels.data[1:]))
+    strange = replace(
+        task,
+        settings=RegionSettings(atlas="published"),
+        published=tmp_path / "else.nii.gz",
+        output=tmp_path / "7.nii.gz",
+    )
+    with pytest.raises(ImageError, match=r"lie on another grid than .*FLAIR"):
+        labelling.label_subject(strange)
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """A function that makes a study with an atlas, in a project of its own."""
+    monkeypatch.setenv("WMH_ROOT", str(tmp_path))
+    cohort = CohortSettings(source="challenge", folder="data")
+
+    def make(atlas: str) -> Study:
+        regions = RegionSettings(atlas=atlas)
+        return Study(name="mine", title="Mine", cohort=cohort, models={}, regions=regions)
+
+    return make
+
+
+def test_a_study_with_published_labels_from_end_to_end(task, study):
+    subject = _Subject("7", task)
+    fits, volumes = labelling.label_cohort(
+        study("published"), [subject], {"7": task.true_regions}, jobs=1
+    )
+    assert fits.loc[0, "mean_region_dice"] == 1
+    assert fits["white_matter_dice"].isna().all() and not fits["outlier"].any()
+    assert len(volumes) == 36
+
+
+def test_a_study_whose_atlas_was_not_fetched_says_how(task, study):
+    with pytest.raises(ImageError, match=r"(?s)labels of 1 of 2 subjects \(8\).*wmh fetch atlas"):
+        labelling.label_cohort(
+            study("published"), [_Subject("7"), _Subject("8")], {"7": task.true_regions}
+        )
+    with pytest.raises(ImageError, match=r"JHU_MNI.*no such file. Fetch it: wmh fetch atlas"):
+        labelling.label_cohort(study("jhu"), [_Subject("7")])
+
+
 def test_an_unfinished_record_is_not_taken_for_a_finished_one(task):
     first = labelling.label_subject(task)
     task.output.unlink()
@@ -82,25 +127,30 @@ def test_an_unfinished_record_is_not_taken_for_a_finished_one(task):
 
 def test_the_table_flags_fits_that_lie_apart_and_fits_in_doubt(task):
     dices = [0.80, 0.81, 0.79, 0.80, 0.82, 0.55, 0.80]
+    contrasts = [1.5, 1.6, 0.3, 1.5, 1.4, 1.5, 1.7]
     subjects = [replace(task, id=str(i)) for i in range(len(dices))]
     done = {
         str(i): {
-            "fit": dict.fromkeys(labelling.FIT_COLUMNS) | {"white_matter_dice": d},
+            "fit": dict.fromkeys(labelling.FIT_COLUMNS)
+            | {"white_matter_dice": d, "border_contrast": c},
             "regions": [],
         }
-        for i, d in enumerate(dices)
+        for i, (d, c) in enumerate(zip(dices, contrasts, strict=True))
     }
     done["1"]["fit"]["doubt"] = "look at it"
     table = labelling._fit_table([_Subject(s.id) for s in subjects], done)
-    assert list(table.loc[table["outlier"], "id"]) == ["1", "5"]
+    assert list(table.loc[table["outlier"], "id"]) == ["1", "2", "5"]
     assert table["mean_region_dice"].isna().all()
 
 
 class _Subject:
     scanner, split = "utrecht_philips_3t", "test"
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, task: labelling.Task | None = None):
         self.id = name
+        self.flair, self.t1, self.true_regions = (
+            (task.flair, task.t1, task.true_regions) if task else (None, None, None)
+        )
 
 
 def test_region_dice_of_a_case_worked_by_hand():

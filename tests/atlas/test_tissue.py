@@ -76,6 +76,15 @@ def test_lesions_as_dark_as_grey_matter_are_white_matter_all_the_same(brain):
     assert tissue.white_matter(dark, flair=flair, seed=1).data[lesion].mean() > 0.85
 
 
+def test_a_mask_that_does_not_follow_the_picture_has_little_contrast_at_its_border(brain):
+    t1, truth = brain
+    true = tissue.border_contrast(t1, replace(t1, data=truth))
+    shifted = tissue.border_contrast(t1, replace(t1, data=np.roll(truth, 2, axis=1)))
+    assert true > 0.8
+    assert shifted < true / 2
+    assert tissue.border_contrast(t1, replace(t1, data=np.zeros_like(truth))) == 0
+
+
 def test_small_holes_are_filled_and_large_ones_stay():
     mask = np.ones((12, 12, 12), dtype=bool)
     mask[2, 2, 2] = False

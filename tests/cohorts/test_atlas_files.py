@@ -118,3 +118,10 @@ def test_the_whole_mirror_passes(shared, tmp_path):
     assert len(fetched.new) == 13 and len(fetched.absent) == 164
     again = fetch_atlas(tmp_path, str(shared / "mirror"))
     assert len(again.kept) == 13 and again.new == ()
+
+
+def test_published_labels_are_those_that_were_fetched(small_world, tmp_path):
+    fetch_atlas(tmp_path / "atlas", str(small_world))
+    found = atlas_files.published_labels(tmp_path / "atlas")
+    assert found == {"0": tmp_path / "atlas" / published_regions("0")}
+    assert atlas_files.published_labels(tmp_path / "nothing") == {}

@@ -13,10 +13,13 @@ import SimpleITK as sitk
 from wmh.atlas.grids import LPS, one_thread, to_sitk
 from wmh.images import Image
 
-HISTOGRAM_BINS = 32
-DESCENT_VOXELS = 160_000
-EVOLUTION_VOXELS = 20_000
-"""Voxels from which the mutual information is estimated; the evolution needs many evaluations."""
+HISTOGRAM_BINS = 16
+WHOLE_VOXELS = 150_000
+"""Images of up to as many voxels are compared whole."""
+DESCENT_VOXELS, EVOLUTION_VOXELS = 50_000, 20_000
+"""Voxels drawn from larger ones; the evolution needs many evaluations."""
+SMALLEST_STEP = 0.01
+"""Step at which a descent ends, in voxels of the fixed image."""
 
 
 @one_thread()
@@ -26,28 +29,35 @@ def descend(
     start: np.ndarray,
     seed: int,
     mask: Image | None = None,
+    times: int = 2,
 ) -> np.ndarray:
     """Gradient descent from ``start``, on voxels of the fixed image drawn with the seed.
 
     ``mask`` (on the fixed grid) limits where the images are compared. Steps are measured by the
-    voxel that moves most and end at 0.02 mm.
+    voxel that moves most. A descent halves them at every turn and so may end on the slope of a
+    narrow valley; it starts ``times`` times, each from where the last ended, with smaller steps and
+    on other voxels.
     """
-    registration = _mutual_information(_share(fixed, DESCENT_VOXELS), seed, mask)
-    registration.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=float(fixed.voxel_size[0]),
-        minStep=0.02,
-        numberOfIterations=100,
-        relaxationFactor=0.5,
-        gradientMagnitudeTolerance=1e-6,
-    )
-    registration.SetOptimizerScalesFromPhysicalShift()
-    return _run(registration, fixed, moving, start)
+    voxel_mm = float(fixed.voxel_size[0])
+    share = 1.0 if fixed.data.size <= WHOLE_VOXELS else DESCENT_VOXELS / fixed.data.size
+    for repeat in range(times):
+        registration = _mutual_information(share, seed + repeat, mask)
+        registration.SetOptimizerAsRegularStepGradientDescent(
+            learningRate=voxel_mm / 2**repeat,
+            minStep=SMALLEST_STEP * voxel_mm,
+            numberOfIterations=100,
+            relaxationFactor=0.5,
+            gradientMagnitudeTolerance=1e-6,
+        )
+        registration.SetOptimizerScalesFromPhysicalShift()
+        start = _run(registration, fixed, moving, start)
+    return start
 
 
 @one_thread()
 def evolve(fixed: Image, moving: Image, start: np.ndarray, seed: int) -> np.ndarray:
     """The optimiser of the published script: (1+1)-evolutionary (Styner et al. 2000)."""
-    registration = _mutual_information(_share(fixed, EVOLUTION_VOXELS), seed)
+    registration = _mutual_information(min(1.0, EVOLUTION_VOXELS / fixed.data.size), seed)
     registration.SetOptimizerAsOnePlusOneEvolutionary(
         numberOfIterations=1000, epsilon=1e-4, initialRadius=0.05, growthFactor=1.01, seed=seed
     )
@@ -76,10 +86,6 @@ def _mutual_information(
     if mask is not None:
         registration.SetMetricFixedMask(sitk.Cast(to_sitk(mask), sitk.sitkUInt8))
     return registration
-
-
-def _share(fixed: Image, voxels: int) -> float:
-    return min(1.0, voxels / fixed.data.size)
 
 
 def _run(

@@ -60,7 +60,8 @@ def align_template(brain: Image, seed: int) -> np.ndarray:
     template, around = _template(MIDDLE_MM)
     coarse_template, coarse_around = _template(COARSE_MM)
     fits = [
-        descend(coarse_template, coarse, start, seed, coarse_around) for start in _starts(brain)
+        descend(coarse_template, coarse, start, seed, coarse_around, times=1)
+        for start in _starts(brain)
     ]
     best = max(fits, key=lambda m: mutual_information(coarse_template, coarse, m, coarse_around))
     return descend(template, middle, best, seed, around)

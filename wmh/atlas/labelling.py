@@ -23,15 +23,20 @@ from tqdm.auto import tqdm
 from wmh.atlas.fast_aid import segmentation_beside
 from wmh.atlas.regions import REGION_LABELS, REST_LABELS
 from wmh.atlas.registration import Fit, RegistrationWarning, carry_labels, register_atlas
-from wmh.atlas.source import Atlas, load_atlas
-from wmh.atlas.tissue import white_matter
-from wmh.images import Image, load_image, load_labels, resample_to, save_image
+from wmh.atlas.source import Atlas, load_atlas, read_published
+from wmh.atlas.tissue import border_contrast, white_matter
+from wmh.images import Image, ImageError, load_image, load_labels, resample_to, save_image
 from wmh.study import RegionSettings, Study, project_root
 
 ALL_LABELS = (*REGION_LABELS, *REST_LABELS)
-FIT_COLUMNS = tuple(f.name for f in fields(Fit) if f.name != "transform")
+LABELS = range(37)
+FIT_COLUMNS = (*(f.name for f in fields(Fit) if f.name != "transform"), "border_contrast")
 OUTLIER = -3.5
-"""Robust z of the white-matter Dice below which a fit is flagged (Iglewicz and Hoaglin 1993)."""
+"""Robust z below which a fit is flagged (Iglewicz and Hoaglin 1993).
+
+It is that of the white-matter Dice, or of the contrast at the white matter's border if lower: a
+segmentation that follows the template rather than the picture fits the atlas all the better.
+"""
 
 
 class SubjectFiles(Protocol):
@@ -71,9 +76,11 @@ def label_cohort(
     Label images go to ``results/STUDY/regions/ID.nii.gz``, on the FLAIR's grid. ``published`` maps
     subjects to the authors' own label images, for a study whose atlas is ``published``. The first
     table has a row a subject (fit, and mean region Dice against the true regions where these are
-    known), the second a row a subject and region (ml, Dice).
+    known), the second a row a subject and region (ml, Dice). Raises :class:`ImageError` where the
+    atlas, or the published labels of a subject, are not there.
     """
     subjects = list(subjects)
+    _raise_without_atlas(study, subjects, published or {})
     tasks = [_task(study, subject, (published or {}).get(subject.id)) for subject in subjects]
     done: dict[str, dict] = {}
     with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
@@ -102,17 +109,17 @@ def label_subject(task: Task) -> dict:
             return finished
     flair = load_image(task.flair)
     if task.settings.atlas == "published":
-        labels, fit = resample_to(load_labels(task.published, range(37)), flair, order=0), {}
+        labels, fit = read_published(task.published, flair), {}
     else:
         atlas = load_atlas(task.settings.atlas, task.atlas_folder)
+        t1 = load_image(task.t1)
         with warnings.catch_warnings():  # doubts are a column of the table
             warnings.simplefilter("ignore", RegistrationWarning)
-            labels, found = label_image(
-                load_image(task.t1), flair, atlas, task.settings.method, task.seed
-            )
-        fit = {name: getattr(found, name) for name in FIT_COLUMNS}
+            labels, found = label_image(t1, flair, atlas, task.settings.method, task.seed)
+        fit = {name: getattr(found, name) for name in FIT_COLUMNS[:-1]}
+        fit["border_contrast"] = border_contrast(resample_to(t1, flair), labels)
     save_image(task.output, labels.data, like=flair)
-    truth = None if task.true_regions is None else load_labels(task.true_regions, range(37))
+    truth = None if task.true_regions is None else load_labels(task.true_regions, LABELS)
     row = {
         "id": task.id,
         "fingerprint": fingerprint,
@@ -156,6 +163,25 @@ def robust_z(values: pd.Series) -> pd.Series:
     return deviation / spread if spread > 0 else 0.0 * deviation
 
 
+def _raise_without_atlas(
+    study: Study, subjects: list[SubjectFiles], published: dict[str, Path]
+) -> None:
+    folder = project_root() / study.regions.atlas_folder
+    if study.regions.atlas == "jhu":
+        load_atlas("jhu", folder)
+    if study.regions.atlas != "published":
+        return
+    absent = [subject.id for subject in subjects if subject.id not in published]
+    if absent:
+        raise ImageError(
+            folder,
+            f"no published labels of {len(absent)} of {len(subjects)} subjects "
+            f"({', '.join(absent[:5])}{', ...' * (len(absent) > 5)})",
+            "Fetch them: wmh fetch atlas; they exist for the challenge's own subjects only, so "
+            "otherwise set regions.atlas to jhu or built-in",
+        )
+
+
 def _task(study: Study, subject: SubjectFiles, published: Path | None) -> Task:
     return Task(
         id=subject.id,
@@ -187,7 +213,11 @@ def _fit_table(subjects: list[SubjectFiles], done: dict[str, dict]) -> pd.DataFr
             }
         )
     table = pd.DataFrame(rows)
-    table["robust_z"] = robust_z(table["white_matter_dice"].astype(float))
+    measured = [name for name in FIT_COLUMNS if name != "doubt"]
+    table[measured] = table[measured].apply(pd.to_numeric)
+    table["robust_z"] = np.fmin(
+        robust_z(table["white_matter_dice"]), robust_z(table["border_contrast"])
+    )
     table["outlier"] = table["doubt"].notna() | (table["robust_z"] < OUTLIER)
     return table
 

@@ -131,7 +131,7 @@ def register_atlas(
     similarity = _similarity(subject.middle, atlas.middle, transform)
     fit = Fit(
         transform,
-        white_matter_dice=_carried_dice(white_matter, atlas_white_matter, transform),
+        white_matter_dice=white_matter_overlap(white_matter, atlas_white_matter, transform),
         similarity=similarity,
         attempts=attempts,
         seconds=time.perf_counter() - started,
@@ -174,6 +174,16 @@ def carry_to_atlas(image: Image, fit: Fit, atlas: Image, order: int = 1) -> Imag
     return replace(atlas, data=values.reshape(atlas.data.shape))
 
 
+def white_matter_overlap(
+    white_matter: Image, atlas_white_matter: Image, transform: Transform
+) -> float:
+    """Dice of a subject's white matter and the atlas's carried to it, on the subject's grid."""
+    inside = white_matter.data > 0.5
+    carried = sample(atlas_white_matter, transform(voxel_centres(white_matter))) > 0.5
+    both = np.count_nonzero(carried & inside.ravel())
+    return float(2 * both / max(np.count_nonzero(carried) + np.count_nonzero(inside), 1))
+
+
 class _Pyramid:
     """A white-matter map on cubic voxels of three sizes, cropped to what it shows."""
 
@@ -194,7 +204,7 @@ def _best_start(subject: _Pyramid, atlas: _Pyramid, seed: int) -> tuple[np.ndarr
     """Fit coarsely from one start after another until one is sure; the best, and how many."""
     best, best_similarity = np.eye(4), -np.inf
     for attempts, start in enumerate(_starts(subject, atlas), start=1):  # noqa: B007
-        matrix = descend(subject.coarse, atlas.coarse, start, seed)
+        matrix = descend(subject.coarse, atlas.coarse, start, seed, times=1)
         matrix = descend(subject.middle, atlas.middle, matrix, seed)
         similarity = _similarity(subject.middle, atlas.middle, Transform(matrix))
         if similarity > best_similarity:
@@ -228,13 +238,6 @@ def _similarity(subject: Image, atlas: Image, transform: Transform) -> float:
 def _carried(subject: Image, atlas: Image, transform: Transform) -> np.ndarray:
     """The atlas's map at the voxels of the subject's."""
     return interpolate(atlas, transform(voxel_centres(subject))).reshape(subject.data.shape)
-
-
-def _carried_dice(white_matter: Image, atlas_white_matter: Image, transform: Transform) -> float:
-    inside = white_matter.data > 0.5
-    carried = sample(atlas_white_matter, transform(voxel_centres(white_matter))) > 0.5
-    both = np.count_nonzero(carried & inside.ravel())
-    return float(2 * both / max(np.count_nonzero(carried) + np.count_nonzero(inside), 1))
 
 
 def _doubt(transform: Transform, similarity: float) -> str | None:

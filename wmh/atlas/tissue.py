@@ -87,6 +87,22 @@ def white_matter(
     return replace(t1, data=_without_small_holes(mask, t1.voxel_ml).astype(np.uint8))
 
 
+def border_contrast(t1: Image, white: Image) -> float:
+    """How much brighter a T1 is just inside a white-matter mask than just outside it.
+
+    In standard deviations of both together: a mask that does not follow the picture has little. 0
+    for an empty mask. Both images lie on one grid; what is not above 0 on the T1 is left out.
+    """
+    box = bounding_box(white.data > 0, 2)
+    mask, values = white.data[box] > 0, t1.data[box]
+    inside = values[mask & ~ndimage.binary_erosion(mask)]
+    outside = values[ndimage.binary_dilation(mask) & ~mask & (values > 0)]
+    if not len(inside) or not len(outside):
+        return 0.0
+    spread = np.sqrt((inside.var() + outside.var()) / 2)
+    return float((inside.mean() - outside.mean()) / spread) if spread > 0 else 0.0
+
+
 def segment_tissue(
     t1: Image, flair: Image | None = None, lesions: Image | None = None, seed: int = 0
 ) -> Tissue:
