@@ -160,6 +160,7 @@ def _kernel(study: Study) -> Iterator[None]:
             "PYTHONHASHSEED": "0",
             "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats itself only with this
             "WMH_ROOT": str(project_root()),
+            "WMH_HEADLESS": "1",  # nobody turns a control: pictures instead of widgets
             "IPYTHONDIR": folder,
             "SPYDER_KERNEL": "none",  # tqdm.auto then draws bars as text, which logs can hold
         }

@@ -1,5 +1,6 @@
 """A quick look at images, in one convention: left of the picture is the subject's left (L)."""
 
+from wmh.analysis.look.browse import browse
 from wmh.analysis.look.overview import overview
 from wmh.analysis.look.sheets import montage, outline, overlay
 from wmh.analysis.look.slices import (
@@ -16,6 +17,7 @@ from wmh.analysis.look.slices import (
 
 __all__ = [
     "SIDES",
+    "browse",
     "draw_errors",
     "draw_labels",
     "draw_outline",
