@@ -25,10 +25,15 @@ def task(tmp_path_factory):
     save_image(folder / "T1_seg.nii.gz", segmentation.astype(np.uint8), t1)
     true = np.where(segmentation > 0, truth.data, 0)
     save_image(folder / "regions.nii.gz", true, t1)
+    lesions = np.zeros(true.shape, np.uint8)
+    lesions[tuple(np.argwhere(true == 12)[0] + (0, 0, 1))] = 1
+    lesions[tuple(np.argwhere(t1.data > 0)[0])] = 1  # a lesion that is no white matter on the T1
+    save_image(folder / "wmh.nii.gz", lesions, t1)
     return labelling.Task(
         id="7",
         flair=folder / "FLAIR.nii.gz",
         t1=folder / "T1.nii.gz",
+        lesions=folder / "wmh.nii.gz",
         true_regions=folder / "regions.nii.gz",
         published=None,
         settings=RegionSettings(),
@@ -39,10 +44,17 @@ def task(tmp_path_factory):
 
 
 def test_a_subject_is_labelled_on_its_own_grid_and_measured(task):
+    originals = {path: path.read_bytes() for path in (task.flair, task.t1, task.true_regions)}
     row = labelling.label_subject(task)
     labels, truth = load_labels(task.output), load_labels(task.true_regions)
     assert np.allclose(labels.affine, truth.affine, atol=1e-4)
-    assert np.array_equal(labels.data > 0, white_matter(load_image(task.t1)).data > 0)
+    assert labels.header["qform_code"] > 0 and labels.header["sform_code"] > 0
+    assert labels.header.get_xyzt_units()[0] == "mm"
+    assert all(path.read_bytes() == content for path, content in originals.items())
+    lesions = load_labels(task.lesions)
+    assert labels.data[lesions.data == 1].all()
+    white = white_matter(load_image(task.t1), lesions=lesions)
+    assert np.array_equal(labels.data > 0, white.data > 0)
     dice = [r["dice"] for r in row["regions"] if r["region"] <= 34]
     assert np.mean(dice) > 0.85
     volume = sum(r["ml"] for r in row["regions"])
@@ -148,8 +160,8 @@ class _Subject:
 
     def __init__(self, name: str, task: labelling.Task | None = None):
         self.id = name
-        self.flair, self.t1, self.true_regions = (
-            (task.flair, task.t1, task.true_regions) if task else (None, None, None)
+        self.flair, self.t1, self.lesions, self.true_regions = (
+            (task.flair, task.t1, task.lesions, task.true_regions) if task else (None,) * 4
         )
 
 

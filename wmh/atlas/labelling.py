@@ -47,6 +47,7 @@ class SubjectFiles(Protocol):
     scanner: str
     flair: Path | None
     t1: Path | None
+    lesions: Path | None
     true_regions: Path | None
 
 
@@ -57,6 +58,7 @@ class Task:
     id: str
     flair: Path
     t1: Path
+    lesions: Path | None
     true_regions: Path | None
     published: Path | None
     settings: RegionSettings
@@ -113,9 +115,10 @@ def label_subject(task: Task) -> dict:
     else:
         atlas = load_atlas(task.settings.atlas, task.atlas_folder)
         t1 = load_image(task.t1)
+        lesions = None if task.lesions is None else load_labels(task.lesions, range(3))
         with warnings.catch_warnings():  # doubts are a column of the table
             warnings.simplefilter("ignore", RegistrationWarning)
-            labels, found = label_image(t1, flair, atlas, task.settings.method, task.seed)
+            labels, found = label_image(t1, flair, atlas, task.settings.method, task.seed, lesions)
         fit = {name: getattr(found, name) for name in FIT_COLUMNS[:-1]}
         fit["border_contrast"] = border_contrast(resample_to(t1, flair), labels)
     save_image(task.output, labels.data, like=flair)
@@ -139,7 +142,10 @@ def label_image(
     seed: int,
     lesions: Image | None = None,
 ) -> tuple[Image, Fit]:
-    """Region labels (uint8, 0 to 36) on the FLAIR's grid, or without one the T1's, and the fit."""
+    """Region labels (uint8, 0 to 36) on the FLAIR's grid, or without one the T1's, and the fit.
+
+    ``lesions`` are 1 in lesion; where they are known, every lesion voxel gets its region.
+    """
     white = white_matter(t1, flair, lesions, seed)
     cerebral = segmentation_beside(t1.path) is not None
     fit = register_atlas(
@@ -187,6 +193,7 @@ def _task(study: Study, subject: SubjectFiles, published: Path | None) -> Task:
         id=subject.id,
         flair=subject.flair,
         t1=subject.t1,
+        lesions=subject.lesions,
         true_regions=subject.true_regions,
         published=published,
         settings=study.regions,
@@ -240,7 +247,8 @@ def _fingerprint(task: Task) -> str:
     digest = hashlib.sha256(json.dumps(asdict(replace(task, settings=None)), default=str).encode())
     digest.update(task.settings.model_dump_json().encode())
     segmentation = segmentation_beside(task.t1)
-    for path in (task.flair, task.t1, task.true_regions, task.published, segmentation):
+    images = (task.flair, task.t1, task.lesions, task.true_regions, task.published, segmentation)
+    for path in images:
         digest.update(path.read_bytes() if path else b"none")
     for module in sorted(Path(__file__).parent.glob("**/*.py")):
         digest.update(module.read_bytes())
