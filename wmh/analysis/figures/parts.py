@@ -242,4 +242,5 @@ def prediction(study: Study, model: str, given: str, subject: str, kind: str) ->
 
 def prediction_path(study: Study, model: str, given: str, subject: str, kind: str) -> Path:
     """Where notebook 05 puts a prediction."""
-    return study.results / "predictions" / model / given / f"{subject}_{kind}.nii.gz"
+    folder = study.results / "predictions" / study.run_name(model) / given
+    return folder / f"{subject}_{kind}.nii.gz"
