@@ -21,6 +21,7 @@ from wmh.learning.augment import apply, draw
 from wmh.learning.checkpoints import Run, finish, identity_of, restore, save_state
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, show
 from wmh.learning.losses import loss_of
+from wmh.learning.memory import keep_freed_memory
 from wmh.learning.networks import STRUCTURES, build_network, normalise_by_batch, to_device
 from wmh.learning.slices import Slices
 from wmh.learning.volumes import draw_patches, logits_of_slices
@@ -42,6 +43,7 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
     """
     settings, training = study.models[model], study.training
     torch.set_num_threads(study.compute.threads)
+    keep_freed_memory()
     device = choose_device(study.compute.device)
     configuration = CONFIGURATIONS[settings.inputs]
     learn, validate = learn.to(device), validate.to(device)

@@ -25,7 +25,9 @@ def normal_noise(seeds: torch.Tensor, count: int) -> torch.Tensor:
     bits = hash_bits((seeds * SPREAD)[:, None] + numbers)
     radius = ((bits & 0xFFFF).float() + 0.5).mul_(2**-16).log_().mul_(-2.0).sqrt_()
     angle = bits.bitwise_right_shift_(16).bitwise_and_(0xFFFF).float().mul_(math.tau / 2**16)
-    noise = torch.cat([torch.cos(angle).mul_(radius), angle.sin_().mul_(radius)], dim=1)
+    noise = radius.new_empty(len(seeds), 2 * pairs)
+    torch.mul(torch.cos(angle), radius, out=noise[:, :pairs])
+    torch.mul(angle.sin_(), radius, out=noise[:, pairs:])
     return noise[:, :count]
 
 

@@ -19,4 +19,4 @@ def change_some(
     numbers = changed.nonzero()[:, 0]
     if len(numbers):
         there = numbers.to(rows.device, non_blocking=True)
-        rows[there] = change(rows[there], numbers)
+        rows.index_copy_(0, there, change(rows.index_select(0, there), numbers))
