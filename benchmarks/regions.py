@@ -1,6 +1,7 @@
 """The region stage measured: speed and memory, published labels, displaced heads.
 
     python benchmarks/regions.py --subjects 8                   # challenge-sized, simulated
+    python benchmarks/regions.py --subjects 8 --rounds 2        # memory at 8 and at 16 subjects
     python benchmarks/regions.py --subjects 33 --coarsening 2   # as in the demo
     python benchmarks/regions.py --published ../shared/mirror   # against the authors' own labels
     python benchmarks/regions.py --displaced 20 --mirror ../shared/mirror
@@ -37,6 +38,7 @@ def main() -> None:
     parser.add_argument("--subjects", type=int, default=8, help="8 or more")
     parser.add_argument("--coarsening", type=int, default=1)
     parser.add_argument("--method", choices=["affine", "paper", "deformable"], default="affine")
+    parser.add_argument("--rounds", type=int, default=1, help="label all so often: memory is flat")
     parser.add_argument("--folder", type=Path, help="a cohort simulated before")
     parser.add_argument("--published", type=Path, help="atlas files with published labels")
     parser.add_argument("--displaced", type=int, default=0, help="displacements of the JHU atlas")
@@ -59,7 +61,7 @@ def label_simulated(arguments: argparse.Namespace) -> None:
         columns = "subject", "scanner", "seconds", "CPU seconds", "peak memory, MiB", "region Dice"
         header(columns)
         rows = []
-        for subject in find_challenge(folder):
+        for number, subject in enumerate(find_challenge(folder) * arguments.rounds):
             wall, processor = time.perf_counter(), time.process_time()
             task = Task(
                 id=subject.id,
@@ -71,7 +73,7 @@ def label_simulated(arguments: argparse.Namespace) -> None:
                 settings=RegionSettings(method=arguments.method),
                 atlas_folder=folder,
                 seed=1,
-                output=Path(scratch) / f"{subject.id}.nii.gz",
+                output=Path(scratch) / str(number) / f"{subject.id}.nii.gz",
             )
             dice = [r["dice"] for r in label_subject(task)["regions"] if r["region"] <= 34]
             rows.append(
