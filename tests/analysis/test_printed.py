@@ -99,3 +99,6 @@ def test_the_spread_over_repeats_is_shown_where_there_are_several():
     thrice = printed.evidence_table(pd.DataFrame([row | {"repeats_agreeing": 2}]))
     assert thrice["over repeats"].iloc[0] == "+0.080 to +0.120 (sd 0.020); 2 of 3 alike"
     assert printed.verdict_words(pd.DataFrame([row])) == "> It is so.\n\n**Supported.**"
+    assert (
+        printed.index_words(pd.DataFrame([row, row])) == "1. [It is so.](#Claim-1) **Supported.**"
+    )

@@ -168,6 +168,15 @@ def volume_table(volumes: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def index_words(claims: pd.DataFrame) -> str:
+    """All claims with their verdicts, each linked to its section ``Claim N``, as Markdown."""
+    of_claims = claims.groupby("sentence", sort=False)["claim_verdict"].first()
+    return "\n".join(
+        f"{number}. [{sentence}](#Claim-{number}) **{verdict.capitalize()}.**"
+        for number, (sentence, verdict) in enumerate(of_claims.items(), start=1)
+    )
+
+
 def verdict_words(claim: pd.DataFrame) -> str:
     """The sentence of a claim and the verdict on it, as Markdown."""
     return f"> {claim['sentence'].iloc[0]}\n\n**{claim['claim_verdict'].iloc[0].capitalize()}.**"
