@@ -20,6 +20,7 @@ from wmh.analysis.figures.parts import (
     draw_points,
     lesion_values,
     own_configurations,
+    read_table,
     round_below,
     smallest_p,
     spread,
@@ -101,6 +102,19 @@ def test_repeats_are_averaged_by_subject_and_their_spread_is_told(tmp_path, monk
     )
     two = load_measures(study).repeat_means.loc[("flair", "FLAIR"), "dice"]
     assert two.to_numpy() == pytest.approx(rows.groupby("repeat")["value"].mean().to_numpy())
+
+
+def test_files_named_from_the_project_are_found_from_anywhere(study, monkeypatch, tmp_path):
+    path = study.results / "cohort.csv"
+    kept = path.read_text()
+    path.write_text(kept.replace(f"{study.results.parents[1]}/", ""))
+    monkeypatch.chdir(tmp_path)
+    try:
+        named = read_table(study, "cohort")["flair"].dropna()
+        assert len(named) == 10
+        assert all(file.is_file() for file in named)
+    finally:
+        path.write_text(kept)
 
 
 def test_a_missing_table_is_named_with_the_notebook_that_makes_it(study, tmp_path, monkeypatch):

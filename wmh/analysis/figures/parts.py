@@ -21,8 +21,9 @@ from wmh.analysis.style import (
     in_order,
     own_inputs,
 )
+from wmh.cohorts.cohort import PATHS
 from wmh.images import Image, load_labels
-from wmh.study import Study, StudyError
+from wmh.study import Study, StudyError, project_root
 
 MADE_BY = {
     "cohort": "01_data_preparation",
@@ -38,11 +39,17 @@ KEYS = ["subject", "scanner", "model", "inputs_given"]
 
 
 def read_table(study: Study, name: str) -> pd.DataFrame:
-    """Read ``results/STUDY/NAME.csv``; identities stay text. :class:`StudyError` if absent."""
+    """Read ``results/STUDY/NAME.csv``; :class:`StudyError` if absent.
+
+    Identities stay text, and the files that the cohort table names are found from anywhere.
+    """
     path = study.results / f"{name}.csv"
     if not path.is_file():
         raise StudyError(f"{path}: not there yet. Run notebook {MADE_BY[name]} of this study first")
-    return pd.read_csv(path, dtype={"id": str, "subject": str})
+    table = pd.read_csv(path, dtype={"id": str, "subject": str})
+    for column in set(PATHS) & set(table.columns) if name == "cohort" else ():
+        table[column] = table[column].map(project_root().joinpath, na_action="ignore")
+    return table
 
 
 def lesion_values(study: Study) -> pd.DataFrame:
