@@ -195,7 +195,7 @@ def _task(study: Study, subject: SubjectFiles, published: Path | None) -> Task:
         t1=subject.t1,
         lesions=subject.lesions,
         true_regions=subject.true_regions,
-        published=published,
+        published=published if study.regions.atlas == "published" else None,
         settings=study.regions,
         atlas_folder=project_root() / study.regions.atlas_folder,
         seed=study.seed_for("regions", subject.id),
