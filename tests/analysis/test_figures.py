@@ -88,7 +88,12 @@ def test_captions_count_predictions_without_a_distance(study):
 def test_repeats_are_averaged_by_subject_and_their_spread_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("WMH_ROOT", str(tmp_path))
     study = write_fake_study(tmp_path, resolution_mm=8, repeats=2)
-    for name, words in (("03_measures", "2 trainings with"), ("09_curves", "1 more training ")):
+    told = {
+        "03_measures": "2 trainings with",
+        "07_burden": "means over 2 trainings",
+        "09_curves": "1 more training ",
+    }
+    for name, words in told.items():
         load, plot = FIGURES[name]
         data = load(study)
         plot(data).draw_without_rendering()

@@ -25,6 +25,7 @@ from wmh.analysis.figures.brain import (
     settle_layout,
 )
 from wmh.analysis.figures.parts import cohort_words, read_table, root_scale
+from wmh.analysis.statistics import repeats_of
 from wmh.analysis.style import (
     BLACK,
     BLUE,
@@ -93,7 +94,7 @@ def load_burden(study: Study) -> Burden:
         "square-root axes: line, mean difference; "
         "dashed, limits of agreement (± 1.96 standard deviations; points of one subject are not "
         "independent). ICC(A,1) of the volume summed over the regions, with its 95 % interval. "
-        "Nothing is tested here. "
+        f"Nothing is tested here. {_repeat_words(len(repeats_of(burden)))}"
         f"{cohort_words(study, burden['subject'].nunique())}"
     )
     tree = join_subjects(profiles(cohort, TRUTH))
@@ -143,6 +144,10 @@ def branch_colours(linkage: np.ndarray, groups: np.ndarray) -> dict[int, str]:
         for number, found in enumerate(inside)
         if number >= len(groups)
     }
+
+
+def _repeat_words(repeats: int) -> str:
+    return f"Predicted volumes are means over {repeats} trainings. " if repeats > 1 else ""
 
 
 def _group_words(groups: pd.Series) -> str:
