@@ -33,7 +33,7 @@ def move(
 
 
 def sampling_grid(space: torch.Size, drawn: Parameters, device: torch.device) -> torch.Tensor:
-    """Where each output pixel is read from, (B, *space, d) in grid_sample's coordinates.
+    """Where each output pixel is read from, (B, *space, d); grid_sample takes the last axis first.
 
     The first array axis runs left to right; volumes turn about their third axis alone, which in
     most scans has far thicker voxels than the other two.
@@ -45,14 +45,14 @@ def sampling_grid(space: torch.Size, drawn: Parameters, device: torch.device) ->
     samples, dimensions = linear.shape[:2]
     coordinate, constant = COARSE, COARSE + 1
     coefficients = linear.new_zeros(samples, dimensions, *[COARSE + 2] * dimensions)
-    coefficients[(slice(None), slice(None), *[slice(COARSE)] * dimensions)] = drawn.elastic
+    coefficients[(slice(None), slice(None), *[slice(COARSE)] * dimensions)] = drawn.elastic.flip(1)
     for axis in range(dimensions):
         place = [constant] * dimensions
         place[axis] = coordinate
-        coefficients[(slice(None), slice(None), *place)] = linear[:, :, axis]
+        coefficients[(slice(None), slice(None), *place)] = linear[:, :, axis].flip(1)
     weights = [linear_and_cubic_weights(edge, device) for edge in space]
     grid = over_space(coefficients.to(device, non_blocking=True), weights)  # (B, d, *space)
-    return grid.flip(1).movedim(1, -1).contiguous()  # grid_sample takes the last axis first
+    return grid.movedim(1, -1)
 
 
 def _linear(space: torch.Size, drawn: Parameters) -> torch.Tensor:
