@@ -50,7 +50,8 @@ def browse(
     scans = lru_cache(maxsize=2)(_scans)
 
     def show(subject: str, image: str, over: str, height: int) -> StyledFigure:
-        return plot_view(people[subject], scans(people[subject]), image, views[over], height)
+        person = people[subject]
+        return plot_view(person, scans(person)[image], views[over], height, f"{over} over {image}")
 
     middle = _height_of_most_lesion(subjects[0])
     if os.environ.get(HEADLESS):
@@ -59,22 +60,15 @@ def browse(
 
 
 @styled
-def plot_view(
-    subject: Subject,
-    scans: Mapping[str, Image],
-    image: str,
-    draw: Draw,
-    height: int,
-) -> StyledFigure:
+def plot_view(subject: Subject, image: Image, draw: Draw, height: int, title: str) -> StyledFigure:
     """One axial slice, ``height`` percent of the way up, with what ``draw`` lays over it."""
-    shown = scans[image]
-    z = round(height / 100 * (to_ras(shown).data.shape[2] - 1))
+    z = round(height / 100 * (to_ras(image).data.shape[2] - 1))
     width = 0.8 * SINGLE_COLUMN
-    figure = new_figure(width, 25.4 * width * height_over_width(shown) + 6)
+    figure = new_figure(width, 25.4 * width * height_over_width(image) + 6)
     axes = figure.subplots()
-    draw_slice(axes, shown, z, head_box(shown))
-    draw(axes, subject, z, head_box(shown))
-    axes.set_title(f"subject {subject.id}, slice {z}", loc="left")
+    draw_slice(axes, image, z, head_box(image))
+    draw(axes, subject, z, head_box(image))
+    axes.set_title(f"Subject {subject.id}, slice {z}: {title}")
     return figure
 
 
