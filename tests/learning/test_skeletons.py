@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from tests.cohorts.scans import save_subject
+from wmh.cohorts.cohort import Subject
 from wmh.learning.skeletons import tubed_skeleton, tubed_skeletons_of_slices
+from wmh.learning.slices import load_slices
 
 
 def test_a_bar_has_its_middle_line_widened_by_two_pixels():
@@ -54,3 +58,17 @@ def test_slices_are_thinned_one_by_one():
     tubes = tubed_skeletons_of_slices(stack)
     np.testing.assert_array_equal(tubes[0], tubed_skeleton(stack[0]))
     assert not tubes[1].any()
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_subjects_are_read_with_their_skeletons(tmp_path, dimensions):
+    """Of lesions alone, without other pathology, slice by slice or of the whole volume."""
+    folder = save_subject(tmp_path / "a")
+    files = [folder / name for name in ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")]
+    subject = Subject("a", "training", "utrecht_philips_3t", *files)
+    assert not load_slices([subject], None).skeletons
+    slices = load_slices([subject], None, skeletons=dimensions)
+    truth = (slices.lesions == 1).to(torch.uint8).numpy()
+    thin = tubed_skeletons_of_slices if dimensions == 2 else tubed_skeleton
+    np.testing.assert_array_equal(slices.skeletons["lesions"].numpy(), thin(truth))
+    assert slices.skeletons["lesions"].any()
