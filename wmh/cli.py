@@ -170,15 +170,35 @@ def segment_tissue(
 @app.command()
 def predict(
     out: Annotated[Path, typer.Option(help="Folder to write the results to.")],
+    scans: Annotated[
+        Path | None,
+        typer.Argument(help="A BIDS data set, a challenge tree or a CSV table (id, flair, t1)."),
+    ] = None,
     flair: Annotated[Path | None, typer.Option(help="FLAIR image (NIfTI).")] = None,
     t1: Annotated[Path | None, typer.Option(help="T1 image (NIfTI).")] = None,
     study: Annotated[str, typer.Option(help="Study whose models are used.")] = "demo",
+    jobs: Annotated[int, typer.Option(min=1, help="Subjects predicted at a time.")] = 2,
 ) -> None:
-    """Find lesions and their regions in one person's scan."""
-    from wmh.report import predict_scan
+    """Find lesions and their regions in one person's scan, or in everyone's of a folder.
 
-    for path in predict_scan(load(study), out, flair=flair, t1=t1):
-        typer.echo(path)
+    A folder's results are BIDS derivatives with a page for each subject and one table of all; who
+    is done already is kept. Exit code 1 when subjects were left out; they are listed at the end.
+    """
+    from wmh.report import predict_folder, predict_scan
+
+    if scans is None:
+        for path in predict_scan(load(study), out, flair=flair, t1=t1):
+            typer.echo(path)
+        return
+    if flair is not None or t1 is not None:
+        raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
+    done = predict_folder(load(study), scans, out, jobs)
+    left_out = [one.problem for one in done if one.problem is not None]
+    kept = sum(one.kept for one in done)
+    typer.echo(f"{len(done) - kept - len(left_out)} subjects predicted, {kept} kept: {out}")
+    if left_out:
+        typer.echo(f"{len(left_out)} left out:\n" + "\n".join(f"  - {p}" for p in left_out))
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -5,44 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.learning.conftest import tiny_slices, tiny_study
+from tests.report.conftest import write_scan
 from wmh.images import ImageError
 from wmh.learning.inference import CheckpointError
-from wmh.learning.training import train
 from wmh.report import predict_scan
-
-MODELS = {
-    "flair": {"task": "lesions", "inputs": "flair", "steps": 2},
-    "flair_t1": {"task": "lesions", "inputs": "flair_t1", "steps": 2},
-    "regions": {"task": "regions", "inputs": "interchangeable", "steps": 2},
-}
-SHAPE = (60, 72, 9)
-
-
-@pytest.fixture
-def study(tmp_path, monkeypatch):
-    for folder in ("studies", "notebooks"):
-        (tmp_path / folder).mkdir()
-    monkeypatch.setenv("WMH_ROOT", str(tmp_path))
-    study = tiny_study(models=MODELS)
-    for model in MODELS:
-        train(study, model, tiny_slices(0), tiny_slices(1, 6))
-    return study
-
-
-def write_scan(path, codes="LPS", voxel=(1.5, 1.5, 3.0), shape=SHAPE):
-    """A bright head on a grid with the given axis codes, slightly oblique."""
-    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
-    data = np.where((x / 0.7) ** 2 + (y / 0.8) ** 2 + (z / 0.95) ** 2 < 1, 100, 0)
-    affine = np.diag([*voxel, 1.0])
-    affine[:3, :3] = np.array([[0.99, -0.1, 0], [0.1, 0.99, 0], [0, 0, 1]]) @ affine[:3, :3]
-    turn = nib.orientations.ornt_transform(
-        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
-    )
-    affine = affine @ nib.orientations.inv_ornt_aff(turn, shape)
-    turned = nib.apply_orientation(data, turn).astype(np.int16)
-    nib.save(nib.Nifti1Image(turned, affine), path)
-    return path
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "ASR"])
@@ -56,6 +22,7 @@ def test_results_lie_exactly_on_the_flairs_grid(study, tmp_path, codes):
         "regions.nii.gz",
         "burden.csv",
         "overview.png",
+        "report.html",
     }
     given = nib.load(flair)
     for name in ("lesions", "probability", "regions"):

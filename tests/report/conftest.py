@@ -1,0 +1,50 @@
+"""A study with tiny trained models, and scans to show it."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.learning.conftest import tiny_slices, tiny_study
+from wmh.learning.training import train
+
+MODELS = {
+    "flair": {"task": "lesions", "inputs": "flair", "steps": 2},
+    "flair_t1": {"task": "lesions", "inputs": "flair_t1", "steps": 2},
+    "regions": {"task": "regions", "inputs": "interchangeable", "steps": 2},
+}
+SHAPE = (60, 72, 9)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The project's folder and its study, with every model trained."""
+    root = tmp_path_factory.mktemp("project")
+    for folder in ("studies", "notebooks"):
+        (root / folder).mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WMH_ROOT", str(root))
+        study = tiny_study(models=MODELS)
+        for model in MODELS:
+            train(study, model, tiny_slices(0), tiny_slices(1, 6))
+    return root, study
+
+
+@pytest.fixture
+def study(trained, monkeypatch):
+    monkeypatch.setenv("WMH_ROOT", str(trained[0]))
+    return trained[1]
+
+
+def write_scan(path, codes="LPS", voxel=(1.5, 1.5, 3.0), shape=SHAPE):
+    """A bright head on a grid with the given axis codes, slightly oblique."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    data = np.where((x / 0.7) ** 2 + (y / 0.8) ** 2 + (z / 0.95) ** 2 < 1, 100, 0)
+    affine = np.diag([*voxel, 1.0])
+    affine[:3, :3] = np.array([[0.99, -0.1, 0], [0.1, 0.99, 0], [0, 0, 1]]) @ affine[:3, :3]
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+    )
+    affine = affine @ nib.orientations.inv_ornt_aff(turn, shape)
+    turned = nib.apply_orientation(data, turn).astype(np.int16)
+    nib.save(nib.Nifti1Image(turned, affine), path)
+    return path

@@ -1,0 +1,145 @@
+"""A map of the brain, a value a region: axial cuts of the atlas as drawings with numbered regions.
+
+Drawn as SVG, so that it stays sharp, weighs little, and each region says what it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+from PIL import Image as Picture
+from scipy import ndimage
+from skimage import measure
+
+from wmh.atlas.regions import REGION_LABELS, built_in_atlas, mni_t1, region_name
+from wmh.pages import as_webp, number, webp_address
+
+CUTS_MM = (-18, -4, 10, 24, 38, 52)
+"""World heights of the axial cuts, mm."""
+
+BOX = (slice(20, 178), slice(18, 215))
+"""The brain's part of the 1 mm template, along its right and anterior axes."""
+
+ROOM_MM = 3.6
+"""A region's number is printed where a disc of this radius fits inside it."""
+
+COLOURS = colormaps["YlOrRd"]
+SHADES = 6
+"""Steps of the printed scale."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One region in one cut: its outline in mm, and where its number goes, if it has room."""
+
+    label: int
+    path: str
+    place: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One axial cut of the atlas: a grey picture of the template and the regions in it."""
+
+    height_mm: int
+    picture: str
+    shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A region as it is drawn for one subject."""
+
+    label: int
+    title: str
+    path: str
+    place: tuple[float, float] | None
+    fill: str
+    ink: str
+
+
+def paint(values: Mapping[int, float], unit: str) -> list[tuple[Cut, list[Painted]]]:
+    """Every cut with its regions in the colours of their values (0 or more, or NaN)."""
+    top = scale_top(values)
+    painted = []
+    for cut in _cuts():
+        regions = []
+        for shape in cut.shapes:
+            value = values.get(shape.label, np.nan)
+            fill, ink = _colour(value, top)
+            title = f"{shape.label} {region_name(shape.label)}: {number(value, 1)} {unit}"
+            regions.append(Painted(shape.label, title, shape.path, shape.place, fill, ink))
+        painted.append((cut, regions))
+    return painted
+
+
+def scale_top(values: Mapping[int, float]) -> float:
+    """The upper end of the colour scale: the largest value, rounded up to 1, 2 or 5 times ten."""
+    largest = max((v for v in values.values() if np.isfinite(v)), default=0.0)
+    if largest <= 1:
+        return 1.0
+    power = 10.0 ** np.floor(np.log10(largest))
+    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= largest))
+
+
+def shades(top: float) -> list[tuple[str, float]]:
+    """Colours of the printed scale with the value each stands for, lowest first."""
+    values = np.linspace(0, top, SHADES)
+    return [(_colour(value, top)[0], float(value)) for value in values]
+
+
+def frame_mm() -> tuple[int, int]:
+    """Width and height of a cut in mm."""
+    return BOX[0].stop - BOX[0].start, BOX[1].stop - BOX[1].start
+
+
+def _colour(value: float, top: float) -> tuple[str, str]:
+    """Fill for a value and the ink that can be read on it."""
+    if not np.isfinite(value):
+        return "#d9d9d9", "#1a1a1a"
+    shade = COLOURS(min(value / top, 1) * 0.9)
+    bright = 0.2126 * shade[0] ** 2.2 + 0.7152 * shade[1] ** 2.2 + 0.0722 * shade[2] ** 2.2
+    return to_hex(shade), "#1a1a1a" if bright > 0.18 else "#ffffff"
+
+
+@cache
+def _cuts() -> tuple[Cut, ...]:
+    return tuple(_cut(height) for height in CUTS_MM)
+
+
+def _cut(height_mm: int) -> Cut:
+    atlas, template = built_in_atlas(1), mni_t1(1)
+    z = round((height_mm - atlas.affine[2, 3]) / atlas.affine[2, 2])
+    labels = _plane(atlas.data, z)
+    grey = _plane(template.data, z)
+    pale = 255 - 90 * np.clip(grey / np.percentile(grey[grey > 0], 99), 0, 1)  # dark tissue, paper
+    picture = Picture.fromarray(pale.astype(np.uint8))
+    shapes = [_shape(labels == label, label) for label in REGION_LABELS if (labels == label).any()]
+    return Cut(height_mm, webp_address(as_webp(picture, 75)), tuple(shapes))
+
+
+def _plane(data: np.ndarray, z: int) -> np.ndarray:
+    """One cut (rows from anterior to posterior, columns from left to right)."""
+    return data[*BOX, z].T[::-1]
+
+
+def _shape(mask: np.ndarray, label: int) -> Shape:
+    smooth = np.pad(ndimage.gaussian_filter(mask.astype(float), 0.8), 1)
+    contours = [
+        measure.approximate_polygon(contour, 0.3) for contour in measure.find_contours(smooth, 0.5)
+    ]
+    path = "".join(_closed(contour - 0.5) for contour in contours if len(contour) > 3)
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(depth.argmax(), depth.shape)
+    place = (column + 0.5, row + 0.5) if depth.max() >= ROOM_MM else None
+    return Shape(label, path, place)
+
+
+def _closed(contour: np.ndarray) -> str:
+    points = " ".join(f"{column:.1f} {row:.1f}" for row, column in contour[:-1])
+    return f"M{points}Z"

@@ -1,0 +1,126 @@
+"""Everyone of a folder or table: BIDS derivatives, a page each, and one table of all."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from wmh.cohorts.sources import Found, Problem, find_subjects
+from wmh.images import ImageError
+from wmh.learning.inference import CheckpointError
+from wmh.report.answer import Answerer
+from wmh.report.cohort_table import write_cohort_table
+from wmh.report.derivatives import (
+    Place,
+    write_description,
+    write_images,
+    write_sidecars,
+    write_tsv,
+)
+from wmh.report.likeness import training_scans
+from wmh.report.page import write_report
+from wmh.study import Study
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of one subject: answered now, kept from before, or left out for a problem."""
+
+    subject: str
+    place: Place
+    kept: bool = False
+    problem: Problem | None = None
+
+
+def predict_folder(study: Study, source: Path, out: Path, jobs: int = 2) -> list[Done]:
+    """Predict everyone of a BIDS data set, a challenge tree or a CSV table, in that order.
+
+    ``out`` becomes a BIDS derivatives data set. Who is there already, from the same images,
+    checkpoints and settings, is kept. A subject that cannot be answered for stops no other: it is
+    returned with its problem, and listed in ``left_out.tsv``. Raises
+    :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
+    """
+    found = find_subjects(source, needed=())
+    write_description(out, source)
+    answerer, training = Answerer(study), training_scans(study)
+    places = [Place(out, bids_name(entry.subject.id)) for entry in found]
+    twice = {name for name, count in Counter(place.name for place in places).items() if count > 1}
+
+    def work(entry: Found, place: Place) -> Done:
+        return _predict_subject(entry, place, place.name in twice, answerer, training, source)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        results = pool.map(work, found, places)
+        done = list(tqdm(results, "predicting", len(found), unit="subject"))
+    write_cohort_table(out, [(one.place, one.subject) for one in done if one.problem is None])
+    _write_left_out(out, done)
+    return done
+
+
+def bids_name(identity: str) -> str:
+    """A subject's id as BIDS allows it: ``sub-1``, or ``sub-1_ses-a`` with a session.
+
+    >>> bids_name("p_01.b"), bids_name("sub-1_ses-a")
+    ('sub-p01b', 'sub-1_ses-a')
+    """
+    person, _, session = identity.removeprefix("sub-").partition("_ses-")
+    label, session = (re.sub(r"[^A-Za-z0-9]", "", part) for part in (person, session))
+    return f"sub-{label}_ses-{session}" if session else f"sub-{label}"
+
+
+def _predict_subject(
+    found: Found,
+    place: Place,
+    doubled: bool,
+    answerer: Answerer,
+    training: pd.DataFrame | None,
+    source: Path,
+) -> Done:
+    subject = found.subject
+    if doubled:
+        remedy = "Give every subject an id that differs from all others in letters or digits"
+        return _left_out(found, place, f"several subjects would be named {place.name}", remedy)
+    if found.problems:
+        return Done(subject.id, place, problem=found.problems[0])
+    given = {"FLAIR": subject.flair, "T1": subject.t1}
+    given = {modality: path for modality, path in given.items() if path is not None}
+    try:
+        fingerprint = answerer.fingerprint(given)
+        if place.is_done(fingerprint):
+            return Done(subject.id, place, kept=True)
+        answer = answerer.answer(given)
+        sidecars = write_images(answer, place, given, source)
+        write_report(place.report, subject.id, answer, training, answerer.study)
+        write_sidecars(place, sidecars, fingerprint)
+    except ImageError as error:
+        problem = Problem(str(error.path), error.problem, error.remedy)
+        return Done(subject.id, place, problem=problem)
+    except CheckpointError as error:
+        return _left_out(found, place, str(error), "See `wmh predict --help`")
+    except Exception as error:  # what nobody thought of must not cost the others their results
+        remedy = "This is a fault of the program; please report it with the image's header"
+        return _left_out(found, place, f"{type(error).__name__}: {error}", remedy)
+    return Done(subject.id, place)
+
+
+def _left_out(found: Found, place: Place, problem: str, remedy: str) -> Done:
+    return Done(found.subject.id, place, problem=Problem(found.subject.id, problem, remedy))
+
+
+def _write_left_out(out: Path, done: Iterable[Done]) -> None:
+    rows = [
+        (one.subject, one.problem.file, one.problem.problem, one.problem.remedy)
+        for one in done
+        if one.problem is not None
+    ]
+    write_tsv(
+        pd.DataFrame(rows, columns=["source_id", "file", "problem", "remedy"]),
+        out / "left_out.tsv",
+    )

@@ -1,0 +1,80 @@
+"""A subject's page: ``report.html``, in one file that opens without a network."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from wmh.atlas.regions import REST_LABELS
+from wmh.images import Image
+from wmh.learning.inference import Model
+from wmh.pages import write_page
+from wmh.pipeline.versions import commit_here
+from wmh.report.answer import Answer
+from wmh.report.brain_map import frame_mm, paint, scale_top, shades
+from wmh.report.likeness import compare_scan
+from wmh.report.slices import slices_of
+from wmh.study import Study
+
+
+def write_report(
+    path: Path, name: str, answer: Answer, training: pd.DataFrame | None, study: Study
+) -> Path:
+    """Write a subject's page.
+
+    ``training`` describes the scans the models were trained on
+    (:func:`wmh.report.likeness.training_scans`); None when they are not known.
+    """
+    percent = answer.burden.set_index("region")["percent_of_region"].drop(list(REST_LABELS))
+    values = percent.to_dict()
+    quantities = [] if training is None else compare_scan(answer.originals, training)
+    inside = answer.burden[~answer.burden["region"].isin(REST_LABELS)]
+    return write_page(
+        path,
+        "report.html",
+        name=name,
+        study=study,
+        simulated=study.cohort.source == "simulated",
+        answer=answer,
+        slices=slices_of(answer),
+        cuts=paint(values, "% of the region"),
+        frame=frame_mm(),
+        shades=shades(scale_top(values)),
+        regions=answer.burden.to_dict("records"),
+        outside_ml=max(0.0, answer.lesion_ml - float(inside["lesion_ml"].sum())),
+        quantities=quantities,
+        warnings=[quantity.unlike for quantity in quantities if quantity.unlike],
+        given=[_image_facts(modality, image) for modality, image in answer.originals.items()],
+        models=[
+            _model_facts("Lesions", answer.lesion_model, answer.originals),
+            _model_facts("Regions", answer.region_model, answer.originals),
+        ],
+        version=version("wmh"),
+        **commit_here(),
+    )
+
+
+def _image_facts(modality: str, image: Image) -> dict[str, str]:
+    return {
+        "modality": modality,
+        "file": image.path.name,
+        "grid": " × ".join(map(str, image.data.shape)),
+        "voxel": " × ".join(f"{size:.3g}" for size in image.voxel_size),
+        "axes": image.orientation,
+    }
+
+
+def _model_facts(task: str, model: Model, given: dict[str, Image]) -> dict[str, object]:
+    views = [" and ".join(view) for view in model.configuration.views_for(given)]
+    return {
+        "task": task,
+        "name": model.name,
+        "title": model.configuration.title,
+        "study": model.study,
+        "step": model.step,
+        "voxel_size_mm": model.voxel_size_mm,
+        "views": ", then ".join(views),
+        "averaged": len(views) > 1,
+    }
