@@ -118,6 +118,7 @@ def monai(slices: Slices, probability: float) -> Prepare:
             ),
             t.RandGibbsNoised(image, prob=p, alpha=(0.0, 0.4)),
             t.RandAdjustContrastd(image, prob=p, gamma=(0.75, 1.35)),
+            t.RandScaleIntensityFixedMeand(image, factors=0.25, prob=p),
             t.RandScaleIntensityd(image, factors=0.07, prob=p),
             t.RandBiasFieldd(image, prob=p, coeff_range=(0.0, 0.1)),
             t.RandGaussianNoised(image, prob=p, std=0.06),
@@ -249,7 +250,7 @@ def main() -> None:
     ]
     torch.set_num_threads(2)
     two = {
-        name: statistics.median(slices_a_second(prepare, time.perf_counter) for _ in range(ROUNDS))
+        name: max(slices_a_second(prepare, time.perf_counter) for _ in range(ROUNDS))
         for name, prepare in entrants.items()
         if name[0] == "wmh"
     }
