@@ -168,8 +168,10 @@ class Training(Settings):
     batch_size: Count = 16
     learning_rate: Positive = 2e-3
     weight_decay: float = 1e-2
-    lesion_slices_share: Share = 0.6
-    """Share of each batch drawn among slices that hold lesion (lesion tasks)."""
+    people_a_batch: Count = 2
+    """People whose slices make up a batch, in equal parts."""
+    structure_slices_share: Share = 0.6
+    """Share of each batch drawn among slices that hold lesion or, for region tasks, a region."""
     validate_every: Count = 50
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` takes bfloat16 where the processor multiplies it natively."""

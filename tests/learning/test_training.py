@@ -6,10 +6,12 @@ import torch
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import training
+from wmh.learning.batches import Batch, draw_batch, draw_slices
 from wmh.learning.inference import CheckpointError, load_model
 from wmh.learning.inputs import CONFIGURATIONS
+from wmh.learning.networks import build_network
 from wmh.learning.skeletons import tubed_skeletons_of_slices
-from wmh.learning.training import TrainingError, draw_batch, learning_rate, train
+from wmh.learning.training import TrainingError, learning_rate, train
 
 LEARN, VALIDATE = tiny_slices(0), tiny_slices(1, 6)
 
@@ -82,11 +84,44 @@ def test_modality_dropout_shows_both_or_either(study):
 
 
 def test_lesion_slices_make_up_their_share_of_a_batch(study):
-    settings = study.training.model_copy(update={"lesion_slices_share": 1.0})
+    settings = study.training.model_copy(update={"structure_slices_share": 1.0})
     batch = draw_batch(
         LEARN, CONFIGURATIONS["flair"], "lesions", settings, torch.Generator().manual_seed(0)
     )
     assert (batch.labels["lesions"] == 1).flatten(1).any(dim=1).all()
+
+
+def test_a_batch_is_made_of_people_in_equal_parts(study):
+    for seed in range(10):
+        chosen = draw_slices(
+            LEARN, "lesions", 2, study.training, torch.Generator().manual_seed(seed)
+        )
+        assert sorted(LEARN.subject[chosen].view(2, 2)[:, 0].tolist()) == [0, 1]
+        assert (LEARN.subject[chosen].view(2, 2).diff(dim=1) == 0).all()
+
+
+def test_a_person_without_lesions_is_drawn_all_the_same(study):
+    healthy = replace(LEARN, lesions=torch.zeros_like(LEARN.lesions))
+    batch = draw_batch(
+        healthy,
+        CONFIGURATIONS["flair"],
+        "lesions",
+        study.training,
+        torch.Generator().manual_seed(0),
+    )
+    assert [len(person.images) for person in batch.people] == [2, 2]
+
+
+def test_each_person_is_normalised_alone(study):
+    """What one person's slices look like changes nothing in the answer for another."""
+    network = build_network(study.training.network, 1, "lesions").eval()
+    images, where = torch.rand(4, 1, 32, 32), torch.zeros(4)
+    batch = Batch(images, {"lesions": torch.zeros(4, 32, 32)}, where, people_drawn=2)
+    first, second = batch.people
+    with torch.inference_mode():
+        before = network(first.images, first.where)["lesions"]
+        network(100 * second.images, second.where)
+        assert torch.equal(network(first.images, first.where)["lesions"], before)
 
 
 def test_task_weights_are_learned_and_survive_an_interruption(study, monkeypatch):

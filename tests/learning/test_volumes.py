@@ -8,11 +8,12 @@ from torch import nn
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.images import Image
+from wmh.learning.batches import draw_batch
 from wmh.learning.inference import load_model, predict
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.networks import place
 from wmh.learning.slices import Slices
-from wmh.learning.training import draw_batch, train
+from wmh.learning.training import train
 from wmh.learning.volumes import draw_patches, logits_of_slices
 from wmh.study import NetworkSettings
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +10,17 @@ from pickle import UnpicklingError
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from wmh.images import Image, ImageError, resample_to
+from wmh.learning.devices import autocast
 from wmh.learning.inputs import CONFIGURATIONS, MODALITIES, InputConfiguration, View, show, shown
-from wmh.learning.networks import batch_norms, build_network, normalise_by_batch, to_device
+from wmh.learning.networks import build_network, to_device
 from wmh.learning.slices import cut, normalise
-from wmh.learning.training import autocast
 from wmh.learning.volumes import logits_of_slices
 from wmh.study import NetworkSettings, Study
 
-SLICES_AT_ONCE = 16
-
-Piece = tuple[torch.Tensor, torch.Tensor]
-"""Some slices (B, 2, H, W) and their depth below the crown (B,) in mm."""
+SLICES_AT_ONCE = 64
+"""A person with more goes through the network in several parts, each spread over the whole head."""
 
 
 class CheckpointError(ValueError):
@@ -139,63 +135,38 @@ def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
     blank = torch.zeros_like(stacks[given[0]])
     stack = torch.stack([stacks.get(modality, blank) for modality in MODALITIES], dim=1)
     first, end = plan.span
-    at_once = SLICES_AT_ONCE if model.settings.dimensions == 2 else end - first
-    pieces = (part.split(at_once) for part in (stack[first:end], plan.depth_mm))
-    batches = list(zip(*pieces, strict=True))
-    networks = {view: _adapted(model, batches, view, given) for view in views}
-    answers = [_answer(networks, model, batch, given) for batch in batches]
-    outside = (0, 0, 0, 0, first, len(stack) - end)  # no head there: no lesion and no region
-    joined = {
-        name: functional.pad(torch.cat([answer[name] for answer in answers]), outside)
-        for name in answers[0]
-    }
+    inside = stack[first:end]
+    parts = -(-len(inside) // SLICES_AT_ONCE) if model.settings.dimensions == 2 else 1
+    answers: dict[str, torch.Tensor] = {}
+    for part in (slice(start, None, parts) for start in range(parts)):
+        for name, answer in _answer(model, inside[part], plan.depth_mm[part], views, given).items():
+            whole = answers.setdefault(name, answer.new_zeros(len(stack), *answer.shape[1:]))
+            whole[first:end][part] = answer  # no head above or below: no lesion and no region
     return Prediction(
         like=like,
         images=aligned,
-        probability=plan.volume(joined["lesions"]) if "lesions" in joined else None,
-        regions=plan.labels(joined["regions"]) if "regions" in joined else None,
+        probability=plan.volume(answers["lesions"]) if "lesions" in answers else None,
+        regions=plan.labels(answers["regions"]) if "regions" in answers else None,
     )
 
 
-def _adapted(
-    model: Model, batches: Sequence[Piece], view: View, given: tuple[str, ...]
-) -> nn.Module:
-    """A copy of the network that normalises a view by this person's own statistics.
-
-    Scanners differ in more than gain. Batch statistics learned on the training scanners are
-    replaced by those of the person's slices, as in training, where every batch was normalised by
-    its own (adaptive batch normalisation; Li et al. 2017). No weight changes.
-    """
-    network = normalise_by_batch(copy.deepcopy(model.network))
-    for layer in batch_norms(network):
-        layer.reset_running_stats()
-        layer.momentum = None  # a plain mean over batches
-    for batch in batches:
-        _logits(network, model, batch, view, given)
-    return network.eval()
-
-
-def _logits(
-    network: nn.Module, model: Model, batch: Piece, view: View, given: tuple
-) -> dict[str, torch.Tensor]:
-    """The network's logits for a view of some slices."""
-    images, depth_mm = (part.to(model.device) for part in batch)
-    with autocast(model.device, "auto"):
-        return logits_of_slices(network, show(images, view, given), depth_mm, model.settings)
-
-
 def _answer(
-    networks: Mapping[View, nn.Module], model: Model, batch: Piece, given: tuple
+    model: Model, images: torch.Tensor, depth_mm: torch.Tensor, views: Sequence[View], given: tuple
 ) -> dict[str, torch.Tensor]:
-    """Lesion probabilities (B, H, W) and region labels (B, H, W) of some slices."""
-    logits = [_logits(network, model, batch, view, given) for view, network in networks.items()]
-    mean = {
-        name: sum(answer[name].float().softmax(dim=1) for answer in logits) / len(logits)
-        for name in logits[0]
-    }
+    """Lesion probabilities (N, H, W) and region labels (N, H, W) of a person's slices."""
+    images, depth_mm = images.to(model.device), depth_mm.to(model.device)
+    probabilities: dict[str, torch.Tensor] = {}
+    for view in views:
+        with autocast(model.device, "auto"):
+            logits = logits_of_slices(
+                model.network, show(images, view, given), depth_mm, model.settings
+            )
+        for name, scores in logits.items():
+            share = scores.float().softmax(dim=1) / len(views)
+            probabilities[name] = probabilities[name] + share if name in probabilities else share
     result = {}
-    if "lesions" in mean:
-        result["lesions"] = mean["lesions"][:, 1].cpu()
-    if "regions" in mean:
-        result["regions"] = mean["regions"].argmax(dim=1).cpu()
+    if "lesions" in probabilities:
+        result["lesions"] = probabilities["lesions"][:, 1].cpu()
+    if "regions" in probabilities:
+        result["regions"] = probabilities["regions"].argmax(dim=1).cpu()
     return result

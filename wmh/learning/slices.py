@@ -112,10 +112,23 @@ class Slices:
     def __len__(self) -> int:
         return len(self.images)
 
+    def numbers_of(self, person: int) -> torch.Tensor:
+        """Numbers of a subject's slices."""
+        first, end = self.spans[person].tolist()
+        return torch.arange(first, end)
+
+    def holding(self, structure: str, person: int) -> torch.Tensor:
+        """Numbers of a subject's slices that hold lesion (label 1), or any region."""
+        numbers = self.numbers_of(person)
+        return numbers[self.holds[structure][numbers]]
+
     @cached_property
-    def with_lesion(self) -> torch.Tensor:
-        """Numbers of the slices that hold lesion (label 1)."""
-        return (self.lesions == 1).flatten(1).any(dim=1).nonzero()[:, 0].cpu()
+    def holds(self) -> dict[str, torch.Tensor]:
+        """Whether each slice holds a structure (N,)."""
+        masks = {"lesions": self.lesions == 1}
+        if self.regions is not None:
+            masks["regions"] = self.regions > 0
+        return {name: mask.flatten(1).any(dim=1).cpu() for name, mask in masks.items()}
 
     @cached_property
     def lesion_voxels(self) -> torch.Tensor:

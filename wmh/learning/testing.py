@@ -16,10 +16,10 @@ from wmh.analysis.burden import TRUTH, error_sources, regional_burden
 from wmh.analysis.evaluation import Case
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair, of_split, read_cohort
 from wmh.images import load_labels, save_image
+from wmh.learning.devices import choose_device
 from wmh.learning.inference import Model, Prediction, choose_model, load_model, predict
 from wmh.learning.inputs import CONFIGURATIONS, GIVEN, MODALITIES
 from wmh.learning.networks import STRUCTURES
-from wmh.learning.training import choose_device
 from wmh.study import Study
 
 BOTH = "FLAIR+T1"

@@ -22,8 +22,8 @@ def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Mod
     """
     structures = STRUCTURES[task]
     if settings.architecture == "unet" and settings.dimensions == 2:
-        return SharedEncoder(settings, channels, structures)
-    return EncoderDecoders(_parts(settings, channels, structures), structures)
+        return normalise_by_batch(SharedEncoder(settings, channels, structures))
+    return normalise_by_batch(EncoderDecoders(_parts(settings, channels, structures), structures))
 
 
 def to_device(network: nn.Module, device: torch.device | str) -> nn.Module:
@@ -34,10 +34,14 @@ def to_device(network: nn.Module, device: torch.device | str) -> nn.Module:
 
 
 def normalise_by_batch(network: nn.Module) -> nn.Module:
-    """Set a network to predict, its batch normalisation still by the batch at hand."""
-    network.eval()
+    """Have batch normalisation use the batch at hand always, in training and after.
+
+    A batch is one person's slices. Scanners differ in more than gain; statistics learned on those
+    of the training subjects would not fit another (adaptive batch normalisation; Li et al. 2017).
+    """
     for layer in batch_norms(network):
-        layer.train()
+        layer.track_running_stats = False
+        layer.running_mean = layer.running_var = layer.num_batches_tracked = None
     return network
 
 

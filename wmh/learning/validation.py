@@ -1,0 +1,80 @@
+"""How well a network does on the validation subjects, while it is trained."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from wmh.learning.devices import autocast
+from wmh.learning.inputs import InputConfiguration, show
+from wmh.learning.losses import loss_of
+from wmh.learning.slices import Slices
+from wmh.learning.volumes import logits_of_slices
+from wmh.study import Training
+
+
+@torch.inference_mode()
+def validation_scores(
+    network: nn.Module, slices: Slices, configuration: InputConfiguration, training: Training
+) -> dict[str, float]:
+    """Loss and Dice on the validation subjects, every view averaged as at inference.
+
+    Dice is pooled over each subject's slices and averaged over subjects (and over the 34 regions);
+    a network that predicts both structures gets the mean of the two.
+    """
+    network.eval()
+    device = slices.images.device
+    views = configuration.views_for(("FLAIR", "T1"))
+    counts: dict[str, torch.Tensor] = {}
+    losses = []
+    for first, end in slices.spans.tolist():  # one person at a time, as at inference
+        part = slice(first, end)
+        images = slices.images[part].float()
+        with autocast(device, training.precision):
+            answers = [
+                logits_of_slices(
+                    network, show(images, view), slices.depth_mm[part], training.network
+                )
+                for view in views
+            ]
+        logits = {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
+        labels = slices.labels(logits, part)
+        losses.append(loss_of(logits, labels, training.loss) * len(images))
+        for structure, scores in logits.items():
+            table = _overlap_counts(scores.argmax(1), labels[structure], scores.shape[1])
+            counts.setdefault(
+                structure, torch.zeros(len(slices.ids), *table.shape[1:], device=device)
+            ).index_add_(0, slices.subject[part].to(device), table)
+    network.train()
+    dice = {structure: _mean_dice(table, structure) for structure, table in counts.items()}
+    scores = {f"validation_{k}_dice": v for k, v in dice.items()} if len(dice) > 1 else {}
+    return {
+        "validation_loss": float(torch.stack(losses).sum()) / len(slices),
+        "validation_dice": float(np.mean(list(dice.values()))),
+        **scores,
+    }
+
+
+def _overlap_counts(prediction: torch.Tensor, truth: torch.Tensor, classes: int) -> torch.Tensor:
+    """Voxels in the overlap and in both masks together, for each slice and foreground class.
+
+    Returns (B, classes - 1, 2). Pixels of lesion label 2 do not count.
+    """
+    if classes == 2:
+        prediction = prediction.where(truth != 2, 0)
+        truth = truth.where(truth != 2, 0)
+    flat_truth, flat_prediction = truth.flatten(1).long(), prediction.flatten(1)
+    size = torch.zeros(len(truth), classes, device=truth.device)
+    ones = torch.ones_like(flat_truth, dtype=size.dtype)
+    both = size.clone().scatter_add_(1, flat_truth, (flat_truth == flat_prediction) * ones)
+    total = size.scatter_add_(1, flat_truth, ones).scatter_add_(1, flat_prediction, ones)
+    return torch.stack([both, total], dim=2)[:, 1:]
+
+
+def _mean_dice(counts: torch.Tensor, structure: str) -> float:
+    """Mean Dice over subjects and classes from (subjects, classes, 2); absent classes left out."""
+    if structure == "regions":
+        counts = counts[:, :34]  # the two rest labels do not count
+    both, total = counts[..., 0], counts[..., 1]
+    return float((2 * both / total)[total > 0].mean())
