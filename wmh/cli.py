@@ -216,12 +216,15 @@ def evaluate(
         Path | None, typer.Option(help="Also write every measure to this CSV table.")
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Subjects measured at a time.")] = 2,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Measure predicted lesions as the WMH challenge does; prints JSON.
+    """Measure predicted lesions as the WMH challenge does.
 
-    Of two files their five measures, of two folders those of each subject and their mean, of a
-    study the mean of each model and what it was given.
+    Of two files prints their five measures, always as JSON; of two folders those of each subject
+    and their mean, of a study the mean of each model and what it was given, as a table.
     """
+    import pandas as pd
+
     from wmh.analysis import evaluation
 
     if (study is None) == (truth is None or prediction is None):
@@ -237,10 +240,13 @@ def evaluate(
         if truth.is_dir():
             shown["mean"] = evaluation.mean_of(shown)
         else:
-            (shown,) = shown.values()
+            (shown,), json = shown.values(), True
     if out is not None:
         table.to_csv(out, index=False)
-    typer.echo(evaluation.as_json(shown))
+    if json:
+        typer.echo(evaluation.as_json(shown))
+    else:
+        typer.echo(pd.DataFrame(shown).T.to_string(float_format="{:.3f}".format, na_rep="-"))
 
 
 @app.command()

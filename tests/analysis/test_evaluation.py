@@ -172,7 +172,7 @@ def test_the_command_measures_a_folder(tmp_path, truth, prediction):
         write(tmp_path / "found" / f"{subject}.nii.gz", found.astype(np.uint8))
     folders = [str(tmp_path / "truth"), str(tmp_path / "found")]
     table = tmp_path / "all.csv"
-    result = CliRunner().invoke(app, ["evaluate", *folders, "--out", str(table)])
+    result = CliRunner().invoke(app, ["evaluate", *folders, "--json", "--out", str(table)])
     shown = json.loads(result.stdout)
     assert list(shown) == ["1", "2", "3", "mean"]
     assert shown["3"]["hd95_mm"] is None
@@ -180,6 +180,10 @@ def test_the_command_measures_a_folder(tmp_path, truth, prediction):
     written = pd.read_csv(table, dtype={"subject": str})
     assert set(written["subject"]) == {"1", "2", "3"}
     assert "surface_dice" in set(written["metric"])
+    printed = CliRunner().invoke(app, ["evaluate", *folders]).stdout.splitlines()
+    assert printed[0].split() == list(shown["1"])
+    assert [line.split()[0] for line in printed[1:]] == list(shown)
+    assert float(printed[-1].split()[1]) == pytest.approx(shown["mean"]["dice"], abs=1e-3)
 
 
 def test_the_command_wants_files_or_a_study(tmp_path):

@@ -62,6 +62,7 @@ def write_index(study: Study) -> Path:
         receipt=receipt,
         simulated=study.cohort.source == "simulated",
         subjects=_subjects(study),
+        left_out=_table(study, "left_out"),
         claims=_table(study, "claims"),
         measures=_measures(study),
         measure_titles=MEASURES,
