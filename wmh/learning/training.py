@@ -24,7 +24,7 @@ from wmh.learning.devices import autocast, choose_device
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
 from wmh.learning.memory import keep_freed_memory
-from wmh.learning.networks import STRUCTURES, build_network, to_device
+from wmh.learning.networks import STRUCTURES, WithRegionPrior, build_network, to_device
 from wmh.learning.slices import Slices
 from wmh.learning.validation import validation_scores
 from wmh.study import Study, Training
@@ -49,7 +49,7 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
     device = choose_device(study.compute.device)
     configuration = CONFIGURATIONS[settings.inputs]
     learn, validate = learn.to(device), validate.to(device)
-    run = _start(study, model, device)
+    run = _start(study, model, learn, device)
     folder = study.model_folder(model)
     identity = identity_of(study, model, learn, validate)
     restore(run, folder / "resume.pt", identity, device)
@@ -111,11 +111,13 @@ def learning_rate(step: int, steps: int, training: Training) -> float:
     )
 
 
-def _start(study: Study, model: str, device: torch.device) -> Run:
+def _start(study: Study, model: str, learn: Slices, device: torch.device) -> Run:
     settings, training = study.models[model], study.training
     torch.manual_seed(study.seed_for("weights", model))
     channels = CONFIGURATIONS[settings.inputs].channels
     network = build_network(training.network, channels, settings.task)
+    if isinstance(network, WithRegionPrior):
+        network.fit(learn.regions, learn.depth_mm)
     network = to_device(network, device).train()
     log_variances = nn.ParameterDict()
     if training.loss.task_weights == "uncertainty":

@@ -2,11 +2,13 @@
 
 from wmh.learning.networks.build import batch_norms, build_network, normalise_by_batch, to_device
 from wmh.learning.networks.place import place
+from wmh.learning.networks.prior import WithRegionPrior
 from wmh.learning.networks.structures import CLASSES, STRUCTURES
 
 __all__ = [
     "CLASSES",
     "STRUCTURES",
+    "WithRegionPrior",
     "batch_norms",
     "build_network",
     "normalise_by_batch",

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wmh.learning.networks.encoder_decoders import EncoderDecoders, Parts, input_channels
+from wmh.learning.networks.prior import WithRegionPrior
 from wmh.learning.networks.structures import STRUCTURES
 from wmh.learning.networks.unet import SharedEncoder
 from wmh.study import NetworkSettings
@@ -22,8 +23,12 @@ def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Mod
     """
     structures = STRUCTURES[task]
     if settings.architecture == "unet" and settings.dimensions == 2:
-        return normalise_by_batch(SharedEncoder(settings, channels, structures))
-    return normalise_by_batch(EncoderDecoders(_parts(settings, channels, structures), structures))
+        network = SharedEncoder(settings, channels, structures)
+    else:
+        network = EncoderDecoders(_parts(settings, channels, structures), structures)
+    if settings.dimensions == 2 and "regions" in structures:
+        network = WithRegionPrior(network)
+    return normalise_by_batch(network)
 
 
 def to_device(network: nn.Module, device: torch.device | str) -> nn.Module:

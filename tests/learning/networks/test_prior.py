@@ -1,0 +1,57 @@
+import pytest
+import torch
+from torch import nn
+
+from wmh.learning.networks import WithRegionPrior, build_network
+from wmh.study import NetworkSettings
+
+SMALL = NetworkSettings(encoder="resnet18", depth=3, decoder_channels=(16, 8, 8))
+
+
+class Silent(nn.Module):
+    """A network that the image tells nothing."""
+
+    def forward(self, images, depth_mm):
+        return {"regions": torch.zeros(len(images), 37, *images.shape[2:])}
+
+
+def halves(count: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+    """Slices 12 mm apart: 3 left and 20 right in the lower ones, 5 and 22 in the upper."""
+    labels = torch.zeros(count, 64, 96, dtype=torch.uint8)
+    depth_mm = torch.arange(count) * 12.0
+    labels[depth_mm < 48, :32], labels[depth_mm < 48, 32:] = 5, 22
+    labels[depth_mm >= 48, :32], labels[depth_mm >= 48, 32:] = 3, 20
+    return labels, depth_mm
+
+
+@pytest.mark.parametrize("size", [(64, 96), (96, 64), (192, 256), (256, 128)])
+def test_the_atlas_alone_gives_back_what_it_counted(size):
+    labels, depth_mm = halves()
+    network = WithRegionPrior(Silent())
+    network.fit(labels, depth_mm)
+    with torch.inference_mode():
+        guess = network(torch.zeros(8, 1, *size), depth_mm)["regions"].argmax(dim=1)
+    middle = size[0] // 2
+    assert guess.shape == (8, *size)
+    inner = slice(size[1] // 2 - 20, size[1] // 2 + 20)
+    for expected, at in ((5, 1), (3, 6)):
+        assert (guess[at, middle - 24 : middle - 6, inner] == expected).all()
+        assert (guess[at, middle + 6 : middle + 24, inner] == expected + 17).all()
+
+
+def test_before_it_is_fitted_it_says_nothing():
+    assert not WithRegionPrior(Silent()).guess(torch.tensor([30.0]), (32, 32)).any()
+
+
+def test_it_goes_on_learning_and_rules_nothing_out():
+    labels, depth_mm = halves()
+    network = WithRegionPrior(Silent())
+    network.fit(labels, depth_mm)
+    assert torch.isfinite(network.atlas).all()
+    network(torch.zeros(8, 1, 64, 96), depth_mm)["regions"].square().mean().backward()
+    assert network.atlas.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("task", "has_one"), [("lesions", False), ("regions", True)])
+def test_networks_for_slices_that_predict_regions_have_one(task, has_one):
+    assert isinstance(build_network(SMALL, 1, task), WithRegionPrior) == has_one
