@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from wmh.images import Image, ImageError, resample_to
+from wmh.learning.cut import cut, normalise
 from wmh.learning.devices import autocast
 from wmh.learning.inputs import CONFIGURATIONS, MODALITIES, InputConfiguration, View, show, shown
 from wmh.learning.networks import build_network, to_device
-from wmh.learning.slices import cut, normalise
 from wmh.learning.volumes import logits_of_slices
 from wmh.study import NetworkSettings, Study
 

@@ -1,9 +1,4 @@
-"""Axial slices as tensors: how volumes are cut for a network, and how its answer is put back.
-
-Images stay in native space. Array axes are turned to the closest right-anterior-superior order,
-slices may be resampled in plane to the study's voxel size, and intensities are divided by their
-median inside the head. No subject is resampled through plane.
-"""
+"""The slices of some subjects as tensors in memory, with their labels."""
 
 from __future__ import annotations
 
@@ -13,83 +8,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
-from scipy import ndimage
-from skimage.filters import threshold_otsu
-from torch.nn import functional
 from tqdm.auto import tqdm
 
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair
-from wmh.images import Image, ImageError, from_ras, load_labels, same_grid, to_ras
+from wmh.images import ImageError, load_labels, same_grid
+from wmh.learning.cut import cut, normalise, window
 from wmh.learning.losses import SKELETON
 from wmh.learning.skeletons import tubed_skeleton, tubed_skeletons_of_slices
-
-MULTIPLE = 32
-"""Slice edges are multiples of this, so that five halvings in an encoder come out even."""
-
-MARGIN = 2
-"""Pixels kept free around the head in every slice."""
-
-COARSE_MM = 2.5
-"""Voxel size at which the head is found."""
-
-SKIN_MM = 10.0
-"""Intensities are normalised by what lies deeper in the head than this: little scalp or skull."""
-
-BRIGHTEST = 4.0
-"""Normalised intensities are cut off here: four times the tissue median."""
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How a volume was cut into slices, so that predictions can be put back on its grid."""
-
-    like: Image
-    native: tuple[int, int]
-    resampled: tuple[int, int]
-    corner: tuple[int, int]
-    size: tuple[int, int]
-    span: tuple[int, int]
-    """First slice with head, and the first one past it."""
-    thickness_mm: float
-
-    @property
-    def depth_mm(self) -> torch.Tensor:
-        """How far below the crown of the head each slice of the span lies, in mm."""
-        first, end = self.span
-        return torch.arange(end - first - 1, -1, -1) * self.thickness_mm
-
-    def slices(self, volume: np.ndarray) -> torch.Tensor:
-        """Cut a volume on the grid of ``like`` into slices (Z, H, W), float32."""
-        turned = to_ras(Image(volume, self.like.affine)).data
-        stack = torch.from_numpy(np.ascontiguousarray(turned.transpose(2, 0, 1), dtype=np.float32))
-        if self.resampled != self.native:
-            stack = functional.interpolate(
-                stack[:, None], self.resampled, mode="bilinear", antialias=True
-            )[:, 0]
-        return _window(stack, self.corner, self.size)
-
-    def volume(self, stack: torch.Tensor) -> np.ndarray:
-        """Put slices (Z, H, W) back: an array on the grid of ``like``, zero outside the window."""
-        back = (-self.corner[0], -self.corner[1])
-        stack = _window(stack.float(), back, self.resampled)
-        if self.resampled != self.native:
-            stack = functional.interpolate(stack[:, None], self.native, mode="bilinear")[:, 0]
-        return from_ras(stack.numpy().transpose(1, 2, 0), self.like)
-
-    def label_slices(self, labels: np.ndarray) -> torch.Tensor:
-        """Cut a volume of labels: each pixel (Z, H, W) takes the nearest voxel's label."""
-        turned = to_ras(Image(labels, self.like.affine)).data
-        stack = torch.from_numpy(np.ascontiguousarray(turned.transpose(2, 0, 1)))
-        stack = _nearest(stack, self.resampled)
-        return _window(stack, self.corner, self.size)
-
-    def labels(self, stack: torch.Tensor) -> np.ndarray:
-        """Put label slices (Z, H, W) back: a uint8 array on the grid of ``like``."""
-        back = (-self.corner[0], -self.corner[1])
-        stack = _nearest(_window(stack.byte(), back, self.resampled), self.native)
-        return from_ras(stack.numpy().transpose(1, 2, 0), self.like)
 
 
 @dataclass
@@ -207,75 +133,6 @@ def load_slices(
     )
 
 
-def cut(image: Image, voxel_size_mm: float | None) -> Cut:
-    """Plan how to cut an image: its head in plane, resampled, edges multiples of 32.
-
-    Raises :class:`ImageError` when no head can be told from the background.
-    """
-    turned = to_ras(image)
-    head = find_head(turned)
-    native = turned.data.shape[:2]
-    target = turned.voxel_size[:2] if voxel_size_mm is None else (voxel_size_mm, voxel_size_mm)
-    zoom = turned.voxel_size[:2] / target
-    resampled = tuple(max(1, round(n * z)) for n, z in zip(native, zoom, strict=True))
-    corner, size = [], []
-    for axis in (0, 1):
-        inside = np.flatnonzero(head.mask.any(axis=tuple({0, 1, 2} - {axis}))) * head.stride[axis]
-        low, high = (inside[[0, -1]] + (0, head.stride[axis])) * resampled[axis] / native[axis]
-        edge = _round_up(high - low + 2 * MARGIN)
-        corner.append(round((low + high - edge) / 2))
-        size.append(edge)
-    shown = np.flatnonzero(head.mask.any(axis=(0, 1))) * head.stride[2]
-    return Cut(
-        like=image,
-        native=native,
-        resampled=resampled,
-        corner=tuple(corner),
-        size=tuple(size),
-        span=(int(shown[0]), min(int(shown[-1]) + head.stride[2], turned.data.shape[2])),
-        thickness_mm=float(turned.voxel_size[2]),
-    )
-
-
-@dataclass(frozen=True)
-class Head:
-    """A coarse mask of the head: every ``stride``-th voxel of the image along each axis."""
-
-    mask: np.ndarray
-    stride: tuple[int, int, int]
-
-
-def find_head(image: Image) -> Head:
-    """Find the head: the largest piece brighter than the background, on a grid of about 2.5 mm.
-
-    Raises :class:`ImageError` when there is none.
-    """
-    stride = tuple(int(max(1, step)) for step in COARSE_MM // image.voxel_size)
-    data = image.data[tuple(slice(None, None, step) for step in stride)]
-    ceiling = np.percentile(data[data > data.min()], 99)
-    clipped = np.minimum(data, ceiling)
-    bright = clipped > 0.5 * threshold_otsu(clipped)
-    pieces, count = ndimage.label(ndimage.binary_opening(bright))
-    if not count:
-        raise ImageError(image.path, "no head found in it", "Look at the image; it may be empty")
-    return Head(pieces == np.bincount(pieces.ravel())[1:].argmax() + 1, stride)
-
-
-def normalise(image: Image) -> np.ndarray:
-    """Intensities divided by their median deep inside the head: tissue near 1, background near 0.
-
-    Only what lies at least ``SKIN_MM`` inside the head sets the scale, so that a stripped brain and
-    a whole head come out alike.
-    """
-    head = find_head(image)
-    filled = ndimage.binary_fill_holes(np.pad(head.mask, 1))
-    depth = ndimage.distance_transform_edt(filled, sampling=image.voxel_size * head.stride)
-    data = image.data[tuple(slice(None, None, step) for step in head.stride)]
-    deep = depth[1:-1, 1:-1, 1:-1] > SKIN_MM
-    median = np.median(data[deep] if deep.any() else data[head.mask])
-    return np.clip(image.data / median, 0, BRIGHTEST).astype(np.float32)
-
-
 def _subject_slices(
     subject: Subject,
     voxel_size_mm: float | None,
@@ -318,24 +175,7 @@ def _subject_slices(
     )
 
 
-def _nearest(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize label slices (Z, H, W) by taking the nearest pixel."""
-    return functional.interpolate(stack[:, None], size, mode="nearest-exact")[:, 0]
-
-
-def _window(stack: torch.Tensor, corner: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
-    """Cut or zero-pad (..., H, W) to the window that starts at ``corner``."""
-    height, width = stack.shape[-2:]
-    top, left = corner
-    padding = (-left, left + size[1] - width, -top, top + size[0] - height)
-    return functional.pad(stack, padding)
-
-
 def _centred(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Cut or pad (..., H, W) to ``size`` about its centre."""
     corner = tuple((now - then) // 2 for now, then in zip(stack.shape[-2:], size, strict=True))
-    return _window(stack, corner, size)
-
-
-def _round_up(edge: float) -> int:
-    return int(np.ceil(edge / MULTIPLE)) * MULTIPLE
+    return window(stack, corner, size)

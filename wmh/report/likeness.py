@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from wmh.cohorts.cohort import of_split, read_cohort
 from wmh.images import Image, ImageError, load_image, same_grid, to_ras
-from wmh.learning.slices import normalise
+from wmh.learning.cut import normalise
 from wmh.study import Study, write_table
 
 QUANTILES = tuple(range(5, 100, 10))

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmh.images import Image, ImageError
-from wmh.learning.slices import MULTIPLE, cut, find_head, normalise
+from wmh.learning.cut import MULTIPLE, cut, find_head, normalise
 
 
 def head_image(codes: str = "RAS", shape=(60, 70, 20), voxel=(2.0, 2.0, 3.0), stripped=True):
