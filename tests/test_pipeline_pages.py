@@ -7,34 +7,26 @@ import itertools
 import json
 import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
 
-from wmh.pipeline.pages import MEASURES, write_index
+from tests.browser import (
+    DESK,
+    PHONE,
+    Page,
+    assert_self_contained,
+    assert_sound,
+    examine,
+    needs_browser,
+)
+from wmh.analysis.statistics import means
+from wmh.analysis.style import MEASURES
+from wmh.pipeline.pages import write_index
 from wmh.pipeline.stages import files_of, stages_of
 from wmh.study import load_study, project_root
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-
-
-class Page(HTMLParser):
-    """The tags of a page with their attributes, in order."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.feed(html)
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attributes)))
-
-    def all(self, *names: str) -> list[dict[str, str | None]]:
-        return [attributes for tag, attributes in self.tags if tag in names]
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +51,34 @@ def _write_results(study, root: Path) -> None:
         for i, (s, ml) in enumerate([("utrecht_philips_3t", 3.0), ("utrecht_philips_3t", 5.0)])
     ]
     pd.DataFrame(cohort).to_csv(study.results / "cohort.csv", index=False)
-    metrics = [
-        {"subject": subject, "scanner": "x", "model": model, "inputs_given": "FLAIR"}
+    metrics = pd.DataFrame(
+        {"subject": subject, "scanner": "x", "model": model, "inputs_given": given}
         | {"structure": "lesions", "metric": metric, "value": value + subject}
         for subject in (0, 1)
-        for model, value in (("flair", 0.5), ("t1", 0.25))
+        for model, given, value in (("flair", "FLAIR", 0.5), ("t1", "T1", 0.25))
         for metric in MEASURES
+    )
+    metrics.to_csv(study.results / "metrics.csv", index=False)
+    means(metrics, study.evaluation, 0).to_csv(study.results / "means.csv", index=False)
+    pair = {"model_a": "flair", "inputs_a": "FLAIR", "model_b": "t1", "inputs_b": "T1"}
+    numbers = {"mean_difference": 0.25, "ci_low": 0.2, "ci_high": 0.3, "rank_biserial": 1.0}
+    compared = {"family": "inputs", "structure": "lesions", "metric": "dice", "n": 2, "p_holm": 0.5}
+    pd.DataFrame([compared | pair | numbers]).to_csv(study.results / "comparisons.csv", index=False)
+    burden = [
+        {"subject": 0, "source": source, "region": region, "region_name": f"Place {region}"}
+        | {"lesion_ml": region * ml, "percent_of_region": 2.0, "share_of_lesions": 0.5}
+        for source, ml in (("truth", 1.0), ("joint", 2.0))
+        for region in (1, 2, 10)
     ]
-    pd.DataFrame(metrics).to_csv(study.results / "metrics.csv", index=False)
+    pd.DataFrame(burden).to_csv(study.results / "burden.csv", index=False)
+    agreement = [{"source": "joint", "region": region, "icc": 0.625} for region in (1, 2, "all")]
+    pd.DataFrame(agreement).to_csv(study.results / "agreement.csv", index=False)
     claims = [
-        {"claim": f"c{n}", "sentence": f"A < B & {n}", "comparison": "a minus b", "n": 15}
-        | {"mean_difference": d, "ci_low": d - 1, "ci_high": d + 1, "p_holm": p, "verdict": v}
-        for n, d, p, v in [
+        {"claim": f"c{n}", "sentence": f"A < B & {n}", "n": 15, "claim_verdict": verdict}
+        | {"comparison": "lesion Dice: flair (FLAIR) minus t1 (T1)", "verdict": verdict}
+        | {"mean_difference": d, "ci_low": d - 1, "ci_high": d + 1, "p_holm": p}
+        | {"smallest_difference": 0.02, "repeats": 3, "repeats_agreeing": 2}
+        for n, d, p, verdict in [
             (0, -0.05, 0.0001, "supported"),
             (1, 0.2, 0.04, "not supported"),
             (2, 0.1, None, "inconclusive"),
@@ -79,7 +87,7 @@ def _write_results(study, root: Path) -> None:
     pd.DataFrame(claims).to_csv(study.results / "claims.csv", index=False)
     study.figures.mkdir(parents=True)
     Image.new("RGB", (3000, 1000), "white").save(study.figures / "03_lesion_measures.png")
-    (study.figures / "03_lesion_measures.txt").write_text("Dice of 2 subjects.\n")
+    (study.figures / "03_lesion_measures.txt").write_text("Dice of 2 subjects. No test.\n")
     (study.figures / "03_lesion_measures.pdf").touch()
     for stage in stages_of(study):
         files = files_of(study, stage)
@@ -91,13 +99,7 @@ def _write_results(study, root: Path) -> None:
 
 
 def test_the_page_needs_nothing_but_itself(page):
-    html = page.read_text()
-    tags = Page(html)
-    loaded = [a.get("src") for a in tags.all("img", "script", "iframe")]
-    assert all(address is None or address.startswith("data:") for address in loaded)
-    assert not tags.all("link")
-    assert "@import" not in html
-    assert not re.search(r"url\((?!data:)", html)
+    assert_self_contained(page.read_text())
 
 
 def test_every_link_leads_somewhere(page):
@@ -152,13 +154,33 @@ def test_text_stands_out(ink, paper):
 
 
 def test_numbers_verdicts_and_captions_come_from_the_tables(page):
-    html = page.read_text()
-    for text in ("−0.050", "+0.200", "&lt; 0.001", "A &lt; B &amp; 0", "Dice of 2 subjects."):
-        assert text in html
-    assert '<span class="verdict not-supported">not supported</span>' in html
+    html = page.read_text().replace("\N{NO-BREAK SPACE}", " ")
     assert "<strong>Simulated data.</strong>" in html
-    cells = re.findall(r'<th scope="row">(?:flair|t1)</th>.*?</tr>', html)
-    assert [re.findall(r"\d+\.\d+", cell)[0] for cell in cells] == ["1.000", "0.750"]
+    assert "1 supported, 1 not supported, 1 inconclusive" in html
+    assert "A &lt; B &amp; 0" in html
+    effect = "−0.050 [−1.050, +0.950], corrected p &lt; 0.001, n = 15 (0.02 matters)"
+    assert f"Lesion Dice: FLAIR minus T1:</span> {effect}" in html
+    assert "0.100 [−0.900, 1.100], no test" in html
+    assert '<span class="verdict not-supported">not supported</span>' in html
+    assert "<strong>Figure 3. Dice of 2 subjects.</strong> No test." in html
+    rows = re.findall(r'<th scope="row">(FLAIR|T1)</th>.*?data-value="([\d.]+)"', html)
+    assert rows == [("FLAIR", "1.0"), ("T1", "0.75")]
+    place = re.search(r">Place 2</th>(.*?)</tr>", html)[1]
+    assert re.findall(r">([\d.]+)<", place) == ["2.000", "2.0", "50.0", "4.000", "0.625"]
+
+
+def test_nobody_is_said_to_be_left_out_or_not_without_a_record(page, tmp_path, monkeypatch):
+    assert "Who was left out is not on record here." in page.read_text()
+    shutil.copytree(page.parents[3], tmp_path / "project")
+    monkeypatch.setenv("WMH_ROOT", str(tmp_path / "project"))
+    study = load_study("smoke")
+    record = study.results / "left_out.csv"
+    record.write_text("id,split,scanner,problems\n")
+    assert "No subject was left out." in write_index(study).read_text()
+    record.write_text("id,split,scanner,problems\n007,test,x,The T1 is < empty.\n")
+    html = write_index(study).read_text()
+    assert "<strong>007</strong>: The T1 is &lt; empty." in html
+    assert "No subject was left out." not in html
 
 
 def test_the_receipt_names_code_machine_seeds_and_every_input(page):
@@ -173,31 +195,29 @@ def test_the_receipt_names_code_machine_seeds_and_every_input(page):
     assert "dirty" in receipt
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
-def test_tables_sort_in_a_browser_without_an_error(page, tmp_path):
-    probe = """<script>
+@needs_browser
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_the_page_in_a_browser(page, tmp_path, width):
+    script = """
       const rows = (table) => [...table.tBodies[0].rows].map((row) => row.cells[0].textContent);
-      const table = document.querySelector("[aria-label='Lesion measures'] table");
-      const heading = table.tHead.rows[0].cells[3], seen = [rows(table)];
-      for (let i = 0; i < 2; i++) {
-        heading.querySelector("button").click();
-        seen.push(rows(table), heading.getAttribute("aria-sort"));
-      }
-      const shown = [...document.images].map((image) => image.naturalWidth);
-      const wide = document.documentElement.scrollWidth;
-      document.title = JSON.stringify({seen, shown, wide, errors});
-    </script></body>"""
-    trap = "<head><script>window.errors = []; onerror = (m) => { errors.push(m); };</script>"
-    html = page.read_text().replace("<head>", trap).replace("</body>", probe)
-    copy = tmp_path / "probe.html"
-    copy.write_text(html.replace('loading="lazy"', ""))
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", *quiet]
-    command += [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=500,900"]
-    command += ["--virtual-time-budget=2000", "--dump-dom", copy.as_uri()]
-    printed = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-    found = json.loads(re.search(r"<title>(.*?)</title>", printed)[1])
-    assert found["errors"] == []
-    assert found["seen"][1:] == [["t1", "flair"], "ascending", ["flair", "t1"], "descending"]
-    assert found["shown"] == [1800]
-    assert found["wide"] <= 500
+      const sorted = (label, column) => {
+        const table = document.querySelector(`[aria-label='${label}'] table`);
+        const heading = table.tHead.rows[0].cells[column], seen = [rows(table)];
+        for (let i = 0; i < 2; i++) {
+          heading.querySelector("button").click();
+          seen.push(rows(table), heading.getAttribute("aria-sort"));
+        }
+        return seen;
+      };
+      return {
+        measures: sorted("Mean measures by configuration", 2),
+        agreement: sorted("Lesion burden by region", 5),
+        shown: [...document.images].map((image) => image.naturalWidth),
+      };"""
+    found = examine(page, tmp_path, width, script)
+    assert_sound(found, width)
+    up, down = ["T1", "FLAIR"], ["FLAIR", "T1"]
+    assert found["probed"]["measures"] == [down, up, "ascending", down, "descending"]
+    unknown_last = [rows[-1] for rows in found["probed"]["agreement"][1::2]]
+    assert unknown_last == ["Place 10", "Place 10"]
+    assert found["probed"]["shown"] == [1800]

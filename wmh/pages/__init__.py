@@ -38,22 +38,6 @@ def webp_address(content: str) -> str:
     return f"data:image/webp;base64,{content}"
 
 
-def difference(value: float | None) -> str:
-    """A difference with its sign, e.g. ``+0.041``; a real minus sign.
-
-    >>> difference(-0.5)
-    '−0.500'
-    """
-    return "–" if _unknown(value) else f"{float(value):+.3f}".replace("-", "−")
-
-
-def p_value(value: float | None) -> str:
-    """A p-value to two digits, or that it is below 0.001."""
-    if _unknown(value):
-        return "–"
-    return "< 0.001" if float(value) < 0.001 else f"{float(value):.2g}"
-
-
 def number(value: float | None, decimals: int) -> str:
     """A number with so many decimals; a dash for what is not known."""
     return "–" if _unknown(value) else f"{float(value):.{decimals}f}".replace("-", "−")
@@ -71,10 +55,5 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "difference": difference,
-        "p": p_value,
-        "number": number,
-        "webp": webp_address,
-    }
+    environment.filters |= {"number": number, "webp": webp_address}
     return environment

@@ -13,7 +13,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
       headings.forEach((other) => other.removeAttribute("aria-sort"));
       heading.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
       const rows = [...body.rows].map((row) => [value(row.cells[column]), row]);
-      rows.sort(([a], [b]) => sign * compare(a, b));
+      rows.sort(([a], [b]) => compare(a, b, sign));
       body.append(...rows.map(([, row]) => row));
     });
   });
@@ -25,8 +25,9 @@ function value(cell) {
   return cell.classList.contains("number") ? number : text;
 }
 
-function compare(a, b) {
-  if (typeof a === "string") return a.localeCompare(b);
+// What has no number stays at the end, whichever way the rest is sorted.
+function compare(a, b, sign) {
+  if (typeof a === "string") return sign * a.localeCompare(b, undefined, { numeric: true });
   if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
-  return a - b;
+  return sign * (a - b);
 }

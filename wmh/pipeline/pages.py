@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import sys
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-import jinja2
 import pandas as pd
 from PIL import Image
 
-import wmh
+from wmh.analysis.style import look_of
+from wmh.cohorts.gather import left_out_note
+from wmh.pages import as_webp, webp_address, write_page
+from wmh.pipeline.page_tables import (
+    Cell,
+    Table,
+    burden_table,
+    claims_at_a_glance,
+    claims_table,
+    comparisons_table,
+    measures_table,
+    subjects_table,
+)
 from wmh.pipeline.receipt import write_receipt
-from wmh.pipeline.stages import files_of, stages_of
+from wmh.pipeline.stages import Stage, files_of, stages_of
 from wmh.study import Study, load_study, project_root
 
-PAGES = Path(wmh.__file__).parent / "pages"
+Made = TypeVar("Made")
+
 FIGURE_WIDTH = 1800
 """Pixels a figure is shown at in the page; the file beside it holds all it has."""
 
-MEASURES = {
-    "dice": "Dice",
-    "hd95_mm": "HD95, mm",
-    "avd_percent": "AVD, %",
-    "lesion_recall": "Lesion recall",
-    "lesion_f1": "Lesion F1",
-}
+FIGURE_DPI, SCREEN_DPI = 300, 96
+"""Pixels to the inch of a saved figure, and of a page."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +43,17 @@ class Figure:
     """A figure of the study as the page shows it."""
 
     name: str
+    label: str
     title: str
+    """The caption's first sentence."""
     caption: str
+    """What follows it."""
     source: str
     """The picture itself, as a data address."""
     width: int
     height: int
+    print_width: int
+    """CSS pixels at print size; smaller, its text could not be read."""
     pdf: str | None
     """Path of the vector file, relative to the page."""
 
@@ -48,111 +61,99 @@ class Figure:
 def write_index(study: Study) -> Path:
     """Write the study's receipt and its page ``results/STUDY/html/index.html``."""
     receipt = write_receipt(study)
-    page = study.results / "html" / "index.html"
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(PAGES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"difference": _difference, "p": _p_value, "measure": _measure}
-    html = environment.get_template("index.html").render(
+    tables = {name: _read(study, name) for name in ("cohort", "claims", "means", "comparisons")}
+    burden = _read(study, "burden")
+    return write_page(
+        study.results / "html" / "index.html",
+        "index.html",
         study=study,
         receipt=receipt,
+        commit=_commit_text(receipt),
         simulated=study.cohort.source == "simulated",
-        subjects=_subjects(study),
-        left_out=_table(study, "left_out"),
-        claims=_table(study, "claims"),
-        measures=_measures(study),
-        measure_titles=MEASURES,
-        figures=_figures(study),
-        stages=_stages(study, receipt["stages"]),
-        tables=sorted(path.name for path in study.results.glob("*.csv")),
+        models=[(look_of(name).name, model) for name, model in study.models.items()],
+        cohort=_about(tables["cohort"]),
+        left_out=_left_out(study),
+        glance=_made(claims_at_a_glance, tables["claims"]),
+        verdicts=_verdicts(tables["claims"]),
+        subjects=_made(subjects_table, tables["cohort"]),
+        claims=_made(claims_table, tables["claims"]),
+        measures=_made(measures_table, tables["means"]),
+        comparisons=_made(comparisons_table, tables["comparisons"]),
+        burden=None if burden is None else burden_table(burden, _read(study, "agreement")),
+        figures=[_figure(path, study) for path in sorted(study.figures.glob("*.png"))],
+        stages=_stages_table(study, receipt["stages"]),
+        seconds=sum(record["seconds"] for record in receipt["stages"]),
+        peak_memory_mb=max((one["peak_memory_mb"] for one in receipt["stages"]), default=None),
+        files=sorted(path.name for path in study.results.glob("*.csv")),
     )
-    page.parent.mkdir(parents=True, exist_ok=True)
-    temporary = page.with_suffix(".part")
-    temporary.write_text(html, encoding="utf-8")
-    temporary.replace(page)
-    return page
 
 
-def _table(study: Study, name: str) -> list[dict]:
-    """The rows of one of the study's tables; none when the study has not written it."""
+def _read(study: Study, name: str) -> pd.DataFrame | None:
+    """One of the study's tables; none when no stage has written it, or it has no rows."""
     path = study.results / f"{name}.csv"
     if not path.exists():
-        return []
-    table = pd.read_csv(path)
-    return table.astype(object).where(table.notna(), None).to_dict("records")
+        return None
+    names = {"subject": str, "id": str, "region": str if name == "agreement" else int}
+    table = pd.read_csv(path, dtype=names)
+    return None if table.empty else table
 
 
-def _subjects(study: Study) -> list[dict]:
-    """Subjects and lesion volume by scanner and split."""
-    rows = pd.DataFrame(_table(study, "cohort"))
-    if rows.empty or "scanner" not in rows:
-        return []
-    rows["lesion_ml"] = rows["lesion_ml"].astype(float)
-    groups = rows.groupby(["split", "scanner"], sort=False)["lesion_ml"]
-    return (
-        groups.agg(n="size", median="median", low="min", high="max")
-        .reset_index()
-        .to_dict("records")
-    )
+def _made(make: Callable[[pd.DataFrame], Made], table: pd.DataFrame | None) -> Made | None:
+    """What is made of a table that is there."""
+    return None if table is None else make(table)
 
 
-def _measures(study: Study) -> list[dict]:
-    """Mean lesion measures of each model and input, over the test subjects."""
-    rows = pd.DataFrame(_table(study, "metrics"))
-    if rows.empty or "structure" not in rows:
-        return []
-    rows = rows[(rows["structure"] == "lesions") & rows["metric"].isin(list(MEASURES))]
-    rows = rows.assign(value=rows["value"].astype(float))
-    keys = ["model", "inputs_given"]
-    means = rows.pivot_table("value", keys, "metric", sort=False).reindex(columns=list(MEASURES))
-    means["n"] = rows.groupby(keys)["subject"].nunique()
-    return means.reset_index().to_dict("records")
+def _about(cohort: pd.DataFrame | None) -> dict | None:
+    """How many subjects and scanners each split has."""
+    if cohort is None:
+        return None
+    scanners = {split: set(rows["scanner"]) for split, rows in cohort.groupby("split")}
+    return {
+        "training": int((cohort["split"] == "training").sum()),
+        "test": int((cohort["split"] == "test").sum()),
+        "scanners": cohort["scanner"].nunique(),
+        "unseen": len(scanners.get("test", set()) - scanners.get("training", set())),
+    }
 
 
-def _difference(value: float | None) -> str:
-    """A difference with its sign, e.g. ``+0.041``; a real minus sign."""
-    return "–" if value is None else f"{float(value):+.3f}".replace("-", "−")
+def _left_out(study: Study) -> dict:
+    """Who was left out: a sentence, and each subject with its problems."""
+    if not (study.results / "left_out.csv").exists():
+        return {"note": "Who was left out is not on record here.", "who": []}
+    table = _read(study, "left_out")
+    who = [] if table is None else table.fillna("").to_dict("records")
+    return {"note": left_out_note(study.results), "who": who}
 
 
-def _p_value(value: float | None) -> str:
-    """A p-value to two digits, or that it is below 0.001."""
-    if value is None:
-        return "–"
-    return "< 0.001" if float(value) < 0.001 else f"{float(value):.2g}"
-
-
-def _measure(value: float, metric: str) -> str:
-    """A mean of a measure: mm and % with one decimal, shares with three."""
-    if pd.isna(value):
-        return "–"
-    return f"{value:.1f}" if metric in ("hd95_mm", "avd_percent") else f"{value:.3f}"
-
-
-def _figures(study: Study) -> list[Figure]:
-    """The study's figures in the order of their names."""
-    return [_figure(path, study) for path in sorted(study.figures.glob("*.png"))]
+def _verdicts(claims: pd.DataFrame | None) -> str:
+    """How many claims have each verdict, in words."""
+    if claims is None:
+        return ""
+    count = Counter(claims.groupby("claim")["claim_verdict"].first())
+    known = ("supported", "not supported", "inconclusive")
+    return ", ".join(f"{count[verdict]} {verdict}" for verdict in known if count[verdict])
 
 
 def _figure(path: Path, study: Study) -> Figure:
     picture = Image.open(path).convert("RGB")
+    print_width = round(picture.width * SCREEN_DPI / FIGURE_DPI)
     if picture.width > FIGURE_WIDTH:
         height = round(picture.height * FIGURE_WIDTH / picture.width)
         picture = picture.resize((FIGURE_WIDTH, height), Image.Resampling.LANCZOS)
-    encoded = io.BytesIO()
-    picture.save(encoded, "WEBP", quality=88, method=4)
-    caption = path.with_suffix(".txt")
+    number, _, name = path.stem.partition("_")
+    text = path.with_suffix(".txt")
+    words = text.read_text().strip() if text.exists() else f"{name.replace('_', ' ')}."
+    title, _, caption = words.partition(". ")
     vector = path.with_suffix(".pdf")
     return Figure(
         name=path.stem,
-        title=path.stem.lstrip("0123456789_").replace("_", " ").capitalize(),
-        caption=caption.read_text().strip() if caption.exists() else "",
-        source="data:image/webp;base64," + base64.b64encode(encoded.getvalue()).decode(),
+        label=f"Figure {int(number)}",
+        title=title.rstrip("."),
+        caption=caption,
+        source=webp_address(as_webp(picture)),
         width=picture.width,
         height=picture.height,
+        print_width=print_width,
         pdf=_from_page(vector, study) if vector.exists() else None,
     )
 
@@ -163,21 +164,40 @@ def _from_page(path: Path, study: Study) -> str:
     return "../" * up + path.relative_to(project_root()).as_posix()
 
 
-def _stages(study: Study, records: list[dict]) -> list[dict]:
-    """Every stage: its title, its page and what it cost."""
+def _stages_table(study: Study, records: list[dict]) -> Table | None:
+    """Every stage that has run: its executed notebook and what it cost."""
     cost = {record["stage"]: record for record in records}
-    return [
-        {
-            "title": stage.title,
-            "page": files_of(study, stage).page.name,
-            **{
-                key: cost[stage.name][key]
-                for key in ("seconds", "peak_memory_mb", "commit", "dirty")
-            },
-        }
-        for stage in stages_of(study)
-        if stage.name in cost
-    ]
+    rows = []
+    for stage in stages_of(study):
+        if stage.name not in cost:
+            continue
+        record = cost[stage.name]
+        rows.append(
+            [
+                Cell(_title(stage), link=files_of(study, stage).page.name),
+                Cell(f"{record['seconds']:.0f}", record["seconds"]),
+                Cell(f"{record['peak_memory_mb']:.0f}", record["peak_memory_mb"]),
+                Cell(_commit_text(record)),
+            ]
+        )
+    headings = ("Notebook", "Seconds", "Peak memory, MB", "Commit")
+    return Table("Notebooks", headings, frozenset({1, 2}), rows) if rows else None
+
+
+def _title(stage: Stage) -> str:
+    """A stage as a reader sees it, e.g. ``03 Train lesions: FLAIR, repeat 2``."""
+    number, _, words = stage.notebook.partition("_")
+    title = f"{number} {words.replace('_', ' ').capitalize()}"
+    if stage.model:
+        title += f": {look_of(stage.model).name}"
+    return title + (f", repeat {stage.repeat}" if stage.repeat > 1 else "")
+
+
+def _commit_text(record: dict) -> str:
+    """The commit that something was made with, and whether files had changed since."""
+    if not record["commit"]:
+        return "not known"
+    return record["commit"][:10] + (" with changes" if record["dirty"] else "")
 
 
 if __name__ == "__main__":
