@@ -1,12 +1,15 @@
 """Who learns and who validates: folds, by scanner, the same for every repeat that asks."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+import torch
 
-from tests.learning.conftest import tiny_study
+from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.cohorts.cohort import CohortError, Subject, write_cohort
-from wmh.learning.split import fold_of, split_training
+from wmh.learning import split
+from wmh.learning.split import fold_of, split_training, training_slices
 
 
 def people(count: int, scanner: str) -> list[Subject]:
@@ -44,3 +47,13 @@ def test_repeats_validate_on_their_own_fold_or_all_on_the_same(study, folds):
         assert validated[0] == validated[1] == validated[2]
     else:
         assert len(set.union(*validated)) == 12
+
+
+@pytest.mark.parametrize("part", ["learn", "validate"])
+def test_masks_that_are_all_empty_are_named_before_any_training(study, monkeypatch, part):
+    write_cohort(people(5, "a"), study.results / "cohort.csv")
+    healthy = replace(tiny_slices(), lesions=torch.zeros(12, 32, 32, dtype=torch.uint8))
+    order = [healthy, tiny_slices()] if part == "learn" else [tiny_slices(), healthy]
+    monkeypatch.setattr(split, "load_slices", lambda *_: order.pop(0))
+    with pytest.raises(CohortError, match=rf"empty.* subjects to {part} on.*wmh check"):
+        training_slices(study, "flair")

@@ -47,7 +47,10 @@ def fold_of(subjects: Sequence[Subject], folds: int, seed: int) -> dict[str, int
 
 
 def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
-    """Slices to learn from and to validate on; who is which is written to ``split.csv``."""
+    """Slices to learn from and to validate on; who is which is written to ``split.csv``.
+
+    Raises :class:`CohortError` for a lesion task when the masks of either part are all empty.
+    """
     parts = dict(zip(("learn", "validate"), split_training(study), strict=True))
     rows = [(s.id, s.scanner, part) for part, subjects in parts.items() for s in subjects]
     folder = study.model_folder(model)
@@ -62,4 +65,15 @@ def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
         load_slices(subjects, study.slices.voxel_size_mm, regions, precision, skeletons)
         for subjects in parts.values()
     )
+    if "lesions" in STRUCTURES[study.models[model].task]:
+        for slices, (part, subjects) in zip((learn, validate), parts.items(), strict=True):
+            _require_lesions(slices, part, subjects)
     return learn, validate
+
+
+def _require_lesions(slices: Slices, part: str, subjects: Sequence[Subject]) -> None:
+    if not slices.holds["lesions"].any():
+        raise CohortError(
+            f"{subjects[0].lesions}: empty, and so are the lesion masks of all {len(subjects)} "
+            f"subjects to {part} on. Check that they hold 1 where there is lesion (wmh check)"
+        )
