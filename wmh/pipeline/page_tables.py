@@ -82,23 +82,23 @@ def claims_table(claims: pd.DataFrame) -> Table:
     rows = [
         [
             Cell(_first_upper(row.comparison)),
-            Cell(f"Claim {number}", number),
+            Cell(row.verdict, verdict=True),
+            Cell(str(number)),
             Cell(str(row.n)),
             Cell(_effect(row), _known(row.mean_difference)),
             Cell(f"{row.smallest_difference:g}"),
             _p(row.p_holm),
             Cell(f"{row.repeats_agreeing} of {row.repeats}", row.repeats_agreeing),
-            Cell(row.verdict, verdict=True),
         ]
         for number, row in zip(
             claims.groupby("claim", sort=False).ngroup() + 1, _rows(claims), strict=True
         )
     ]
     headings = (
-        *("Comparison", "Claim", "n", "Effect [95 % interval]", "Smallest that matters"),
-        *("Corrected p", "Repeats with this verdict", "Verdict"),
+        *("Comparison", "Verdict", "Claim", "n", "Effect [95 % interval]"),
+        *("Smallest that matters", "Corrected p", "Alike"),
     )
-    return Table("Parts of the claims", headings, frozenset({1, 2, 3, 4, 5, 6}), rows)
+    return Table("Parts of the claims", headings, frozenset(range(2, 8)), rows)
 
 
 def measures_table(means: pd.DataFrame) -> Table:
