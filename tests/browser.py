@@ -34,7 +34,7 @@ PATIENCE = 150
 
 TRAP = """<head><script>
 window.trapped = [];
-addEventListener("error", (e) => trapped.push(String(e.message || e.target.outerHTML)), true);
+addEventListener("error", (e) => trapped.push(String(e.message || e.target.outerHTML).slice(0, 200)), true);
 addEventListener("unhandledrejection", (e) => trapped.push(String(e.reason)));
 console.error = console.warn = (...words) => trapped.push(words.join(" "));
 </script>"""

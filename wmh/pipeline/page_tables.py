@@ -95,7 +95,7 @@ def claims_table(claims: pd.DataFrame) -> Table:
         )
     ]
     headings = (
-        *("Comparison", "Verdict", "Claim", "n", "Effect [95 % interval]"),
+        *("Comparison", "Verdict", "Claim", "n", "Effect [interval]"),
         *("Smallest that matters", "Corrected p", "Alike"),
     )
     return Table("Parts of the claims", headings, frozenset(range(2, 8)), rows)
@@ -136,7 +136,7 @@ def comparisons_table(comparisons: pd.DataFrame) -> Table:
         for row in _rows(comparisons)
     ]
     headings = (
-        *("Comparison", "Measure", "Family", "n", "Mean difference [95 % interval]"),
+        *("Comparison", "Measure", "Family", "n", "Mean difference [interval]"),
         *("Rank-biserial effect", "Corrected p"),
     )
     return Table("Comparisons", headings, frozenset({3, 4, 5, 6}), rows)
