@@ -186,20 +186,13 @@ def from_ras(data: np.ndarray, like: Image) -> np.ndarray:
 
 
 def _read(path: Path) -> Image:
-    if not path.is_file():
-        raise ImageError(path, "no such file", "Check the path; a NIfTI file (.nii.gz) is expected")
-    if path.stat().st_size == 0:
-        raise ImageError(path, "the file is empty (0 bytes)", "Copy or download it again")
+    _raise_unless_readable(path)
     try:
         file = nib.load(path)
         data = np.asanyarray(file.dataobj)
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
         raise ImageError(
             path, f"not a NIfTI image ({error})", "Convert it to NIfTI, for instance with dcm2niix"
-        ) from error
-    except PermissionError as error:
-        raise ImageError(
-            path, "may not be read by you", "Change its permissions: chmod u+r"
         ) from error
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise ImageError(
@@ -214,6 +207,19 @@ def _read(path: Path) -> Image:
             path, f"has {data.ndim} dimensions {data.shape}", "Save the one 3-D volume to be used"
         )
     return Image(data, _checked_affine(path, file), path, file.header)
+
+
+def _raise_unless_readable(path: Path) -> None:
+    try:
+        if not path.is_file():
+            remedy = "Check the path; a NIfTI file (.nii.gz) is expected"
+            raise ImageError(path, "no such file", remedy)
+        if path.stat().st_size == 0:
+            raise ImageError(path, "the file is empty (0 bytes)", "Copy or download it again")
+        path.open("rb").close()  # nibabel would take it for a file of another kind
+    except PermissionError as error:
+        remedy = "Change its permissions, or its folder's: chmod u+r FILE, chmod u+rx FOLDER"
+        raise ImageError(path, "may not be read by you", remedy) from error
 
 
 def _checked_affine(path: Path, file: nib.spatialimages.SpatialImage) -> np.ndarray:

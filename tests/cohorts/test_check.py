@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import gzip
+import io
 import json
+import os
 import shutil
 
 import nibabel as nib
@@ -13,7 +16,7 @@ from scans import SHAPE, VOXEL_MM, head, lesions, oblique, save, save_bids, save
 
 from wmh.cohorts.check import check_path
 from wmh.cohorts.check_report import as_json, as_text, repair_masks
-from wmh.cohorts.sources import find_csv
+from wmh.cohorts.tables import find_csv
 
 FLAIR, T1, MASK = "pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz"
 
@@ -140,6 +143,34 @@ def test_a_spoiled_scan_is_named_with_its_problem_and_remedy(
     (found,) = [p for p in row.problems if p.file == str(subject / image)]
     assert not report.usable
     assert problem in found.problem and remedy in found.remedy
+
+
+@pytest.fixture
+def lock(monkeypatch):
+    """A function that takes away a file's permission to be read, from an administrator too."""
+
+    def locked(path):
+        path.chmod(0)
+        if not os.access(path, os.R_OK):
+            return
+        opened = io.open
+
+        def refuse(file, *arguments, **keywords):
+            if str(file) == str(path):
+                raise PermissionError(13, "Permission denied", str(file))
+            return opened(file, *arguments, **keywords)
+
+        monkeypatch.setattr(io, "open", refuse)
+        monkeypatch.setattr(builtins, "open", refuse)
+
+    return locked
+
+
+@pytest.mark.parametrize("image", [FLAIR, T1, MASK])
+def test_a_file_that_may_not_be_read_is_named_as_such(subject, lock, image):
+    lock(subject / image)
+    (found,) = problems(subject)
+    assert found.startswith(f"{subject / image}: may not be read by you") and "chmod" in found
 
 
 def test_scans_that_do_not_overlap(subject):

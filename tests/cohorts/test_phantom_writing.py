@@ -8,9 +8,9 @@ import pytest
 
 from wmh.cohorts.check import check_subject
 from wmh.cohorts.cohort import CohortError, find_challenge
+from wmh.cohorts.found import Found
 from wmh.cohorts.phantom import read_statistics, simulate_cohort, simulation_of
 from wmh.cohorts.phantom.writing import plan_cohort
-from wmh.cohorts.sources import Found
 from wmh.study import Simulation
 
 SIMULATION = Simulation(

@@ -7,8 +7,10 @@ import json
 import pytest
 from scans import save_bids, save_subject
 
+from wmh.cohorts.bids import find_bids
 from wmh.cohorts.cohort import CohortError, Subject, validation_split
-from wmh.cohorts.sources import decide_splits, find_bids, find_csv, find_subjects, layout_of
+from wmh.cohorts.sources import decide_splits, find_subjects, layout_of
+from wmh.cohorts.tables import find_csv
 
 
 def touch(folder, *paths: str) -> None:

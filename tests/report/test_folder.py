@@ -7,7 +7,7 @@ import pytest
 
 from tests.browser import DESK, PHONE, assert_self_contained, assert_sound, examine, needs_browser
 from tests.report.conftest import write_scan
-from wmh.cohorts.sources import find_bids
+from wmh.cohorts.bids import find_bids
 from wmh.report import predict_folder
 from wmh.report.folder import bids_name
 from wmh.report.likeness import INTENSITY, compare_scan, describe_scan

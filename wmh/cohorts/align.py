@@ -6,8 +6,6 @@ pictures lie apart in the space that the headers claim they share.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +13,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
+from wmh.atlas.grids import one_thread
 from wmh.images import Image, ImageError, resample_to, same_grid
 
 WRONG_HEADER_MM = 5.0
@@ -63,17 +62,6 @@ def register_rigidly(moving: Image, fixed: Image, seed: int) -> Rigid:
     points = _head_points(fixed)
     moved = points @ matrix[:3, :3].T + matrix[:3, 3]
     return Rigid(matrix, float(np.linalg.norm(moved - points, axis=1).mean()))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let ITK's filters run on one thread: sums in one order, so the same bits every time."""
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def head_mask(image: Image) -> np.ndarray:

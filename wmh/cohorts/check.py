@@ -24,8 +24,9 @@ from wmh.cohorts.align import (
     raise_without_overlap,
 )
 from wmh.cohorts.challenge import known_subjects, missing_subjects
-from wmh.cohorts.cohort import LESION_LABELS
-from wmh.cohorts.sources import Found, Layout, Problem, Subject, find_subjects, layout_of
+from wmh.cohorts.cohort import LESION_LABELS, Subject
+from wmh.cohorts.found import Found, Problem
+from wmh.cohorts.sources import Layout, find_subjects, layout_of
 from wmh.images import Image, ImageError, load_image, load_labels, same_grid
 
 MOST_LESION_OUTSIDE_HEAD = 0.05

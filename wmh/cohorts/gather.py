@@ -21,7 +21,8 @@ from wmh.cohorts.check import (
     without_doubles,
 )
 from wmh.cohorts.cohort import CohortError, write_cohort
-from wmh.cohorts.sources import Found, decide_splits, find_subjects
+from wmh.cohorts.found import Found
+from wmh.cohorts.sources import decide_splits, find_subjects
 from wmh.images import same_grid, save_image
 from wmh.study import Study
 

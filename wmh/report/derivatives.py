@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 
 from wmh.analysis.look import region_colours
 from wmh.atlas.regions import REGIONS
-from wmh.cohorts.sources import OWN_PREDICTIONS
+from wmh.cohorts.bids import OWN_PREDICTIONS
 from wmh.images import save_image
 from wmh.learning.inference import Model
 from wmh.report.answer import Answer

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
-from wmh.cohorts.sources import Found, Problem, find_subjects
+from wmh.cohorts.found import Found, Problem
+from wmh.cohorts.sources import find_subjects
 from wmh.images import ImageError
 from wmh.learning.inference import CheckpointError
 from wmh.report.answer import Answerer
