@@ -102,8 +102,8 @@ def study(tmp_path, monkeypatch):
     monkeypatch.setenv("WMH_ROOT", str(tmp_path))
     cohort = CohortSettings(source="challenge", folder="data")
 
-    def make(atlas: str) -> Study:
-        regions = RegionSettings(atlas=atlas)
+    def make(atlas: str, **settings) -> Study:
+        regions = RegionSettings(atlas=atlas, **settings)
         return Study(name="mine", title="Mine", cohort=cohort, models={}, regions=regions)
 
     return make
@@ -117,6 +117,19 @@ def test_a_study_with_published_labels_from_end_to_end(task, study):
     assert fits.loc[0, "mean_region_dice"] == 1
     assert fits["white_matter_dice"].isna().all() and not fits["outlier"].any()
     assert len(volumes) == 36
+
+
+@pytest.mark.shared
+def test_a_study_with_the_fetched_atlas_from_end_to_end(task, study, shared):
+    mine = study("jhu", atlas_folder=shared / "mirror")
+    fits, volumes = labelling.label_cohort(mine, [_Subject("7", task)], jobs=1)
+    labels, truth = (load_labels(p) for p in (mine.results / "regions/7.nii.gz", task.true_regions))
+    assert not fits.loc[0, "outlier"] and fits.loc[0, "white_matter_dice"] > 0.5
+    assert 0.6 < fits.loc[0, "mean_region_dice"] < 0.85  # the truth here is the built-in atlas
+    assert (volumes.loc[volumes["region"] <= 34, "ml"] > 0).all()
+    assert labels.data[truth.data > 0].all() and np.allclose(labels.affine, truth.affine, atol=1e-4)
+    known = pd.read_csv(mine.results / "regions.csv").loc[0]
+    assert known["mean_region_dice"] == pytest.approx(fits.loc[0, "mean_region_dice"])
 
 
 def test_a_study_whose_atlas_was_not_fetched_says_how(task, study):
