@@ -5,6 +5,7 @@
     python benchmarks/regions.py --subjects 33 --coarsening 2   # as in the demo
     python benchmarks/regions.py --published ../shared/mirror   # against the authors' own labels
     python benchmarks/regions.py --displaced 20 --mirror ../shared/mirror
+    python benchmarks/regions.py --methods --folder COHORT --subjects 8   # methods side by side
 
 Everything runs in one process, on one thread. Results: regions.md.
 """
@@ -24,8 +25,9 @@ from region_fits import displaced_heads, implied_fit
 
 from wmh.atlas.labelling import LABELS, Task, label_subject, region_dice
 from wmh.atlas.regions import REGION_LABELS, mni_white_matter
-from wmh.atlas.registration import Fit, carry_labels, register_atlas
+from wmh.atlas.registration import METHODS, Fit, carry_labels, register_atlas
 from wmh.atlas.source import JHU_WHITE_MATTER, built_in, jhu
+from wmh.atlas.tissue import white_matter
 from wmh.cohorts.atlas_files import published_labels
 from wmh.cohorts.cohort import find_challenge
 from wmh.cohorts.phantom import simulate_cohort, simulation_of
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--method", choices=["affine", "paper", "deformable"], default="affine")
     parser.add_argument("--rounds", type=int, default=1, help="label all so often: memory is flat")
     parser.add_argument("--folder", type=Path, help="a cohort simulated before")
+    parser.add_argument("--methods", action="store_true", help="all methods on the same subjects")
     parser.add_argument("--published", type=Path, help="atlas files with published labels")
     parser.add_argument("--displaced", type=int, default=0, help="displacements of the JHU atlas")
     parser.add_argument("--mirror", type=Path, help="atlas files, for --displaced")
@@ -49,15 +52,19 @@ def main() -> None:
     elif arguments.displaced:
         displace(arguments.mirror, arguments.displaced)
     else:
-        label_simulated(arguments)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = arguments.folder or Path(scratch) / "cohort"
+            if not folder.exists():
+                simulation = simulation_of(arguments.subjects, arguments.coarsening)
+                simulate_cohort(folder, simulation, seed=1, jobs=2)
+            if arguments.methods:
+                compare_methods(folder, arguments.subjects)
+            else:
+                label_simulated(arguments, folder)
 
 
-def label_simulated(arguments: argparse.Namespace) -> None:
+def label_simulated(arguments: argparse.Namespace, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        folder = arguments.folder or Path(scratch) / "cohort"
-        if not folder.exists():
-            simulation = simulation_of(arguments.subjects, arguments.coarsening)
-            simulate_cohort(folder, simulation, seed=1, jobs=2)
         columns = "subject", "scanner", "seconds", "CPU seconds", "peak memory, MiB", "region Dice"
         header(columns)
         rows = []
@@ -86,6 +93,30 @@ def label_simulated(arguments: argparse.Namespace) -> None:
             )
             line(subject.id, subject.scanner, *rows[-1])
         line("mean", "", *np.mean(rows, axis=0))
+
+
+def compare_methods(folder: Path, count: int) -> None:
+    """Every method on the same white matter, segmented once, of subjects spread over a cohort."""
+    subjects = find_challenge(folder)
+    spread = np.linspace(0, len(subjects) - 1, min(count, len(subjects))).astype(int)
+    header(
+        (
+            *("subject", "scanner"),
+            *(f"{method}, {what}" for method in METHODS for what in ("Dice", "CPU seconds")),
+        )
+    )
+    rows = []
+    for subject in (subjects[k] for k in spread):
+        truth = load_labels(subject.true_regions, LABELS)
+        white = white_matter(load_image(subject.t1), load_image(subject.flair), seed=1)
+        rows.append([])
+        for method in METHODS:
+            processor = time.process_time()
+            fit = register_atlas(white, built_in().white_matter, seed=1, method=method)
+            dice = agreement(truth, built_in().labels, fit, white)
+            rows[-1] += [dice, time.process_time() - processor]
+        line(subject.id, subject.scanner, *rows[-1])
+    line("mean", "", *np.mean(rows, axis=0))
 
 
 def compare_with_published(folder: Path) -> None:
