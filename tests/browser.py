@@ -34,7 +34,8 @@ PATIENCE = 150
 
 TRAP = """<head><script>
 window.trapped = [];
-addEventListener("error", (e) => trapped.push(String(e.message || e.target.outerHTML).slice(0, 200)), true);
+const trapSaid = (e) => String(e.message || e.target.outerHTML).slice(0, 200);
+addEventListener("error", (e) => trapped.push(trapSaid(e)), true);
 addEventListener("unhandledrejection", (e) => trapped.push(String(e.reason)));
 console.error = console.warn = (...words) => trapped.push(words.join(" "));
 </script>"""
