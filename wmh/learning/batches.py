@@ -16,35 +16,31 @@ from wmh.study import Study, Training
 
 @dataclass
 class Person:
+    """Images of one person (B, channels, ...), and where they lie, as in :class:`Batch`."""
+
+    images: torch.Tensor
+    where: torch.Tensor
+
+
+@dataclass
+class Batch:
     """Augmented images (B, channels, ...), labels (B, ...) by structure, and where they lie.
 
     Slices come with their depth below the crown (B,), patches of volumes with a place (B, 3, 2).
+    Slices of ``people_drawn`` people are equal parts of the batch, one after the other.
     """
 
     images: torch.Tensor
     labels: dict[str, torch.Tensor]
     where: torch.Tensor
-
-
-@dataclass
-class Batch(Person):
-    """The same of several people, ``people_drawn`` equal parts, one after the other."""
-
     people_drawn: int = 1
 
     @property
     def people(self) -> list[Person]:
         """Each person's part. Patches of volumes are not sorted by person and stay together."""
         size = len(self.images) // self.people_drawn
-        parts = (slice(start, start + size) for start in range(0, len(self.images), size))
-        return [
-            Person(
-                self.images[part],
-                {name: labels[part] for name, labels in self.labels.items()},
-                self.where[part],
-            )
-            for part in parts
-        ]
+        parts = zip(self.images.split(size), self.where.split(size), strict=True)
+        return [Person(*part) for part in parts]
 
 
 def first_batch(study: Study, model: str, learn: Slices) -> Batch:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wmh.images import Image, ImageError, resample_to
-from wmh.learning.cut import cut, normalise
+from wmh.learning.cut import Cut, cut, normalise
 from wmh.learning.devices import autocast
 from wmh.learning.inputs import CONFIGURATIONS, MODALITIES, InputConfiguration, View, show, shown
 from wmh.learning.networks import build_network, to_device
@@ -112,28 +112,54 @@ def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
     return (specialists or able)[0]
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class Prepared:
+    """A person's images on one grid, and cut into slices (N, 2, H, W) as networks see them."""
+
+    given: tuple[str, ...]
+    like: Image
+    images: dict[str, Image]
+    plan: Cut
+    slices: torch.Tensor
+
+
+def prepare(images: Mapping[str, Image], voxel_size_mm: float | None) -> Prepared:
+    """Bring images to one grid, normalise and cut them; what is not given is blank.
+
+    The grid is that of the FLAIR, or of the T1 when it is alone; a T1 on another grid is brought to
+    the FLAIR's through the headers.
+    """
+    given = tuple(modality for modality in MODALITIES if modality in images)
+    like = images[given[0]]
+    aligned = {modality: resample_to(images[modality], like) for modality in given}
+    plan = cut(like, voxel_size_mm)
+    stacks = {m: plan.slices(normalise(image)) for m, image in aligned.items()}
+    blank = torch.zeros_like(stacks[given[0]])
+    slices = torch.stack([stacks.get(modality, blank) for modality in MODALITIES], dim=1)
+    return Prepared(given, like, aligned, plan, slices)
+
+
 def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
     """Predict from the given images, ``{"FLAIR": ..., "T1": ...}`` or one of the two.
 
-    The answer lies on the grid of the FLAIR, or of the T1 when it is alone; a T1 on another grid is
-    brought to the FLAIR's through the headers. Raises :class:`ImageError` when the model cannot
-    answer from what is given.
+    The answer lies on the grid that :func:`prepare` chooses. Raises :class:`ImageError` when the
+    model cannot answer from what is given.
     """
-    given = tuple(modality for modality in MODALITIES if modality in images)
-    views = model.configuration.views_for(given)
-    if not views:
+    if not model.configuration.accepts(images):
         raise ImageError(
             next((image.path for image in images.values()), None),
-            f"model {model.name!r} ({model.configuration.title}) cannot answer from {given}",
+            f"model {model.name!r} ({model.configuration.title}) cannot answer from "
+            f"{' and '.join(images)}",
             "Choose another model, or give the image it needs",
         )
-    like = images[given[0]]
-    aligned = {modality: resample_to(images[modality], like) for modality in given}
-    plan = cut(like, model.voxel_size_mm)
-    stacks = {m: plan.slices(normalise(image)) for m, image in aligned.items()}
-    blank = torch.zeros_like(stacks[given[0]])
-    stack = torch.stack([stacks.get(modality, blank) for modality in MODALITIES], dim=1)
+    return predict_prepared(model, prepare(images, model.voxel_size_mm))
+
+
+@torch.inference_mode()
+def predict_prepared(model: Model, person: Prepared) -> Prediction:
+    """Predict from images that were prepared at the model's voxel size."""
+    plan, stack, given = person.plan, person.slices, person.given
+    views = model.configuration.views_for(given)
     first, end = plan.span
     inside = stack[first:end]
     parts = -(-len(inside) // SLICES_AT_ONCE) if model.settings.dimensions == 2 else 1
@@ -143,8 +169,8 @@ def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
             whole = answers.setdefault(name, answer.new_zeros(len(stack), *answer.shape[1:]))
             whole[first:end][part] = answer  # no head above or below: no lesion and no region
     return Prediction(
-        like=like,
-        images=aligned,
+        like=person.like,
+        images=person.images,
         probability=plan.volume(answers["lesions"]) if "lesions" in answers else None,
         regions=plan.labels(answers["regions"]) if "regions" in answers else None,
     )

@@ -17,7 +17,14 @@ from wmh.analysis.evaluation import Case
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair, of_split, read_cohort
 from wmh.images import load_labels, save_image
 from wmh.learning.devices import choose_device
-from wmh.learning.inference import Model, Prediction, choose_model, load_model, predict
+from wmh.learning.inference import (
+    Model,
+    Prediction,
+    choose_model,
+    load_model,
+    predict_prepared,
+    prepare,
+)
 from wmh.learning.inputs import CONFIGURATIONS, GIVEN, MODALITIES
 from wmh.learning.networks import STRUCTURES
 from wmh.study import Study
@@ -114,9 +121,10 @@ def _predict_subject(study: Study, models: list[Model], subject: Subject) -> Non
     torch.set_num_threads(study.compute.threads)  # a setting of each thread
     images = dict(zip(MODALITIES, load_pair(subject), strict=True))
     by_name = {model.name: model for model in models}
-    for name, given in answers(study):
-        answer = predict(by_name[name], {modality: images[modality] for modality in GIVEN[given]})
-        _save(study, subject, name, given, answer)
+    for given, modalities in GIVEN.items():
+        person = prepare({m: images[m] for m in modalities}, study.slices.voxel_size_mm)
+        for name in (model for model, asked in answers(study) if asked == given):
+            _save(study, subject, name, given, predict_prepared(by_name[name], person))
 
 
 def _save(study: Study, subject: Subject, model: str, given: str, answer: Prediction) -> None:

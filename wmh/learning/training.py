@@ -1,8 +1,7 @@
 """Training: draw, augment, forward, loss, step, checkpoint.
 
 A batch holds slices of a few people, and each person goes through the network alone. Batch
-normalisation thus sees one head on one scanner, in training as at inference, and every person's
-Dice counts alike, however large their lesions.
+normalisation thus sees one head on one scanner, in training as at inference.
 
 Every step seeds its own generator from study, model and step. An interrupted training therefore
 goes on exactly as if it had not been interrupted, with nothing but weights and step to restore.
@@ -63,18 +62,15 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
             group["lr"] = learning_rate(run.step, settings.steps, training)
         generator = torch.Generator().manual_seed(study.seed_for("train", model, run.step))
         batch = draw_batch(learn, configuration, settings.task, training, generator)
-        loss = torch.zeros((), device=device)
-        for person in batch.people:
-            with autocast(device, training.precision):
-                logits = run.network(person.images, person.where)
-            logits = {structure: scores.float() for structure, scores in logits.items()}
-            part = loss_of(logits, person.labels, training.loss, run.log_variances)
-            (part / len(batch.people)).backward()
-            loss += part.detach() / len(batch.people)
+        with autocast(device, training.precision):
+            answers = [run.network(person.images, person.where) for person in batch.people]
+        logits = {k: torch.cat([answer[k] for answer in answers]).float() for k in answers[0]}
+        loss = loss_of(logits, batch.labels, training.loss, run.log_variances)
+        loss.backward()
         nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
         run.optimiser.step()
         run.optimiser.zero_grad(set_to_none=True)
-        losses.append(loss)
+        losses.append(loss.detach())
         run.step += 1
         progress.update()
 
