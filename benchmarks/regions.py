@@ -3,8 +3,8 @@
     python benchmarks/regions.py --subjects 8                   # challenge-sized, simulated
     python benchmarks/regions.py --subjects 8 --rounds 2        # memory at 8 and at 16 subjects
     python benchmarks/regions.py --subjects 33 --coarsening 2   # as in the demo
-    python benchmarks/regions.py --published ../shared/mirror   # against the authors' own labels
-    python benchmarks/regions.py --displaced 20 --mirror ../shared/mirror
+    python benchmarks/regions.py --published MIRROR   # against the authors' own labels
+    python benchmarks/regions.py --displaced 20 --mirror MIRROR
     python benchmarks/regions.py --methods --folder COHORT --subjects 8   # methods side by side
 
 Everything runs in one process, on one thread. Results: regions.md.
