@@ -3,7 +3,7 @@ import pytest
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.images import Image, ImageError
-from wmh.learning.inference import load_model, predict
+from wmh.learning.inference import load_model, predict, predict_prepared, prepare
 from wmh.learning.training import train
 
 
@@ -70,3 +70,14 @@ def test_a_t1_on_another_grid_is_brought_to_the_flairs(trained):
     answer = predict(trained("flair_t1"), {"FLAIR": flair, "T1": coarse})
     assert answer.probability.shape == flair.data.shape
     assert answer.images["T1"].data.shape == flair.data.shape
+
+
+def test_images_prepared_once_serve_every_model(trained):
+    image = oblique_head(False)
+    images = {"FLAIR": image, "T1": image}
+    person = prepare(images, None)
+    for name in ("interchangeable", "multitask"):
+        model = trained(name)
+        expected = predict(model, images).probability
+        np.testing.assert_array_equal(predict_prepared(model, person).probability, expected)
+    assert person.slices.shape[:2] == (9, 2)
