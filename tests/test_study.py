@@ -139,5 +139,10 @@ def test_there_is_a_fold_for_each_repeat(smoke, tmp_path):
     assert "at most the number of folds, 2" in refused(smoke, tmp_path)
 
 
+def test_a_batch_parts_into_equal_shares_of_its_people(smoke, tmp_path):
+    smoke["training"] |= {"batch_size": 8, "people_a_batch": 3}
+    assert "multiple of people_a_batch, 3" in refused(smoke, tmp_path)
+
+
 def test_the_repeat_is_no_setting(smoke, tmp_path):
     assert "remove the key" in refused(smoke | {"repeat": 2}, tmp_path)

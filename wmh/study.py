@@ -180,6 +180,14 @@ class Training(Settings):
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
+    def _slices_in_equal_parts(self) -> Training:
+        if self.network.dimensions == 2 and self.batch_size % self.people_a_batch:
+            raise ValueError(
+                f"batch_size must be a multiple of people_a_batch, {self.people_a_batch}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _a_fold_for_each_repeat(self) -> Training:
         if self.folds is not None and self.repeats > self.folds:
             raise ValueError(f"repeats must be at most the number of folds, {self.folds}")

@@ -6,7 +6,7 @@ import torch
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import training
-from wmh.learning.batches import Batch, draw_batch, draw_slices
+from wmh.learning.batches import draw_batch, draw_slices
 from wmh.learning.inference import CheckpointError, load_model
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.networks import build_network
@@ -112,16 +112,19 @@ def test_a_person_without_lesions_is_drawn_all_the_same(study):
     assert [len(person.images) for person in batch.people] == [2, 2]
 
 
-def test_each_person_is_normalised_alone(study):
-    """What one person's slices look like changes nothing in the answer for another."""
-    network = build_network(study.training.network, 1, "lesions").eval()
-    images, where = torch.rand(4, 1, 32, 32), torch.zeros(4)
-    batch = Batch(images, {"lesions": torch.zeros(4, 32, 32)}, where, people_drawn=2)
-    first, second = batch.people
-    with torch.inference_mode():
-        before = network(first.images, first.where)["lesions"]
-        network(100 * second.images, second.where)
-        assert torch.equal(network(first.images, first.where)["lesions"], before)
+def test_each_person_goes_through_the_network_alone(study, monkeypatch):
+    seen = []
+
+    def watched(*args):
+        network = build_network(*args)
+        network.register_forward_pre_hook(
+            lambda module, inputs: seen.append(len(inputs[0])) if module.training else None
+        )
+        return network
+
+    monkeypatch.setattr(training, "build_network", watched)
+    train(study, "flair", LEARN, VALIDATE)
+    assert seen == [2] * 12  # six steps, two people with two slices each
 
 
 def test_task_weights_are_learned_and_survive_an_interruption(study, monkeypatch):

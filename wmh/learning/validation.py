@@ -26,7 +26,7 @@ def validation_scores(
     network.eval()
     device = slices.images.device
     views = configuration.views_for(("FLAIR", "T1"))
-    counts: dict[str, torch.Tensor] = {}
+    counts: dict[str, list[torch.Tensor]] = {}
     losses = []
     for first, end in slices.spans.tolist():  # one person at a time, as at inference
         part = slice(first, end)
@@ -43,11 +43,12 @@ def validation_scores(
         losses.append(loss_of(logits, labels, training.loss) * len(images))
         for structure, scores in logits.items():
             table = _overlap_counts(scores.argmax(1), labels[structure], scores.shape[1])
-            counts.setdefault(
-                structure, torch.zeros(len(slices.ids), *table.shape[1:], device=device)
-            ).index_add_(0, slices.subject[part].to(device), table)
+            counts.setdefault(structure, []).append(table.sum(dim=0))
     network.train()
-    dice = {structure: _mean_dice(table, structure) for structure, table in counts.items()}
+    dice = {
+        structure: _mean_dice(torch.stack(tables), structure)
+        for structure, tables in counts.items()
+    }
     scores = {f"validation_{k}_dice": v for k, v in dice.items()} if len(dice) > 1 else {}
     return {
         "validation_loss": float(torch.stack(losses).sum()) / len(slices),
