@@ -64,11 +64,11 @@ def plot_view(subject: Subject, image: Image, draw: Draw, height: int, title: st
     """One axial slice, ``height`` percent of the way up, with what ``draw`` lays over it."""
     z = round(height / 100 * (to_ras(image).data.shape[2] - 1))
     width = 0.8 * SINGLE_COLUMN
-    figure = new_figure(width, 25.4 * width * height_over_width(image) + 6)
+    figure = new_figure(width, 25.4 * width * height_over_width(image) + 10)
     axes = figure.subplots()
     draw_slice(axes, image, z, head_box(image))
     draw(axes, subject, z, head_box(image))
-    axes.set_title(f"Subject {subject.id}, slice {z}: {title}")
+    axes.set_title(f"Subject {subject.id}, slice {z}\n{title}")
     return figure
 
 
