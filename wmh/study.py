@@ -78,6 +78,10 @@ class SliceSettings(Settings):
     voxel_size_mm: Positive | None = None
     """In-plane voxel size; None keeps the native one."""
     precision: Literal["float32", "float16"] = "float32"
+    storage: Literal["auto", "device", "host", "disk"] = "auto"
+    """Where they lie while a model is trained: in the memory of the device, in that of the machine,
+    or in files below ``results/STUDY/slices``. ``auto`` takes the first with room for them. Batches
+    are the same from all three."""
 
 
 class Augmentation(Settings):

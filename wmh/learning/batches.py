@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from wmh.learning.augment import apply, draw
+from wmh.learning.devices import send
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, show
 from wmh.learning.networks import STRUCTURES
 from wmh.learning.slices import Slices
@@ -69,17 +70,16 @@ def draw_batch(
     if training.network.dimensions == 2:
         people = min(training.people_a_batch, len(slices.ids))
         chosen = draw_slices(slices, structures[0], people, training, generator)
+        where = slices.depth_mm[chosen]
         chosen = chosen.to(slices.images.device, non_blocking=True)
         images, labels = slices.images[chosen], slices.labels(structures, chosen)
-        where = slices.depth_mm[chosen]
     else:
         share = training.structure_slices_share if "lesions" in structures else 0.0
         patches = draw_patches(slices, share, training, generator)
         images, where = patches.of(slices.images), patches.where(slices)
-        labels = {
-            name: patches.of(stack[:, None])[:, 0]
-            for name, stack in slices.labels(structures, slice(None)).items()
-        }
+        labels = {name: patches.of(stack) for name, stack in slices.stacks(structures).items()}
+    images, where = send(images, slices.device), send(where, slices.device)
+    labels = {name: send(stack, slices.device) for name, stack in labels.items()}
     view = configuration.views[
         int(torch.randint(len(configuration.views), (), generator=generator))
     ]

@@ -30,3 +30,10 @@ def autocast(device: torch.device, precision: str) -> torch.autocast | nullconte
     if precision == "bfloat16" or (precision == "auto" and native):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return nullcontext()
+
+
+def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Move a tensor to a device; to a GPU from pinned memory, so that nothing waits for it."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

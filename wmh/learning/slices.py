@@ -1,4 +1,4 @@
-"""The slices of some subjects as tensors in memory, with their labels."""
+"""The slices of some subjects with their labels, in memory or on disk."""
 
 from __future__ import annotations
 
@@ -13,27 +13,36 @@ from tqdm.auto import tqdm
 
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair
 from wmh.images import ImageError, load_labels, same_grid
-from wmh.learning.cut import cut, normalise, window
+from wmh.learning.cut import cut, normalise
 from wmh.learning.losses import SKELETON
+from wmh.learning.memory import fits
 from wmh.learning.skeletons import tubed_skeleton, tubed_skeletons_of_slices
+from wmh.learning.stacks import Stored, StoredVoxels, centred, is_structure
+
+CPU = torch.device("cpu")
+
+Stack = torch.Tensor | Stored
+"""Slices (N, ..., H, W), in memory or on disk; indexing gives a tensor either way."""
 
 
 @dataclass
 class Slices:
-    """All slices of some subjects, in memory.
+    """All slices of some subjects.
 
     ``images`` (N, 2, H, W) normalised FLAIR and T1; ``lesions`` (N, H, W) 0, 1, and 2 for what is
     left out; ``regions`` (N, H, W) 0 to 36, or None; ``depth_mm`` (N,) below the crown; ``subject``
-    (N,) index into ``ids``; ``skeletons`` (N, H, W) of each structure, where the loss needs them.
+    (N,) index into ``ids``; ``skeletons`` (N, H, W) of each structure, where the loss needs them;
+    ``device`` where batches of them are made, whether or not they lie there.
     """
 
-    images: torch.Tensor
-    lesions: torch.Tensor
-    regions: torch.Tensor | None
+    images: Stack
+    lesions: Stack
+    regions: Stack | None
     depth_mm: torch.Tensor
     subject: torch.Tensor
     ids: tuple[str, ...]
-    skeletons: dict[str, torch.Tensor] = field(default_factory=dict)
+    skeletons: dict[str, Stack] = field(default_factory=dict)
+    device: torch.device = CPU
 
     def __len__(self) -> int:
         return len(self.images)
@@ -51,48 +60,73 @@ class Slices:
     @cached_property
     def holds(self) -> dict[str, torch.Tensor]:
         """Whether each slice holds a structure (N,)."""
-        masks = {"lesions": self.lesions == 1}
-        if self.regions is not None:
-            masks["regions"] = self.regions > 0
-        return {name: mask.flatten(1).any(dim=1).cpu() for name, mask in masks.items()}
+
+        def of(structure: str, labels: Stack) -> torch.Tensor:
+            if isinstance(labels, Stored):
+                return labels.labelled() > 0
+            return is_structure(structure, labels).flatten(1).any(dim=1).cpu()
+
+        labels = {"lesions": self.lesions, "regions": self.regions}
+        return {name: of(name, stack) for name, stack in labels.items() if stack is not None}
 
     @cached_property
-    def lesion_voxels(self) -> torch.Tensor:
+    def lesion_voxels(self) -> torch.Tensor | StoredVoxels:
         """Right, front and number of the slice of every lesion voxel (V, 3)."""
-        return (self.lesions == 1).nonzero()[:, [1, 2, 0]].cpu()
+        if isinstance(self.lesions, Stored):
+            return StoredVoxels(self.lesions)
+        return is_structure("lesions", self.lesions).nonzero()[:, [1, 2, 0]].cpu()
 
     @cached_property
     def spans(self) -> torch.Tensor:
         """Each subject's first slice and the one past its last, (subjects, 2)."""
-        end = torch.bincount(self.subject.cpu(), minlength=len(self.ids)).cumsum(0)
+        end = torch.bincount(self.subject, minlength=len(self.ids)).cumsum(0)
         return torch.stack([torch.cat([torch.zeros_like(end[:1]), end[:-1]]), end], dim=1)
+
+    def stacks(self, structures: Iterable[str]) -> dict[str, Stack]:
+        """Labels of each structure, and its skeletons where there are any."""
+        labels = {structure: getattr(self, structure) for structure in structures}
+        skeletons = {s + SKELETON: self.skeletons[s] for s in labels if s in self.skeletons}
+        return labels | skeletons
 
     def labels(
         self, structures: Iterable[str], which: torch.Tensor | slice
     ) -> dict[str, torch.Tensor]:
-        """Labels of some slices for each structure, and its skeletons where there are any."""
-        labels = {structure: getattr(self, structure)[which] for structure in structures}
-        skeletons = {s + SKELETON: self.skeletons[s][which] for s in labels if s in self.skeletons}
-        return labels | skeletons
+        """The :meth:`stacks` of labels of some slices."""
+        return {name: stack[which] for name, stack in self.stacks(structures).items()}
 
-    def to(self, device: torch.device) -> Slices:
-        """The same slices on a device."""
+    def to(self, device: torch.device, storage: str = "auto") -> Slices:
+        """The same slices for batches on a device, where they also lie if there is room.
+
+        ``storage`` is the study's setting. Slices on disk, and those a GPU's memory is too small
+        for, stay where they are; batches of them are sent as they are drawn.
+        """
+        stacks = [self.images, self.lesions, self.regions, *self.skeletons.values()]
+        stacks = [stack for stack in stacks if stack is not None]
+        stay = storage == "host" or any(isinstance(stack, Stored) for stack in stacks)
+        needed = sum(stack.nbytes for stack in stacks)
+        if stay or (storage == "auto" and not fits(needed, device)):
+            return replace(self, device=device)
         regions = None if self.regions is None else self.regions.to(device)
         return replace(
             self,
             images=self.images.to(device),
             lesions=self.lesions.to(device),
             regions=regions,
-            depth_mm=self.depth_mm.to(device),
             skeletons={name: stack.to(device) for name, stack in self.skeletons.items()},
+            device=device,
         )
 
     def fingerprint(self) -> str:
-        """A hash of every value, to tell whether an interrupted training saw the same data."""
+        """A hash of every value, to tell whether an interrupted training saw the same data.
+
+        Of slices on disk, one of the files that they were made of.
+        """
         digest = hashlib.blake2b(digest_size=16)
-        for tensor in (self.images, self.lesions, self.regions):
-            if tensor is not None:
-                digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        for stack in (self.images, self.lesions, self.regions):
+            if isinstance(stack, Stored):
+                digest.update(stack.fingerprint())
+            elif stack is not None:
+                digest.update(stack.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -110,36 +144,37 @@ def load_slices(
     the file, when labels lie on another grid than their FLAIR.
     """
     parts = [
-        _subject_slices(subject, voxel_size_mm, regions_folder, skeletons)
+        subject_slices(subject, voxel_size_mm, regions_folder, precision, skeletons)
         for subject in tqdm(subjects, desc="reading slices", unit="subject")
     ]
     size = tuple(max(part.images.shape[axis] for part in parts) for axis in (2, 3))
 
     def joined(name: str) -> torch.Tensor:
-        return torch.cat([_centred(getattr(part, name), size) for part in parts])
+        return torch.cat([centred(getattr(part, name), size) for part in parts])
 
     counts = torch.tensor([len(part) for part in parts])
     return Slices(
-        images=joined("images").to(precision),
+        images=joined("images"),
         lesions=joined("lesions"),
         regions=joined("regions") if regions_folder else None,
         depth_mm=torch.cat([part.depth_mm for part in parts]),
         subject=torch.repeat_interleave(torch.arange(len(parts)), counts),
         ids=tuple(subject.id for subject in subjects),
         skeletons={
-            name: torch.cat([_centred(part.skeletons[name], size) for part in parts])
+            name: torch.cat([centred(part.skeletons[name], size) for part in parts])
             for name in parts[0].skeletons
         },
     )
 
 
-def _subject_slices(
+def subject_slices(
     subject: Subject,
     voxel_size_mm: float | None,
     regions_folder: Path | None,
+    precision: torch.dtype,
     skeletons: int | None,
 ) -> Slices:
-    """One subject's slices with head, in a window of their own size."""
+    """One subject's slices with head, in a window of their own size; see :func:`load_slices`."""
     flair, t1 = load_pair(subject)
     lesions = load_lesions(subject)
     plan = cut(flair, voxel_size_mm)
@@ -161,7 +196,7 @@ def _subject_slices(
     if regions_folder is not None:
         thinned["regions"] = regions
     return Slices(
-        images=images[head],
+        images=images[head].to(precision),
         lesions=marked,
         regions=regions,
         depth_mm=plan.depth_mm,
@@ -173,9 +208,3 @@ def _subject_slices(
             if skeletons
         },
     )
-
-
-def _centred(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Cut or pad (..., H, W) to ``size`` about its centre."""
-    corner = tuple((now - then) // 2 for now, then in zip(stack.shape[-2:], size, strict=True))
-    return window(stack, corner, size)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 
 from wmh.cohorts.cohort import CohortError, Subject, of_split, read_cohort, validation_split
+from wmh.learning.memory import fits
 from wmh.learning.networks import STRUCTURES
 from wmh.learning.slices import Slices, load_slices
+from wmh.learning.store import most_bytes, stored_slices
 from wmh.study import Study
 
 
@@ -61,14 +64,26 @@ def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
     precision = getattr(torch, study.slices.precision)
     loss, network = study.training.loss, study.training.network
     skeletons = network.dimensions if loss.skeleton_recall else None
+    load = load_slices
+    if _lie_on_disk(study, [s for subjects in parts.values() for s in subjects]):
+        load = partial(stored_slices, study.results / "slices")
     learn, validate = (
-        load_slices(subjects, study.slices.voxel_size_mm, regions, precision, skeletons)
+        load(subjects, study.slices.voxel_size_mm, regions, precision, skeletons)
         for subjects in parts.values()
     )
     if "lesions" in STRUCTURES[study.models[model].task]:
         for slices, (part, subjects) in zip((learn, validate), parts.items(), strict=True):
             _require_lesions(slices, part, subjects)
     return learn, validate
+
+
+def _lie_on_disk(study: Study, subjects: Sequence[Subject]) -> bool:
+    """Whether the study keeps slices on disk, or has too many for the machine's memory."""
+    if study.slices.storage != "auto":
+        return study.slices.storage == "disk"
+    precision = getattr(torch, study.slices.precision)
+    most = most_bytes(subjects, study.slices.voxel_size_mm, precision)
+    return not fits(most, torch.device("cpu"))
 
 
 def _require_lesions(slices: Slices, part: str, subjects: Sequence[Subject]) -> None:

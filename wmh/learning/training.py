@@ -47,7 +47,7 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
     keep_freed_memory()
     device = choose_device(study.compute.device)
     configuration = CONFIGURATIONS[settings.inputs]
-    learn, validate = learn.to(device), validate.to(device)
+    learn, validate = (part.to(device, study.slices.storage) for part in (learn, validate))
     run = _start(study, model, learn, device)
     folder = study.model_folder(model)
     identity = identity_of(study, model, learn, validate)

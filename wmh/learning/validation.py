@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wmh.learning.devices import autocast
+from wmh.learning.devices import autocast, send
 from wmh.learning.inputs import InputConfiguration, show
 from wmh.learning.losses import loss_of
 from wmh.learning.slices import Slices
@@ -24,22 +24,21 @@ def validation_scores(
     a network that predicts both structures gets the mean of the two.
     """
     network.eval()
-    device = slices.images.device
+    device = slices.device
     views = configuration.views_for(("FLAIR", "T1"))
     counts: dict[str, list[torch.Tensor]] = {}
     losses = []
     for first, end in slices.spans.tolist():  # one person at a time, as at inference
         part = slice(first, end)
-        images = slices.images[part].float()
+        images = send(slices.images[part], device).float()
+        depth_mm = send(slices.depth_mm[part], device)
         with autocast(device, training.precision):
             answers = [
-                logits_of_slices(
-                    network, show(images, view), slices.depth_mm[part], training.network
-                )
+                logits_of_slices(network, show(images, view), depth_mm, training.network)
                 for view in views
             ]
         logits = {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
-        labels = slices.labels(logits, part)
+        labels = {k: send(stack, device) for k, stack in slices.labels(logits, part).items()}
         losses.append(loss_of(logits, labels, training.loss) * len(images))
         for structure, scores in logits.items():
             table = _overlap_counts(scores.argmax(1), labels[structure], scores.shape[1])

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from wmh.learning.networks import place
-from wmh.learning.slices import Slices
+from wmh.learning.slices import Slices, Stack
 from wmh.study import NetworkSettings, Training
 
 OVERLAP = 0.5
@@ -34,8 +34,8 @@ class Patches:
     high: torch.Tensor
     size: tuple[int, int, int]
 
-    def of(self, stack: torch.Tensor) -> torch.Tensor:
-        """Cut the patches (B, C, X, Y, Z) out of slices (N, C, H, W)."""
+    def of(self, stack: Stack) -> torch.Tensor:
+        """Cut the patches out of slices: (B, C, X, Y, Z) out of (N, C, H, W), or both without C."""
         at = self.start[:, :, None]
         inside, indices = [], []
         for axis, edge in enumerate(self.size):
@@ -48,14 +48,15 @@ class Patches:
         device = stack.device
         right, front, up = (index.to(device, non_blocking=True) for index in indices)
         there = (inside[0] & inside[1] & inside[2]).to(device, non_blocking=True)
+        if stack.ndim == 3:
+            return stack[up, right, front] * there
         return (stack[up, :, right, front] * there[..., None]).movedim(-1, 1)
 
     def where(self, slices: Slices) -> torch.Tensor:
         """Where they lie, as a network's place channels take it: (B, 3, 2)."""
         first = self.low[:, 2]
-        depth_mm = slices.depth_mm.cpu()
-        crown = depth_mm[first]
-        below = depth_mm[(first + 1).clamp(max=self.high[:, 2] - 1)]
+        crown = slices.depth_mm[first]
+        below = slices.depth_mm[(first + 1).clamp(max=self.high[:, 2] - 1)]
         height, width = slices.images.shape[2:]
         return place_of_patch(self.start, (height, width), first, crown, crown - below)
 
@@ -72,7 +73,7 @@ def draw_patches(
     aimed = voxels[torch.randint(max(1, len(voxels)), (wanted,), generator=generator)]
     chosen[:wanted] = aimed[:, 2]
 
-    first, end = slices.spans[slices.subject[chosen].cpu()].unbind(1)
+    first, end = slices.spans[slices.subject[chosen]].unbind(1)
     height, width = slices.images.shape[2:]
     none = torch.zeros_like(first)
     low = torch.stack([none, none, first], dim=1)

@@ -15,6 +15,9 @@ BIN_MM = 6.0
 BINS = (28, 48, 48)
 """Bins along depth, right and front: 168 mm below the crown, 192 pixels about the middle."""
 
+SLICES_AT_ONCE = 64
+"""That are counted into the atlas; there may be more than fit in memory."""
+
 FAINT = 1e-3
 """Pseudocount: no region is ruled out anywhere."""
 
@@ -62,9 +65,10 @@ class WithRegionPrior(nn.Module):
         depth = (depth_mm.cpu() / BIN_MM).round().long().clamp(0, BINS[0] - 1)
         counts = torch.zeros(BINS[0] * classes * BINS[1] * BINS[2])
         in_plane = right[:, None] * BINS[2] + front
-        for labels, at in zip(regions.cpu().long(), depth.tolist(), strict=True):
-            bins = (at * classes + labels) * BINS[1] * BINS[2] + in_plane
-            counts.index_add_(0, bins.flatten(), torch.ones(labels.numel()))
+        for numbers in torch.arange(len(regions)).split(SLICES_AT_ONCE):
+            for labels, at in zip(regions[numbers].cpu().long(), depth[numbers], strict=True):
+                bins = (at * classes + labels) * BINS[1] * BINS[2] + in_plane
+                counts.index_add_(0, bins.flatten(), torch.ones(labels.numel()))
         smooth = counts.view(BINS[0], classes, *BINS[1:]).transpose(0, 1)[None]
         for _ in range(2):
             smooth = functional.avg_pool3d(smooth, 3, stride=1, padding=1)
