@@ -170,6 +170,7 @@ class Training(Settings):
     validate on the same ``validation_share``."""
     validation_share: Share = 0.2
     batch_size: Count = 16
+    """Slices or patches of a step, drawn with replacement: it may exceed what the cohort holds."""
     learning_rate: Positive = 2e-3
     weight_decay: float = 1e-2
     people_a_batch: Count = 2
@@ -199,9 +200,13 @@ class Training(Settings):
 
 
 class Evaluation(Settings):
-    """How the numbers are drawn from the predictions."""
+    """How models are asked, and how the numbers are drawn from what they answer."""
 
     threshold: Share = 0.5
+    mirroring: bool = False
+    """Average each prediction with that from the mirrored images. Takes twice as long."""
+    slices_at_once: Count = 64
+    """A person with more goes through a 2-D network in several parts, each spread over the head."""
     bootstrap_samples: Count = 5000
     alpha: Share = 0.05
 

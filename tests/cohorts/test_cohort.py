@@ -114,7 +114,7 @@ def test_a_subject_in_both_splits_is_refused(tmp_path):
 
 
 @given(
-    counts=st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(lambda n: max(n) > 1),
+    counts=st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(lambda n: sum(n) > 1),
     share=st.floats(0, 1),
     seed=st.integers(0, 2**32 - 1),
 )
@@ -124,8 +124,11 @@ def test_validation_parts_every_scanner_and_never_overlaps(counts, share, seed):
     learn, validate = validation_split(subjects, share, seed)
     assert not {s.id for s in learn} & {s.id for s in validate}
     assert {s.id for s in learn} | {s.id for s in validate} == {s.id for s in subjects}
-    assert {s.scanner for s in validate} == {str(i) for i, n in enumerate(counts) if n > 1}
-    assert {s.scanner for s in learn} == {s.scanner for s in subjects}
+    if max(counts) > 1:
+        assert {s.scanner for s in validate} == {str(i) for i, n in enumerate(counts) if n > 1}
+        assert {s.scanner for s in learn} == {s.scanner for s in subjects}
+    assert learn
+    assert validate
     assert (learn, validate) == validation_split(subjects, share, seed)
 
 
@@ -134,9 +137,26 @@ def test_a_test_subject_is_never_learned_from():
         validation_split([subject(0), subject(1, "test")], 0.5, 0)
 
 
-def test_a_split_that_leaves_nobody_to_validate_on_is_refused():
-    with pytest.raises(CohortError, match="1 training subjects, 0 of them to validate on"):
-        validation_split([subject(0)], 0.5, 0)
+def test_the_only_subject_of_a_scanner_learns():
+    subjects = [subject(0, scanner="alone"), *(subject(n, scanner="b") for n in (1, 2, 3))]
+    for seed in range(10):
+        learn, validate = validation_split(subjects, 0.5, seed)
+        assert subjects[0] in learn
+        assert {s.scanner for s in validate} == {"b"}
+
+
+def test_a_cohort_of_a_subject_a_scanner_is_split_all_the_same():
+    subjects = [subject(number, scanner=str(number)) for number in range(5)]
+    learn, validate = validation_split(subjects, 0.4, 0)
+    assert (len(learn), len(validate)) == (3, 2)
+
+
+@pytest.mark.parametrize("sessions", [0, 1, 2])
+def test_fewer_than_two_people_cannot_be_split(sessions):
+    subjects = [replace(subject(0), id=f"sub-p_ses-{number}") for number in range(sessions)]
+    said = rf"{min(sessions, 1)} people to train on: at least two .*\. Add subjects"
+    with pytest.raises(CohortError, match=said):
+        validation_split(subjects, 0.5, 0)
 
 
 def test_subjects_of_a_split_keep_their_order():

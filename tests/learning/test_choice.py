@@ -1,7 +1,7 @@
 import pytest
 
 from tests.learning.conftest import tiny_study
-from wmh.learning.inference import CheckpointError, choose_model
+from wmh.learning.models import CheckpointError, choose_model
 from wmh.learning.testing import answers
 
 ALL = {

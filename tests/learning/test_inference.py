@@ -3,7 +3,8 @@ import pytest
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.images import Image, ImageError
-from wmh.learning.inference import load_model, predict, predict_prepared, prepare
+from wmh.learning.inference import predict, predict_prepared, prepare
+from wmh.learning.models import load_model
 from wmh.learning.training import train
 
 

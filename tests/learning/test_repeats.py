@@ -3,7 +3,7 @@
 import torch
 
 from tests.learning.conftest import tiny_slices, tiny_study
-from wmh.learning.inference import load_model
+from wmh.learning.models import load_model
 from wmh.learning.training import train
 
 

@@ -7,10 +7,11 @@ import torch
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import training
 from wmh.learning.batches import draw_batch, draw_slices
-from wmh.learning.inference import CheckpointError, load_model
 from wmh.learning.inputs import CONFIGURATIONS
+from wmh.learning.losses import loss_of
 from wmh.learning.networks import build_network
 from wmh.learning.skeletons import tubed_skeletons_of_slices
+from wmh.learning.slices import Slices
 from wmh.learning.training import TrainingError, learning_rate, train
 
 LEARN, VALIDATE = tiny_slices(0), tiny_slices(1, 6)
@@ -64,13 +65,132 @@ def test_a_state_of_other_data_is_not_gone_on_from(study, monkeypatch, capsys):
     assert "of other data" in capsys.readouterr().out
 
 
-def test_a_loss_that_is_not_finite_stops_and_says_what_to_change(study, monkeypatch):
-    monkeypatch.setattr(
-        training, "loss_of", lambda logits, *_: sum(v.sum() for v in logits.values()) * torch.nan
+def one_a_batch(study):
+    """The study with slices of one person in each batch."""
+    settings = study.training.model_copy(update={"people_a_batch": 1})
+    return study.model_copy(update={"training": settings})
+
+
+def drawn_in_each_step(study, slices) -> list[tuple[str, ...]]:
+    """Who is in the batch of each step of the model ``flair``."""
+    configuration = CONFIGURATIONS["flair"]
+    seeds = [study.seed_for("train", "flair", step) for step in range(6)]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return [
+        draw_batch(slices, configuration, "lesions", study.training, generator).subjects
+        for generator in generators
+    ]
+
+
+def test_a_batch_names_everyone_who_is_in_it(study):
+    assert drawn_in_each_step(study, LEARN) == [("a", "b")] * 6
+    assert set(drawn_in_each_step(one_a_batch(study), LEARN)) == {("a",), ("b",)}
+
+
+def test_the_first_loss_that_is_not_finite_names_its_subjects_and_its_step(study):
+    study = one_a_batch(study)
+    broken = replace(
+        LEARN, images=torch.where(LEARN.subject[:, None, None, None] == 1, torch.nan, LEARN.images)
     )
-    with pytest.raises(TrainingError, match=r"flair: the loss is nan by step 2.*learning_rate"):
-        train(study, "flair", LEARN, VALIDATE)
+    step = drawn_in_each_step(study, LEARN).index(("b",)) + 1
+    with pytest.raises(TrainingError) as error:
+        train(study, "flair", broken, VALIDATE)
+    assert f"flair: in step {step}, with slices of b, the loss is nan" in str(error.value)
+    assert "lower training.learning_rate" in str(error.value)
     assert not (study.model_folder("flair") / "checkpoint.pt").exists()
+
+
+def test_a_gradient_that_is_not_finite_is_found_in_its_own_step(study, monkeypatch):
+    steps = []
+
+    def steep(*args):
+        steps.append(None)
+        loss = loss_of(*args)
+        if len(steps) == 5:  # 4 is the last before a validation; validation calls another
+            return loss + (loss - loss.detach()).sqrt()  # its slope at 0 is infinite
+        return loss
+
+    monkeypatch.setattr(training, "loss_of", steep)
+    with pytest.raises(
+        TrainingError, match=r"in step 5, with slices of a, b, .*gradient (nan|inf)"
+    ) as error:
+        train(study, "flair", LEARN, VALIDATE)
+    resume = study.model_folder("flair") / "resume.pt"
+    assert f"it goes on from step 4, kept in {resume}" in str(error.value)
+    state = torch.load(resume, weights_only=True)
+    assert state["step"] == 4
+    assert all(value.isfinite().all() for value in state["network"].values())
+
+
+def short_of_memory(*args):
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def said_of(study, model="flair") -> str:
+    with pytest.raises(TrainingError) as error:
+        train(study, model, LEARN, VALIDATE)
+    return str(error.value)
+
+
+def test_a_batch_too_large_for_the_memory_names_the_setting_to_lower(study, monkeypatch):
+    steps = []
+
+    def short_in_the_third(*args):
+        steps.append(None)
+        return short_of_memory() if len(steps) == 3 else loss_of(*args)
+
+    monkeypatch.setattr(training, "loss_of", short_in_the_third)
+    said = said_of(study)
+    resume = study.model_folder("flair") / "resume.pt"
+    assert "memory ran out in step 3. Lower training.batch_size from 4 to 2. With the" in said
+    assert f"goes on from step 2, kept in {resume}" in said
+    assert torch.load(resume, weights_only=True)["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"batch_size": 9, "people_a_batch": 3}, "Lower training.batch_size from 9 to 3"),
+        ({"batch_size": 2}, "Raise slices.voxel_size_mm from the native one"),
+        (
+            {"batch_size": 1, "network": {"dimensions": 3, "patch_size": [32, 32, 16]}},
+            r"Lower training.network.patch_size from [32, 32, 16]",
+        ),
+    ],
+)
+def test_what_else_can_be_lowered(study, monkeypatch, changes, remedy):
+    monkeypatch.setattr(training, "draw_batch", short_of_memory)
+    settings = study.training.model_dump(exclude={"network"}) | changes
+    assert said_of(tiny_study(training=settings)).endswith(f"memory ran out in step 1. {remedy}")
+
+
+def test_people_too_large_to_validate_on_are_told_apart(study, monkeypatch):
+    monkeypatch.setattr(training, "validation_scores", short_of_memory)
+    said = said_of(study)
+    assert "to validate on, after step 2. Raise slices.voxel_size_mm from the native one" in said
+
+
+def test_slices_too_large_for_the_device_name_their_storage(study, monkeypatch):
+    monkeypatch.setattr(Slices, "to", short_of_memory)
+    assert "ran out for the slices. Set slices.storage to auto" in said_of(study)
+
+
+def test_a_batch_may_be_larger_than_the_cohort(study):
+    larger = study.model_copy(
+        update={"training": study.training.model_copy(update={"batch_size": 40})}
+    )
+    chosen = draw_slices(LEARN, "lesions", 2, larger.training, torch.Generator().manual_seed(0))
+    assert len(chosen) == 40 > len(LEARN)
+    assert len(set(chosen.tolist())) > 9  # of 12
+    assert train(larger, "flair", LEARN, VALIDATE).exists()
+
+
+def test_the_history_is_handed_over_after_each_validation(study):
+    seen = []
+    checkpoint = train(study, "flair", LEARN, VALIDATE, on_validation=seen.append)
+    assert [history["step"].tolist() for history in seen] == [[2], [2, 4], [2, 4, 6]]
+    saved = pd.read_csv(checkpoint.parent / "history.csv")
+    pd.testing.assert_frame_equal(seen[-1], saved)
 
 
 def test_modality_dropout_shows_both_or_either(study):
@@ -177,11 +297,3 @@ def test_the_learning_rate_warms_up_and_ends_near_zero(study):
     assert rates[9] == max(rates) == study.training.learning_rate
     assert rates[0] == pytest.approx(rates[9] / 10)
     assert rates[-1] < rates[9] / 500
-
-
-def test_a_missing_and_a_foreign_checkpoint_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"none\.pt: no such checkpoint"):
-        load_model(tmp_path / "none.pt")
-    torch.save({"weights": {}}, tmp_path / "foreign.pt")
-    with pytest.raises(CheckpointError, match=r"foreign\.pt: not a checkpoint"):
-        load_model(tmp_path / "foreign.pt")

@@ -9,8 +9,9 @@ from torch import nn
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.images import Image
 from wmh.learning.batches import draw_batch
-from wmh.learning.inference import load_model, predict
+from wmh.learning.inference import predict
 from wmh.learning.inputs import CONFIGURATIONS
+from wmh.learning.models import load_model
 from wmh.learning.networks import place
 from wmh.learning.slices import Slices
 from wmh.learning.training import train

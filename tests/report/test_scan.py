@@ -7,7 +7,7 @@ import pytest
 
 from tests.report.conftest import write_scan
 from wmh.images import ImageError
-from wmh.learning.inference import CheckpointError
+from wmh.learning.models import CheckpointError
 from wmh.report import predict_scan
 
 

@@ -109,10 +109,10 @@ def validation_split(
     held_out = draw_people(subjects, share, seed)
     learn = [s for s in subjects if s.person not in held_out]
     validate = [s for s in subjects if s.person in held_out]
-    if not learn or not validate:
+    if not validate:
         raise CohortError(
-            f"{len(subjects)} training subjects, {len(validate)} of them to validate on: "
-            "a scanner needs two subjects or more to give one"
+            f"{len({s.person for s in subjects})} people to train on: at least two are needed, one "
+            "to learn from and one to validate on. Add subjects of the training split to the cohort"
         )
     return learn, validate
 
@@ -121,15 +121,22 @@ def draw_people(subjects: Iterable[Subject], share: float, seed: int) -> set[str
     """Draw people, by scanner, with all their sessions.
 
     Each scanner with at least two people gives ``share`` of them, at least one and never all.
+    Where no scanner has two, the draw is among all people as if they had one scanner.
     """
     subjects, generator = list(subjects), np.random.default_rng(seed)
     drawn: set[str] = set()
     for scanner in sorted({s.scanner for s in subjects}):
-        people = sorted({s.person for s in subjects if s.scanner == scanner} - drawn)
-        if len(people) > 1:
-            count = min(max(1, round(share * len(people))), len(people) - 1)
-            drawn |= set(generator.permutation(people)[:count].tolist())
-    return drawn
+        people = {s.person for s in subjects if s.scanner == scanner} - drawn
+        drawn |= _draw_share(people, share, generator)
+    return drawn or _draw_share({s.person for s in subjects}, share, generator)
+
+
+def _draw_share(people: set[str], share: float, generator: np.random.Generator) -> set[str]:
+    """Draw a share of people, at least one and never all; nobody where there is only one."""
+    if len(people) < 2:
+        return set()
+    count = min(max(1, round(share * len(people))), len(people) - 1)
+    return set(generator.permutation(sorted(people))[:count].tolist())
 
 
 def load_pair(subject: Subject) -> tuple[Image, Image]:

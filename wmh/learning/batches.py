@@ -29,11 +29,13 @@ class Batch:
 
     Slices come with their depth below the crown (B,), patches of volumes with a place (B, 3, 2).
     Slices of ``people_drawn`` people are equal parts of the batch, one after the other.
+    ``subjects`` are the ids of all who are in it.
     """
 
     images: torch.Tensor
     labels: dict[str, torch.Tensor]
     where: torch.Tensor
+    subjects: tuple[str, ...]
     people_drawn: int = 1
 
     @property
@@ -70,13 +72,14 @@ def draw_batch(
     if training.network.dimensions == 2:
         people = min(training.people_a_batch, len(slices.ids))
         chosen = draw_slices(slices, structures[0], people, training, generator)
-        where = slices.depth_mm[chosen]
+        where, subjects = slices.depth_mm[chosen], slices.subject[chosen]
         chosen = chosen.to(slices.images.device, non_blocking=True)
         images, labels = slices.images[chosen], slices.labels(structures, chosen)
     else:
         share = training.structure_slices_share if "lesions" in structures else 0.0
         patches = draw_patches(slices, share, training, generator)
         images, where = patches.of(slices.images), patches.where(slices)
+        subjects = slices.subject[patches.low[:, 2]]
         labels = {name: patches.of(stack) for name, stack in slices.stacks(structures).items()}
     images, where = send(images, slices.device), send(where, slices.device)
     labels = {name: send(stack, slices.device) for name, stack in labels.items()}
@@ -88,7 +91,8 @@ def draw_batch(
     images, labels = apply(images, labels, drawn)
     blank = [channel for channel, modality in enumerate(view) if modality is None]
     images[:, blank] = 0  # of the noise, too
-    return Batch(images, labels, where, people)
+    named = tuple(slices.ids[number] for number in subjects.unique())
+    return Batch(images, labels, where, named, people)
 
 
 def draw_slices(

@@ -47,6 +47,21 @@ def identity_of(study: Study, model: str, *data: Slices) -> dict[str, str]:
     }
 
 
+def facts_of(study: Study, model: str) -> dict[str, object]:
+    """What a trained model is, and must be for the study to use it, as its checkpoint says."""
+    settings = study.models[model]
+    return {
+        "study": study.name,
+        "model": model,
+        "task": settings.task,
+        "inputs": settings.inputs,
+        "network": study.training.network.model_dump(mode="json"),
+        "voxel_size_mm": study.slices.voxel_size_mm,
+        "seed": study.seed,
+        "repeat": study.repeat,
+    }
+
+
 def save_state(run: Run, path: Path, identity: dict[str, str]) -> None:
     """Write the state an interrupted training goes on from."""
     _save(
@@ -83,7 +98,6 @@ def restore(run: Run, path: Path, identity: dict[str, str], device: torch.device
 
 def finish(run: Run, study: Study, model: str, folder: Path) -> Path:
     """Write the learning curve and the checkpoint, and return the checkpoint's path."""
-    settings = study.models[model]
     table = pd.DataFrame(run.history)
     temporary = folder / ".history.part"
     table.to_csv(temporary, index=False)
@@ -92,14 +106,7 @@ def finish(run: Run, study: Study, model: str, folder: Path) -> Path:
         folder / "checkpoint.pt",
         {
             "weights": run.best_weights,
-            "study": study.name,
-            "model": model,
-            "task": settings.task,
-            "inputs": settings.inputs,
-            "network": study.training.network.model_dump(mode="json"),
-            "voxel_size_mm": study.slices.voxel_size_mm,
-            "seed": study.seed,
-            "repeat": study.repeat,
+            **facts_of(study, model),
             "step": int(table.step[table.validation_dice.idxmax()]),
             "validation_dice": run.best_dice,
             "torch": str(torch.__version__),

@@ -2,48 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from pickle import UnpicklingError
+from functools import partial
+from itertools import product
 
 import numpy as np
 import torch
-from torch import nn
 
+from wmh.atlas.regions import mirror_labels
 from wmh.images import Image, ImageError, resample_to
 from wmh.learning.cut import Cut, cut, normalise
 from wmh.learning.devices import autocast
-from wmh.learning.inputs import CONFIGURATIONS, MODALITIES, InputConfiguration, View, show, shown
-from wmh.learning.networks import build_network, to_device
+from wmh.learning.failures import MEMORY_OF, when_out_of_memory
+from wmh.learning.inputs import MODALITIES, View, show
+from wmh.learning.models import Model
 from wmh.learning.volumes import logits_of_slices
-from wmh.study import NetworkSettings, Study
+from wmh.study import Evaluation
 
-SLICES_AT_ONCE = 64
-"""A person with more goes through the network in several parts, each spread over the whole head."""
+AS_IS = Evaluation()
+"""Settings of a study that says nothing about how its models are asked."""
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used. The message names the file and what to do."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A trained network, ready to predict."""
-
-    name: str
-    task: str
-    configuration: InputConfiguration
-    network: nn.Module
-    settings: NetworkSettings
-    voxel_size_mm: float | None
-    study: str
-    step: int
-
-    @property
-    def device(self) -> torch.device:
-        """Where the network's weights are."""
-        return next(self.network.parameters()).device
+RIGHT = 2
+"""Axis of slices (N, C, H, W) that runs from left to right."""
 
 
 @dataclass(frozen=True)
@@ -62,54 +43,6 @@ class Prediction:
     def lesions(self, threshold: float) -> np.ndarray:
         """The lesion mask: where the probability is at least ``threshold``."""
         return (self.probability >= threshold).astype(np.uint8)
-
-
-def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Model:
-    """Load a trained model. Raises :class:`CheckpointError` for a missing or foreign file."""
-    path = Path(checkpoint)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint. Train it first: ./run_all.sh STUDY")
-    try:
-        content = torch.load(path, map_location=device, weights_only=True)
-        configuration = CONFIGURATIONS[content["inputs"]]
-        settings = NetworkSettings(**content["network"])
-        network = build_network(settings, configuration.channels, content["task"])
-        network.load_state_dict(content["weights"])
-    except (KeyError, RuntimeError, EOFError, ValueError, UnpicklingError) as error:
-        raise CheckpointError(
-            f"{path}: not a checkpoint of this version ({error}). Train the study again"
-        ) from error
-    network = to_device(network, device).eval()
-    return Model(
-        name=content["model"],
-        task=content["task"],
-        configuration=configuration,
-        network=network,
-        settings=settings,
-        voxel_size_mm=content["voxel_size_mm"],
-        study=content["study"],
-        step=content["step"],
-    )
-
-
-def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
-    """Choose the study's model of a task for the given modalities.
-
-    The one trained on exactly these comes first, then any that was trained to answer from some of
-    them alone. Raises :class:`CheckpointError` when the study has none.
-    """
-    given = set(given)
-    names = study.models_of(task)
-    views = {name: CONFIGURATIONS[study.models[name].inputs].views for name in names}
-    exact = [name for name in names if any(shown(view) == given for view in views[name])]
-    able = [name for name in names if any(shown(view) <= given for view in views[name])]
-    specialists = sorted(exact, key=lambda name: len(views[name]))
-    if not able:
-        raise CheckpointError(
-            f"study {study.name}: no {task} model answers from {' and '.join(sorted(given))} "
-            "alone; add one with interchangeable inputs to the study"
-        )
-    return (specialists or able)[0]
 
 
 @dataclass(frozen=True)
@@ -139,11 +72,11 @@ def prepare(images: Mapping[str, Image], voxel_size_mm: float | None) -> Prepare
     return Prepared(given, like, aligned, plan, slices)
 
 
-def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
+def predict(model: Model, images: Mapping[str, Image], settings: Evaluation = AS_IS) -> Prediction:
     """Predict from the given images, ``{"FLAIR": ..., "T1": ...}`` or one of the two.
 
-    The answer lies on the grid that :func:`prepare` chooses. Raises :class:`ImageError` when the
-    model cannot answer from what is given.
+    The answer lies on the grid that :func:`prepare` chooses; ``settings`` are the study's. Raises
+    :class:`ImageError` when the model cannot answer from what is given, or memory runs out.
     """
     if not model.configuration.accepts(images):
         raise ImageError(
@@ -152,20 +85,24 @@ def predict(model: Model, images: Mapping[str, Image]) -> Prediction:
             f"{' and '.join(images)}",
             "Choose another model, or give the image it needs",
         )
-    return predict_prepared(model, prepare(images, model.voxel_size_mm))
+    return predict_prepared(model, prepare(images, model.voxel_size_mm), settings)
 
 
 @torch.inference_mode()
-def predict_prepared(model: Model, person: Prepared) -> Prediction:
+def predict_prepared(model: Model, person: Prepared, settings: Evaluation = AS_IS) -> Prediction:
     """Predict from images that were prepared at the model's voxel size."""
     plan, stack, given = person.plan, person.slices, person.given
     views = model.configuration.views_for(given)
     first, end = plan.span
     inside = stack[first:end]
-    parts = -(-len(inside) // SLICES_AT_ONCE) if model.settings.dimensions == 2 else 1
+    parted = model.settings.dimensions == 2  # a 3-D network needs all slices together
+    parts = -(-len(inside) // settings.slices_at_once) if parted else 1
     answers: dict[str, torch.Tensor] = {}
     for part in (slice(start, None, parts) for start in range(parts)):
-        for name, answer in _answer(model, inside[part], plan.depth_mm[part], views, given).items():
+        images, depth_mm = inside[part], plan.depth_mm[part]
+        with when_out_of_memory(partial(_too_large, model, person, images.shape, parted)):
+            found = _answer(model, images, depth_mm, views, given, settings.mirroring)
+        for name, answer in found.items():
             whole = answers.setdefault(name, answer.new_zeros(len(stack), *answer.shape[1:]))
             whole[first:end][part] = answer  # no head above or below: no lesion and no region
     return Prediction(
@@ -177,22 +114,59 @@ def predict_prepared(model: Model, person: Prepared) -> Prediction:
 
 
 def _answer(
-    model: Model, images: torch.Tensor, depth_mm: torch.Tensor, views: Sequence[View], given: tuple
+    model: Model,
+    images: torch.Tensor,
+    depth_mm: torch.Tensor,
+    views: Sequence[View],
+    given: tuple,
+    mirroring: bool,
 ) -> dict[str, torch.Tensor]:
     """Lesion probabilities (N, H, W) and region labels (N, H, W) of a person's slices."""
     images, depth_mm = images.to(model.device), depth_mm.to(model.device)
-    probabilities: dict[str, torch.Tensor] = {}
-    for view in views:
+    mean: dict[str, torch.Tensor] = {}
+    sides = (False, True) if mirroring else (False,)
+    for view, mirrored in product(views, sides):
+        seen = show(images, view, given)
+        seen = seen.flip(RIGHT) if mirrored else seen
         with autocast(model.device, "auto"):
-            logits = logits_of_slices(
-                model.network, show(images, view, given), depth_mm, model.settings
-            )
+            logits = logits_of_slices(model.network, seen, depth_mm, model.settings)
         for name, scores in logits.items():
-            share = scores.float().softmax(dim=1) / len(views)
-            probabilities[name] = probabilities[name] + share if name in probabilities else share
+            share = scores.float().softmax(dim=1) / (len(views) * len(sides))
+            share = mirrored_back(share, name) if mirrored else share
+            mean[name] = mean[name] + share if name in mean else share
     result = {}
-    if "lesions" in probabilities:
-        result["lesions"] = probabilities["lesions"][:, 1].cpu()
-    if "regions" in probabilities:
-        result["regions"] = probabilities["regions"].argmax(dim=1).cpu()
+    if "lesions" in mean:
+        result["lesions"] = mean["lesions"][:, 1].cpu()
+    if "regions" in mean:
+        result["regions"] = mean["regions"].argmax(dim=1).cpu()
     return result
+
+
+def mirrored_back(probability: torch.Tensor, structure: str) -> torch.Tensor:
+    """Probabilities (N, classes, H, W) of mirrored slices as those of the slices themselves.
+
+    A region's class is that of its partner on the other side; lesions have no side.
+    """
+    back = probability.flip(RIGHT)
+    if structure == "regions":
+        back = back[:, torch.as_tensor(mirror_labels(), device=back.device).long()]
+    return back
+
+
+def _too_large(model: Model, person: Prepared, size: tuple[int, ...], parted: bool) -> ImageError:
+    """What is said when so many slices (N, C, H, W) at once were too many for the memory."""
+    count, _, height, width = size
+    device = model.device.type
+    fewer = f"lower evaluation.slices_at_once to {count // 2}, or " if parted and count > 1 else ""
+    remedy = (
+        "predict one subject at a time (--jobs 1)"
+        if device == "cpu"
+        else "set compute.device to cpu"
+    )
+    remedy = fewer + remedy
+    return ImageError(
+        person.like.path,
+        f"{MEMORY_OF[device]} ran out while model {model.name!r} looked at {count} slices of "
+        f"{height} x {width} at once",
+        remedy[0].upper() + remedy[1:],
+    )

@@ -14,7 +14,7 @@ from wmh.learning.memory import fits
 from wmh.learning.networks import STRUCTURES
 from wmh.learning.slices import Slices, load_slices
 from wmh.learning.store import most_bytes, stored_slices
-from wmh.study import Study
+from wmh.study import Study, write_table
 
 
 def split_training(study: Study) -> tuple[list[Subject], list[Subject]]:
@@ -56,9 +56,8 @@ def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
     """
     parts = dict(zip(("learn", "validate"), split_training(study), strict=True))
     rows = [(s.id, s.scanner, part) for part, subjects in parts.items() for s in subjects]
-    folder = study.model_folder(model)
-    folder.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(rows, columns=["id", "scanner", "part"]).to_csv(folder / "split.csv", index=False)
+    table = pd.DataFrame(rows, columns=["id", "scanner", "part"])
+    write_table(table, study.model_folder(model) / "split.csv")
     needs_regions = "regions" in STRUCTURES[study.models[model].task]
     regions = study.results / "regions" if needs_regions else None
     precision = getattr(torch, study.slices.precision)

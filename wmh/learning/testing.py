@@ -17,15 +17,9 @@ from wmh.analysis.evaluation import Case
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair, of_split, read_cohort
 from wmh.images import load_labels, save_image
 from wmh.learning.devices import choose_device
-from wmh.learning.inference import (
-    Model,
-    Prediction,
-    choose_model,
-    load_model,
-    predict_prepared,
-    prepare,
-)
+from wmh.learning.inference import Prediction, predict_prepared, prepare
 from wmh.learning.inputs import CONFIGURATIONS, GIVEN, MODALITIES
+from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.learning.networks import STRUCTURES
 from wmh.study import Study
 
@@ -109,7 +103,7 @@ def _burden_of_subject(study: Study, subject: Subject) -> dict[str, pd.DataFrame
 
 def _predict_repeat(study: Study) -> None:
     device = choose_device(study.compute.device)
-    models = [load_model(study.model_folder(m) / "checkpoint.pt", device) for m in study.models]
+    models = [load_model_of(study, model, device) for model in study.models]
     subjects = tested_subjects(study)
     workers = os.cpu_count() if device.type == "cpu" else 1
     with ThreadPoolExecutor(workers) as pool:
@@ -124,7 +118,8 @@ def _predict_subject(study: Study, models: list[Model], subject: Subject) -> Non
     for given, modalities in GIVEN.items():
         person = prepare({m: images[m] for m in modalities}, study.slices.voxel_size_mm)
         for name in (model for model, asked in answers(study) if asked == given):
-            _save(study, subject, name, given, predict_prepared(by_name[name], person))
+            answer = predict_prepared(by_name[name], person, study.evaluation)
+            _save(study, subject, name, given, answer)
 
 
 def _save(study: Study, subject: Subject, model: str, given: str, answer: Prediction) -> None:

@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from wmh.learning.batches import draw_batch
+from wmh.learning.batches import Batch, draw_batch
 from wmh.learning.checkpoints import Run, finish, identity_of, restore, save_state
 from wmh.learning.devices import autocast, choose_device
+from wmh.learning.failures import MEMORY_OF, when_out_of_memory
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
 from wmh.learning.memory import keep_freed_memory
@@ -35,19 +40,36 @@ class TrainingError(RuntimeError):
     """A training that cannot go on. The message says why and what to change."""
 
 
-def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
+@dataclass(frozen=True)
+class Step:
+    """What is looked at later of a step, so that no step waits for a GPU: two scalars, and ids."""
+
+    loss: torch.Tensor
+    gradient_norm: torch.Tensor
+    subjects: tuple[str, ...]
+
+
+def train(
+    study: Study,
+    model: str,
+    learn: Slices,
+    validate: Slices,
+    on_validation: Callable[[pd.DataFrame], None] | None = None,
+) -> Path:
     """Train a model of the study and return its checkpoint's path.
 
     Writes ``checkpoint.pt`` (the weights with the best validation Dice, and what they were trained
     with) and ``history.csv`` into the model's folder. While it runs, ``resume.pt`` holds the state
-    to go on from. Raises :class:`TrainingError` when the loss is not finite.
+    to go on from, and ``on_validation`` gets the history after each validation. Raises
+    :class:`TrainingError` when a loss is not finite or memory runs out.
     """
     settings, training = study.models[model], study.training
     torch.set_num_threads(study.compute.threads)
     keep_freed_memory()
     device = choose_device(study.compute.device)
     configuration = CONFIGURATIONS[settings.inputs]
-    learn, validate = (part.to(device, study.slices.storage) for part in (learn, validate))
+    with when_out_of_memory(partial(_slices_too_large, model, device)):
+        learn, validate = (part.to(device, study.slices.storage) for part in (learn, validate))
     run = _start(study, model, learn, device)
     folder = study.model_folder(model)
     identity = identity_of(study, model, learn, validate)
@@ -56,29 +78,22 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
     progress = tqdm(
         initial=run.step, total=settings.steps, desc=f"training {model}", unit="step", mininterval=1
     )
-    since, losses = time.perf_counter(), []
+    since, steps = time.perf_counter(), []
     while run.step < settings.steps:
         for group in run.optimiser.param_groups:
             group["lr"] = learning_rate(run.step, settings.steps, training)
         generator = torch.Generator().manual_seed(study.seed_for("train", model, run.step))
-        batch = draw_batch(learn, configuration, settings.task, training, generator)
-        with autocast(device, training.precision):
-            answers = [run.network(person.images, person.where) for person in batch.people]
-        logits = {k: torch.cat([answer[k] for answer in answers]).float() for k in answers[0]}
-        loss = loss_of(logits, batch.labels, training.loss, run.log_variances)
-        loss.backward()
-        nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
-        run.optimiser.step()
-        run.optimiser.zero_grad(set_to_none=True)
-        losses.append(loss.detach())
+        with when_out_of_memory(partial(_batch_too_large, study, model, run, device)):
+            batch = draw_batch(learn, configuration, settings.task, training, generator)
+            steps.append(_step(run, batch, training, device))
         run.step += 1
         progress.update()
 
         last = run.step == settings.steps
         if run.step % training.validate_every == 0 or last:
-            train_loss = float(torch.stack(losses).mean())
-            _require_finite(train_loss, model, run.step, folder)
-            scores = validation_scores(run.network, validate, configuration, training)
+            train_loss = _mean_loss(steps, study, model, run)
+            with when_out_of_memory(partial(_person_too_large, study, model, run, device)):
+                scores = validation_scores(run.network, validate, configuration, training)
             row = {"step": run.step, "train_loss": train_loss, **scores}
             row |= {f"{k}_weight": math.exp(-s.item()) for k, s in run.log_variances.items()}
             row |= {"learning_rate": group["lr"], "seconds": time.perf_counter() - since}
@@ -89,8 +104,10 @@ def train(study: Study, model: str, learn: Slices, validate: Slices) -> Path:
             progress.set_postfix(
                 loss=f"{train_loss:.3f}", validation_dice=f"{scores['validation_dice']:.3f}"
             )
-            losses, since = [], time.perf_counter()
             save_state(run, folder / "resume.pt", identity)
+            if on_validation is not None:
+                on_validation(pd.DataFrame(run.history))
+            steps, since = [], time.perf_counter()
     progress.close()
     return finish(run, study, model, folder)
 
@@ -105,6 +122,19 @@ def learning_rate(step: int, steps: int, training: Training) -> float:
         * 0.5
         * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
     )
+
+
+def _step(run: Run, batch: Batch, training: Training, device: torch.device) -> Step:
+    """One step of the optimiser. Nothing in it waits for a GPU."""
+    with autocast(device, training.precision):
+        answers = [run.network(person.images, person.where) for person in batch.people]
+    logits = {k: torch.cat([answer[k] for answer in answers]).float() for k in answers[0]}
+    loss = loss_of(logits, batch.labels, training.loss, run.log_variances)
+    loss.backward()
+    gradient_norm = nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
+    run.optimiser.step()
+    run.optimiser.zero_grad(set_to_none=True)
+    return Step(loss.detach(), gradient_norm.detach(), batch.subjects)
 
 
 def _start(study: Study, model: str, learn: Slices, device: torch.device) -> Run:
@@ -135,9 +165,60 @@ def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def _require_finite(loss: float, model: str, step: int, folder: Path) -> None:
-    if not math.isfinite(loss):
+def _mean_loss(steps: list[Step], study: Study, model: str, run: Run) -> float:
+    """Mean loss of the steps since the last validation.
+
+    Raises :class:`TrainingError` for the first whose loss or gradient is not finite: what comes
+    after it says nothing any more.
+    """
+    losses, norms = (torch.stack([getattr(s, k) for s in steps]) for k in ("loss", "gradient_norm"))
+    broken = ~(losses.isfinite() & norms.isfinite())
+    if broken.any():
+        first = int(broken.nonzero()[0])
+        number = run.step - len(steps) + first + 1
         raise TrainingError(
-            f"{model}: the loss is {loss} by step {step}. Lower training.learning_rate; "
-            f"the last good state is kept in {folder / 'resume.pt'}"
+            f"{model}: in step {number}, with slices of {', '.join(steps[first].subjects)}, the "
+            f"loss is {losses[first]:.4g} and its gradient {norms[first]:.4g}. Look at their "
+            f"images (wmh check), or lower training.learning_rate{_kept(study, model, run)}"
         )
+    return float(losses.mean())
+
+
+def _slices_too_large(model: str, device: torch.device) -> TrainingError:
+    return TrainingError(
+        f"{model}: {MEMORY_OF[device.type]} ran out for the slices. Set slices.storage to auto"
+    )
+
+
+def _batch_too_large(study: Study, model: str, run: Run, device: torch.device) -> TrainingError:
+    training, network = study.training, study.training.network
+    multiple = training.people_a_batch if network.dimensions == 2 else 1
+    half = training.batch_size // 2 // multiple * multiple
+    if half:
+        remedy = f"Lower training.batch_size from {training.batch_size} to {half}"
+    elif network.dimensions == 3:
+        remedy = f"Lower training.network.patch_size from {list(network.patch_size)}"
+    else:
+        remedy = f"Raise slices.voxel_size_mm from {study.slices.voxel_size_mm or 'the native one'}"
+    return TrainingError(
+        f"{model}: {MEMORY_OF[device.type]} ran out in step {run.step + 1}. {remedy}"
+        f"{_kept(study, model, run)}"
+    )
+
+
+def _person_too_large(study: Study, model: str, run: Run, device: torch.device) -> TrainingError:
+    return TrainingError(
+        f"{model}: {MEMORY_OF[device.type]} ran out for all slices of a person to validate on, "
+        f"after step {run.step}. Raise slices.voxel_size_mm from "
+        f"{study.slices.voxel_size_mm or 'the native one'}{_kept(study, model, run)}"
+    )
+
+
+def _kept(study: Study, model: str, run: Run) -> str:
+    """What is kept of a training that stopped, and who may go on from it."""
+    if not run.history:
+        return ""
+    return (
+        f". With the same settings it goes on from step {run.history[-1]['step']}, kept in "
+        f"{study.model_folder(model) / 'resume.pt'}"
+    )

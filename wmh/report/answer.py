@@ -19,7 +19,8 @@ from wmh.analysis.burden import regional_burden
 from wmh.analysis.metrics import connected_lesions
 from wmh.images import Image, ImageError, load_image
 from wmh.learning.devices import choose_device
-from wmh.learning.inference import Model, choose_model, load_model, predict
+from wmh.learning.inference import predict
+from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.study import Study
 
 
@@ -70,25 +71,25 @@ class Answerer:
         """Answer from images by modality, FLAIR and T1 or one of the two.
 
         Raises :class:`wmh.images.ImageError` for an image that cannot be used and
-        :class:`wmh.learning.inference.CheckpointError` when no model answers from these.
+        :class:`wmh.learning.models.CheckpointError` when no model answers from these.
         """
         if not given:
             raise ImageError(None, "no image given", "Give --flair, --t1 or both")
         torch.set_num_threads(self.study.compute.threads)  # a setting of each thread
         images = {modality: load_image(path) for modality, path in given.items()}
         lesion_model, region_model = (self._model(name) for name in self._choose(given))
-        found = predict(lesion_model, images)
-        threshold = self.study.evaluation.threshold
+        settings = self.study.evaluation
+        found = predict(lesion_model, images, settings)
         return Answer(
             originals=images,
             images=found.images,
             like=found.like,
             probability=found.probability.astype(np.float32),
-            lesions=Image(found.lesions(threshold), found.like.affine),
-            regions=Image(predict(region_model, images).regions, found.like.affine),
+            lesions=Image(found.lesions(settings.threshold), found.like.affine),
+            regions=Image(predict(region_model, images, settings).regions, found.like.affine),
             lesion_model=lesion_model,
             region_model=region_model,
-            threshold=threshold,
+            threshold=settings.threshold,
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:
@@ -96,7 +97,7 @@ class Answerer:
         parts = {
             "images": {modality: _sha256(path) for modality, path in sorted(given.items())},
             "checkpoints": {name: self._digest(name) for name in self._choose(given)},
-            "threshold": self.study.evaluation.threshold,
+            "settings": self.study.evaluation.model_dump(exclude={"bootstrap_samples", "alpha"}),
             "version": version("wmh"),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -114,7 +115,7 @@ class Answerer:
     def _model(self, name: str) -> Model:
         with self._lock:
             if name not in self._models:
-                self._models[name] = load_model(self._checkpoint(name), self._device)
+                self._models[name] = load_model_of(self.study, name, self._device)
             return self._models[name]
 
     def _digest(self, name: str) -> str:

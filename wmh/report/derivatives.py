@@ -17,7 +17,7 @@ from wmh.analysis.look import region_colours
 from wmh.atlas.regions import REGIONS
 from wmh.cohorts.bids import OWN_PREDICTIONS
 from wmh.images import save_image
-from wmh.learning.inference import Model
+from wmh.learning.models import Model
 from wmh.report.answer import Answer
 
 BIDS_VERSION = "1.10.0"

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from wmh.cohorts.found import Found, Problem
 from wmh.cohorts.sources import find_subjects
 from wmh.images import ImageError
-from wmh.learning.inference import CheckpointError
+from wmh.learning.models import CheckpointError
 from wmh.report.answer import Answerer
 from wmh.report.cohort_table import write_cohort_table
 from wmh.report.derivatives import (

@@ -9,7 +9,7 @@ import pandas as pd
 
 from wmh.atlas.regions import REST_LABELS
 from wmh.images import Image
-from wmh.learning.inference import Model
+from wmh.learning.models import Model
 from wmh.pages import write_page
 from wmh.pipeline.versions import commit_here
 from wmh.report.answer import Answer

@@ -1,0 +1,48 @@
+"""Test subjects are predicted as the study says, by the study's own models only."""
+
+import numpy as np
+import pytest
+
+from tests.learning.conftest import tiny_slices, tiny_study
+from tests.report.conftest import write_scan
+from wmh.cohorts.cohort import Subject, write_cohort
+from wmh.images import load_image
+from wmh.learning.inference import predict
+from wmh.learning.models import CheckpointError, load_model_of
+from wmh.learning.testing import predict_cohort, prediction
+from wmh.learning.training import train
+from wmh.study import Evaluation
+
+FLAIR = {"flair": {"task": "lesions", "inputs": "flair", "steps": 2}}
+
+
+@pytest.fixture
+def scanned(study, tmp_path):
+    """A study with one trained model and one test subject; and the subject's FLAIR."""
+    del study  # its fixture makes the project's root
+    small = tiny_study(models=FLAIR, evaluation={"threshold": 0.3, "mirroring": True})
+    train(small, "flair", tiny_slices(0), tiny_slices(1, 6))
+    files = [write_scan(tmp_path / f"{name}.nii.gz") for name in ("flair", "t1")]
+    write_cohort([Subject("p", "test", "a", *files)], small.results / "cohort.csv")
+    return small, load_image(files[0])
+
+
+def test_the_study_says_how_its_models_are_asked(scanned):
+    study, flair = scanned
+    predict_cohort(study)
+    model = load_model_of(study, "flair")
+    mirrored = predict(model, {"FLAIR": flair}, Evaluation(mirroring=True))
+    alone = predict(model, {"FLAIR": flair})
+    saved = load_image(prediction(study, "flair", "FLAIR", "p", "probability")).data
+    np.testing.assert_allclose(saved, mirrored.probability, atol=6e-4)
+    assert np.abs(saved - alone.probability).max() > 0.01
+    lesions = load_image(prediction(study, "flair", "FLAIR", "p", "lesions")).data
+    np.testing.assert_array_equal(lesions, mirrored.lesions(0.3))
+
+
+def test_the_checkpoint_of_another_study_predicts_nothing(scanned):
+    study, _ = scanned
+    changed = study.model_copy(update={"seed": 4})
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: trained with seed 3"):
+        predict_cohort(changed)
+    assert not (study.results / "predictions").exists()

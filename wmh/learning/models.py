@@ -1,0 +1,135 @@
+"""Trained models: read from their checkpoints, and chosen for what is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from torch import nn
+
+from wmh.learning.checkpoints import facts_of
+from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, shown
+from wmh.learning.networks import build_network, to_device
+from wmh.study import NetworkSettings, Study
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used. The message names the file and what to do."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network, ready to predict."""
+
+    name: str
+    task: str
+    configuration: InputConfiguration
+    network: nn.Module
+    settings: NetworkSettings
+    voxel_size_mm: float | None
+    study: str
+    step: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are."""
+        return next(self.network.parameters()).device
+
+
+def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Model:
+    """Load a trained model, of whatever study.
+
+    Raises :class:`CheckpointError` for a missing file, or one that is no checkpoint.
+    """
+    return _model_of(_read(Path(checkpoint), device), Path(checkpoint), device)
+
+
+def load_model_of(study: Study, model: str, device: torch.device | str = "cpu") -> Model:
+    """Load a model of a study.
+
+    Raises :class:`CheckpointError` when its checkpoint is not what the study says, such as one of
+    another study, architecture or input configuration: the message names all that differs.
+    """
+    path = study.model_folder(model) / "checkpoint.pt"
+    content = _read(path, device)
+    found, said = _flat(content), _flat(facts_of(study, model))
+    differing = [
+        f"{key} {found.get(key)} where the study has {wanted}"
+        for key, wanted in said.items()
+        if found.get(key) != wanted
+    ]
+    if differing:
+        raise CheckpointError(
+            f"{path}: trained with {', '.join(differing)}. Train it again (./run_all.sh "
+            f"{study.name}), or put the study's settings back"
+        )
+    return _model_of(content, path, device)
+
+
+def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
+    """Choose the study's model of a task for the given modalities.
+
+    The one trained on exactly these comes first, then any that was trained to answer from some of
+    them alone. Raises :class:`CheckpointError` when the study has none.
+    """
+    given = set(given)
+    names = study.models_of(task)
+    views = {name: CONFIGURATIONS[study.models[name].inputs].views for name in names}
+    exact = [name for name in names if any(shown(view) == given for view in views[name])]
+    able = [name for name in names if any(shown(view) <= given for view in views[name])]
+    specialists = sorted(exact, key=lambda name: len(views[name]))
+    if not able:
+        raise CheckpointError(
+            f"study {study.name}: no {task} model answers from {' and '.join(sorted(given))} "
+            "alone; add one with interchangeable inputs to the study"
+        )
+    return (specialists or able)[0]
+
+
+def _read(path: Path, device: torch.device | str) -> dict:
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint. Train it first: ./run_all.sh STUDY")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except (RuntimeError, EOFError, ValueError, UnpicklingError) as error:
+        raise _no_checkpoint(path, error) from error
+    if not isinstance(content, dict):
+        raise _no_checkpoint(path, TypeError(f"it holds a {type(content).__name__}"))
+    return content
+
+
+def _model_of(content: dict, path: Path, device: torch.device | str) -> Model:
+    try:
+        configuration = CONFIGURATIONS[content["inputs"]]
+        settings = NetworkSettings(**content["network"])
+        network = build_network(settings, configuration.channels, content["task"])
+        network.load_state_dict(content["weights"])
+        return Model(
+            name=content["model"],
+            task=content["task"],
+            configuration=configuration,
+            network=to_device(network, device).eval(),
+            settings=settings,
+            voxel_size_mm=content["voxel_size_mm"],
+            study=content["study"],
+            step=content["step"],
+        )
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise _no_checkpoint(path, error) from error
+
+
+def _no_checkpoint(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error).partition("\n")[0].rstrip(".: ")
+    return CheckpointError(
+        f"{path}: not a checkpoint of this version ({reason}). Train the study again"
+    )
+
+
+def _flat(facts: dict) -> dict[str, object]:
+    """The facts with each setting of the network by itself, by the name it has in a message."""
+    network = facts.get("network") or {}
+    own = ("study", "model", "repeat", "seed", "task", "inputs", "voxel_size_mm")
+    return {key: facts.get(key) for key in own} | {f"network.{k}": v for k, v in network.items()}
