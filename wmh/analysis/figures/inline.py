@@ -44,18 +44,22 @@ def lesion_volumes(cohort: pd.DataFrame) -> StyledFigure:
 
 
 @styled
-def learning_curve(history: pd.DataFrame) -> StyledFigure:
-    """Training and validation loss, and validation Dice, against the step."""
+def learning_curve(history: pd.DataFrame, steps: int | None = None) -> StyledFigure:
+    """Training and validation loss, and validation Dice, against the step.
+
+    Each validation is a dot. Of a training under way, ``steps`` is where it will end.
+    """
     figure = new_figure(DOUBLE_COLUMN * 0.7, 45)
     left, right = figure.subplots(1, 2)
-    left.plot(history["step"], history["train_loss"], color=BLUE, label="training")
-    left.plot(history["step"], history["validation_loss"], color=VERMILION, label="validation")
-    left.set(xlabel="Step", ylabel="Loss")
+    dots = {"marker": ".", "ms": 3}
+    left.plot("step", "train_loss", data=history, color=BLUE, label="training", **dots)
+    left.plot("step", "validation_loss", data=history, color=VERMILION, label="validation", **dots)
+    left.set(xlabel="Step", ylabel="Loss", xlim=(0, steps))
     left.legend(frameon=False)
-    right.plot(history["step"], history["validation_dice"], color=VERMILION)
+    right.plot("step", "validation_dice", data=history, color=VERMILION, **dots)
     best = history.loc[history["validation_dice"].idxmax()]
     right.plot(best["step"], best["validation_dice"], "o", color=VERMILION, ms=4)
-    right.set(xlabel="Step", ylabel="Validation Dice", ylim=(0, 1))
+    right.set(xlabel="Step", ylabel="Validation Dice", xlim=(0, steps), ylim=(0, 1))
     return figure
 
 
