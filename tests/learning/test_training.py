@@ -12,7 +12,7 @@ from wmh.learning.losses import loss_of
 from wmh.learning.networks import build_network
 from wmh.learning.skeletons import tubed_skeletons_of_slices
 from wmh.learning.slices import Slices
-from wmh.learning.training import TrainingError, learning_rate, train
+from wmh.learning.training import TrainingError, train
 
 LEARN, VALIDATE = tiny_slices(0), tiny_slices(1, 6)
 
@@ -290,10 +290,3 @@ def test_a_batch_has_skeletons_where_the_loss_needs_them(study):
     assert torch.equal(batch.labels["lesions_skeleton"], torch.from_numpy(expected))
     longer = study.model_copy(update={"training": settings})
     assert train(longer, "flair", slices, slices).exists()
-
-
-def test_the_learning_rate_warms_up_and_ends_near_zero(study):
-    rates = [learning_rate(step, 100, study.training) for step in range(100)]
-    assert rates[9] == max(rates) == study.training.learning_rate
-    assert rates[0] == pytest.approx(rates[9] / 10)
-    assert rates[-1] < rates[9] / 500

@@ -29,11 +29,10 @@ from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
 from wmh.learning.memory import keep_freed_memory
 from wmh.learning.networks import STRUCTURES, WithRegionPrior, build_network, to_device
+from wmh.learning.optimiser import build_optimiser, learning_rate
 from wmh.learning.slices import Slices
 from wmh.learning.validation import validation_scores
 from wmh.study import Study, Training
-
-WARM_UP_SHARE = 0.1
 
 
 class TrainingError(RuntimeError):
@@ -112,18 +111,6 @@ def train(
     return finish(run, study, model, folder)
 
 
-def learning_rate(step: int, steps: int, training: Training) -> float:
-    """Linear warm-up over a tenth of the steps, then half a cosine down to zero."""
-    warm_up = max(1, round(WARM_UP_SHARE * steps))
-    if step < warm_up:
-        return training.learning_rate * (step + 1) / warm_up
-    return (
-        training.learning_rate
-        * 0.5
-        * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
-    )
-
-
 def _step(run: Run, batch: Batch, training: Training, device: torch.device) -> Step:
     """One step of the optimiser. Nothing in it waits for a GPU."""
     with autocast(device, training.precision):
@@ -149,15 +136,7 @@ def _start(study: Study, model: str, learn: Slices, device: torch.device) -> Run
     if training.loss.task_weights == "uncertainty":
         log_variances.update({s: torch.zeros(()) for s in STRUCTURES[settings.task]})
     log_variances = log_variances.to(device)
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": network.parameters()},
-            {"params": log_variances.parameters(), "weight_decay": 0.0},
-        ],
-        lr=training.learning_rate,
-        weight_decay=training.weight_decay,
-        fused=device.type == "cuda",
-    )
+    optimiser = build_optimiser(network, log_variances, training)
     return Run(network, optimiser, log_variances)
 
 
