@@ -1,0 +1,300 @@
+"""Training and inference: seconds of a step, of a whole study and of a subject.
+
+    PYTHONPATH=. python benchmarks/training.py [steps] [variants] [paper] [inference]
+
+Runs with or without a GPU; without one, the paper study takes few steps. Heads are blobs and
+weights random: nothing here depends on what they show. On the CPU one thread is measured in
+processor time, two on the clock. What is compared takes turns, so that a slow spell of the machine
+hits all alike.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from wmh.cohorts.scanners import SCANNERS
+from wmh.images import Image, load_image, save_image
+from wmh.learning.batches import draw_batch
+from wmh.learning.devices import autocast
+from wmh.learning.inference import Model, predict
+from wmh.learning.inputs import CONFIGURATIONS
+from wmh.learning.losses import loss_of
+from wmh.learning.memory import keep_freed_memory
+from wmh.learning.networks import STRUCTURES, build_network, to_device
+from wmh.learning.slices import Slices
+from wmh.learning.validation import validation_scores
+from wmh.study import ModelSettings, Study, load_study
+
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cuda" if GPU else "cpu")
+DEMO, PAPER = load_study("demo"), load_study("paper")
+SIZES = {"demo": (128, 128), "paper": (256, 256)}
+"""Of a slice in the two studies: windows are multiples of 32 that hold the largest head."""
+
+ROUNDS = 9
+PAPER_STEPS = 60 if GPU else 1
+SUBJECTS, SLICES_EACH = 4, 48
+
+
+def slices_of(study: Study) -> Slices:
+    """Slices of a few people with noise, a lesion and a region each, of the study's size."""
+    size = SIZES[study.name]
+    count = SUBJECTS * SLICES_EACH
+    images = torch.rand(count, 2, *size, generator=torch.Generator().manual_seed(0))
+    lesions = torch.zeros(count, *size, dtype=torch.uint8)
+    lesions[:, 50:60, 50:70] = 1
+    subject = torch.arange(count) // SLICES_EACH
+    depth_mm = torch.arange(SLICES_EACH).flip(0).repeat(SUBJECTS) * 3.0
+    ids = tuple(str(number) for number in range(SUBJECTS))
+    images = images.to(getattr(torch, study.slices.precision))
+    return Slices(images, lesions, lesions * 5, depth_mm, subject, ids).to(DEVICE)
+
+
+@dataclass
+class Trainee:
+    """A network under training, as :func:`wmh.learning.training.train` trains it."""
+
+    study: Study
+    model: ModelSettings
+    slices: Slices
+    precision: str = "auto"
+    channels_last: bool = True
+    fused: bool = GPU
+    compiled: bool = False
+
+    @cached_property
+    def network(self) -> nn.Module:
+        torch.manual_seed(0)
+        channels = CONFIGURATIONS[self.model.inputs].channels
+        network = build_network(self.study.training.network, channels, self.model.task).train()
+        device = self.slices.device
+        return to_device(network, device) if self.channels_last else network.to(device)
+
+    @cached_property
+    def forward(self) -> Callable:
+        return torch.compile(self.network) if self.compiled else self.network
+
+    @cached_property
+    def optimiser(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.network.parameters(), lr=1e-3, fused=self.fused)
+
+    def step(self, number: int, lap: Callable[[], None] = lambda: None) -> None:
+        """One step; ``lap`` is called at its start, after the batch, the gradients, the end."""
+        lap()
+        generator = torch.Generator().manual_seed(number)
+        configuration = CONFIGURATIONS[self.model.inputs]
+        training = self.study.training
+        batch = draw_batch(self.slices, configuration, self.model.task, training, generator)
+        lap()
+        with autocast(self.slices.device, self.precision):
+            answers = [self.forward(person.images, person.where) for person in batch.people]
+        logits = {k: torch.cat([answer[k] for answer in answers]).float() for k in answers[0]}
+        loss_of(logits, batch.labels, training.loss).backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        lap()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        lap()
+
+
+def clock() -> float:
+    """Seconds: of the processor for one thread, on the wall for two and, all done, for a GPU."""
+    if GPU:
+        torch.cuda.synchronize()
+    return time.process_time() if not GPU and torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def laps(trainee: Trainee, number: int) -> list[float]:
+    """Seconds of a step's three parts: data and augmentation, gradients, optimiser."""
+    times: list[float] = []
+    trainee.step(number, lambda: times.append(clock()))
+    return [after - before for before, after in pairwise(times)]
+
+
+def parts(name: str, trainee: Trainee) -> None:
+    """Print how a step's time is spent, and slices a second."""
+    for number in range(2):
+        trainee.step(number)
+    table = [laps(trainee, number) for number in range(ROUNDS)]
+    data, gradients, optimiser = (statistics.median(part) for part in zip(*table, strict=True))
+    whole = data + gradients + optimiser
+    print(
+        f"| {name} | {1e3 * data:.1f} | {1e3 * gradients:.0f} | {1e3 * optimiser:.1f} "
+        f"| {data / whole:.1%} | {trainee.study.training.batch_size / whole:.0f} |",
+        flush=True,
+    )
+
+
+def variants() -> None:
+    """Print what each way to compute takes, over what training does by default."""
+    study = PAPER if GPU else DEMO
+    usual = Trainee(study, study.models["flair"], slices_of(study))
+    others = {
+        "float32": replace(usual, precision="float32"),
+        "bfloat16": replace(usual, precision="bfloat16"),
+        "not channels-last": replace(usual, channels_last=False),
+        "AdamW not fused" if GPU else "fused AdamW": replace(usual, fused=not GPU),
+        "torch.compile": replace(usual, compiled=True),
+    }
+    before = time.perf_counter(), time.process_time()
+    for number in range(2):
+        others["torch.compile"].step(number)
+    after = time.perf_counter(), time.process_time()
+    wall, busy = (b - a for a, b in zip(before, after, strict=True))
+    for trainee in (usual, *others.values()):
+        trainee.step(0)
+    table = {name: [] for name in others}
+    for number in range(ROUNDS):
+        base = sum(laps(usual, number))
+        for name, trainee in others.items():
+            table[name].append(sum(laps(trainee, number)) / base)
+    print("| variant | time over the default's |\n| --- | ---: |")
+    for name, ratios in table.items():
+        print(f"| {name} | {statistics.median(ratios):.3f} |")
+    print(f"\nCompiling: {wall:.0f} s on the clock, {busy:.0f} s of the processor.", flush=True)
+
+
+def matrix_rate() -> float:
+    """Floating-point operations a second of a large bfloat16 matrix product."""
+    edge, repeats = (8192, 20) if GPU else (2048, 3)
+    left, right = (torch.randn(edge, edge, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+    left @ right
+    before = clock()
+    for _ in range(repeats):
+        left @ right
+    return repeats * 2 * edge**3 / (clock() - before)
+
+
+def paper() -> None:
+    """Print the paper study's speed, model by model, and what its trainings take in all."""
+    slices, rate = slices_of(PAPER), matrix_rate()
+    batch = PAPER.training.batch_size
+    epoch = 20 * sum(s.shape[2] for s in SCANNERS.values() if s.in_training)
+    validated = epoch / PAPER.training.folds
+    print(f"Matrix rate in bfloat16: {rate / 1e12:.2f} TFLOP/s; steps timed: {PAPER_STEPS}.\n")
+    print("| model | slices/s | of the matrix rate | s an epoch | minutes in all |")
+    print("| --- | ---: | ---: | ---: | ---: |", flush=True)
+    minutes, known = {}, {}
+    for name, model in PAPER.models.items():
+        if model.task not in known:
+            trainee = Trainee(PAPER, model, slices, precision="bfloat16")
+            with FlopCounterMode(display=False) as counter:
+                trainee.step(0)
+            before = clock()
+            for number in range(PAPER_STEPS):
+                trainee.step(number)
+            seconds = (clock() - before) / PAPER_STEPS
+            known[model.task] = seconds, counter.get_total_flops(), validation_seconds(trainee)
+        seconds, flops, validating = known[model.task]
+        rounds = model.steps / PAPER.training.validate_every
+        minutes[name] = (model.steps * seconds + rounds * validated * validating) / 60
+        print(
+            f"| {name} | {batch / seconds:.1f} | {flops / seconds / rate:.1%} "
+            f"| {epoch * seconds / batch:.0f} | {minutes[name]:.1f} |",
+            flush=True,
+        )
+    six = sum(minutes.values()) - minutes["flair_t1_dropout"]
+    print(f"\nThe six models of the paper, once each: {six:.0f} minutes.")
+
+
+def validation_seconds(trainee: Trainee) -> float:
+    """Seconds a slice of validation; of one head where there is no GPU."""
+    heads = SUBJECTS if GPU else 1
+    few = slice(0, heads * SLICES_EACH)
+    slices = replace(
+        trainee.slices,
+        images=trainee.slices.images[few],
+        lesions=trainee.slices.lesions[few],
+        regions=trainee.slices.regions[few],
+        depth_mm=trainee.slices.depth_mm[few],
+        subject=trainee.slices.subject[few],
+        ids=trainee.slices.ids[:heads],
+    )
+    configuration = CONFIGURATIONS[trainee.model.inputs]
+    before = clock()
+    validation_scores(trainee.network, slices, configuration, PAPER.training)
+    return (clock() - before) / len(slices)
+
+
+def inference() -> None:
+    """Print seconds for a 240 x 240 x 48 subject, reading and writing included."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in (240, 240, 48)), indexing="ij")
+    head = sum((axis / r) ** 2 for axis, r in zip(axes, (0.75, 0.9, 1.0), strict=True)) < 1
+    noise = np.random.default_rng(0).uniform(80, 120, head.shape)
+    image = Image((head * noise).astype(np.float32), np.diag([0.958, 0.958, 3.0, 1.0]))
+    print("| study | predicts | inputs | s a subject |\n| --- | --- | --- | ---: |", flush=True)
+    for study in (PAPER, DEMO):
+        for task, inputs in (("lesions", "flair_t1"), ("multitask", "interchangeable")):
+            network = study.training.network
+            configuration = CONFIGURATIONS[inputs]
+            weights = to_device(build_network(network, configuration.channels, task), DEVICE).eval()
+            size_mm = study.slices.voxel_size_mm
+            model = Model("m", task, configuration, weights, network, size_mm, study.name, 0)
+            with tempfile.TemporaryDirectory() as folder:
+                files = {name: Path(folder) / f"{name}.nii.gz" for name in ("FLAIR", "T1")}
+                for path in files.values():
+                    save_image(path, image.data, image)
+                times = [one_subject(model, files, Path(folder)) for _ in range(3)]
+            median = statistics.median(times)
+            print(f"| {study.name} | {task} | {inputs} | {median:.1f} |", flush=True)
+
+
+def one_subject(model: Model, files: dict[str, Path], folder: Path) -> float:
+    """Seconds from a subject's files to its answers' files."""
+    before = clock()
+    answer = predict(model, {name: load_image(path) for name, path in files.items()})
+    save_image(folder / "lesions.nii.gz", answer.lesions(0.5), answer.like)
+    save_image(folder / "probability.nii.gz", answer.probability.round(3), answer.like)
+    if "regions" in STRUCTURES[model.task]:
+        save_image(folder / "regions.nii.gz", answer.regions, answer.like)
+    return clock() - before
+
+
+def steps() -> None:
+    """Print how a step of the demo study is spent and, on a GPU, one of the paper study."""
+    print("| step | data ms | gradients ms | optimiser ms | share of data | slices/s |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
+    studies = [DEMO, PAPER] if GPU else [DEMO]
+    for study in studies:
+        slices = slices_of(study)
+        for threads in (1,) if GPU else (1, 2):
+            torch.set_num_threads(threads)
+            for name in ("flair", "multitask"):
+                trainee = Trainee(study, study.models[name], slices)
+                parts(f"{study.name}, {name}, threads: {threads}", trainee)
+
+
+def main() -> None:
+    """Measure and print the named parts, or all of them."""
+    keep_freed_memory()
+    machine = torch.cuda.get_device_name() if GPU else f"{psutil.cpu_count()} cores"
+    print(f"{platform.machine()}, {machine}, Python {platform.python_version()}", end=", ")
+    print(f"torch {torch.__version__}")
+    known = {part.__name__: part for part in (steps, variants, paper, inference)}
+    for name in sys.argv[1:] or known:
+        print()
+        torch.set_num_threads(1)
+        known[name]()
+
+
+if __name__ == "__main__":
+    main()

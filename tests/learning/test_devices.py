@@ -1,0 +1,77 @@
+"""Batches reach the device that trains, and no step waits for it to say what a tensor holds.
+
+The ``meta`` device has shapes and no values: whoever looks at one there gets an error, as he would
+make a GPU stop.
+"""
+
+import pytest
+import torch
+
+from tests.learning.conftest import tiny_slices, tiny_study
+from tests.learning.test_volumes import study_of_volumes
+from wmh.learning.batches import draw_batch
+from wmh.learning.devices import DeviceError, choose_device
+from wmh.learning.inputs import CONFIGURATIONS
+from wmh.learning.losses import loss_of
+from wmh.learning.networks import build_network, to_device
+from wmh.learning.slices import Slices
+
+NO_VALUES = torch.device("meta")
+STUDIES = {2: tiny_study(), 3: study_of_volumes()}
+
+
+def slices_for(device: torch.device, storage: str) -> Slices:
+    """Slices for a device, which hold what is found out about them before the first step."""
+    here = tiny_slices()
+    there = here.to(device, storage)
+    there.__dict__ |= {"holds": here.holds, "lesion_voxels": here.lesion_voxels}
+    return there
+
+
+@pytest.mark.parametrize(("storage", "place"), [("host", "cpu"), ("device", "meta")])
+def test_slices_lie_where_the_study_says_and_batches_on_the_device(storage, place):
+    slices = slices_for(NO_VALUES, storage)
+    stacks = [slices.images, *slices.stacks(("lesions", "regions")).values()]
+    assert {stack.device.type for stack in stacks} == {place}
+    for study in STUDIES.values():
+        batch = draw_batch(
+            slices,
+            CONFIGURATIONS["interchangeable"],
+            "multitask",
+            study.training,
+            torch.Generator().manual_seed(0),
+        )
+        parts = [batch.images, batch.where, *batch.labels.values()]
+        assert {part.device.type for part in parts} == {"meta"}
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_slices_stay_in_the_hosts_memory_where_the_device_has_no_room(monkeypatch, room):
+    asked = []
+    monkeypatch.setattr("wmh.learning.slices.fits", lambda *of: asked.append(of) or room)
+    slices = tiny_slices().to(NO_VALUES)
+    assert asked == [(12 * 32 * 32 * (2 * 4 + 1 + 1), NO_VALUES)]
+    assert slices.images.device.type == ("meta" if room else "cpu")
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("storage", ["host", "device"])
+def test_no_step_looks_at_a_value_on_the_device(dimensions, storage):
+    study, slices = STUDIES[dimensions], slices_for(NO_VALUES, storage)
+    configuration = CONFIGURATIONS["interchangeable"]
+    network = to_device(build_network(study.training.network, 1, "multitask"), NO_VALUES)
+    optimiser = torch.optim.AdamW(network.parameters())
+    generator = torch.Generator().manual_seed(0)
+    batch = draw_batch(slices, configuration, "multitask", study.training, generator)
+    answers = [network(person.images, person.where) for person in batch.people]
+    logits = {name: torch.cat([answer[name] for answer in answers]) for name in answers[0]}
+    loss_of(logits, batch.labels, study.training.loss).backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
+
+
+def test_a_gpu_that_is_not_here_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(DeviceError, match=r"compute\.device is cuda.*auto or cpu"):
+        choose_device("cuda")
