@@ -9,6 +9,8 @@ from tests.report.conftest import write_scan
 from wmh.images import ImageError
 from wmh.learning.models import CheckpointError
 from wmh.report import predict_scan
+from wmh.report.answer import Answerer
+from wmh.study import Evaluation
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "ASR"])
@@ -62,3 +64,14 @@ def test_images_that_do_not_overlap_are_named(study, tmp_path):
 def test_nothing_given_is_an_error(study, tmp_path):
     with pytest.raises(ImageError, match="no image given"):
         predict_scan(study, tmp_path / "out")
+
+
+def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
+    given = {"FLAIR": write_scan(tmp_path / "flair.nii.gz")}
+    ways = [Evaluation(), Evaluation(mirroring=True), Evaluation(bootstrap_samples=7)]
+    answerers = [Answerer(study.model_copy(update={"evaluation": way})) for way in ways]
+    plain, mirrored, same = (answerer.fingerprint(given) for answerer in answerers)
+    assert plain == same != mirrored
+    plain, mirrored, same = (answerer.answer(given).probability for answerer in answerers)
+    np.testing.assert_array_equal(plain, same)
+    assert np.abs(plain - mirrored).max() > 0.01
