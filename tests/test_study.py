@@ -116,7 +116,13 @@ def test_paths_lie_below_the_root_that_is_named(monkeypatch, tmp_path):
 
 def test_models_come_by_task_in_the_order_of_the_file():
     study = load_study("smoke")
-    assert study.models_of("lesions") == ["flair", "t1", "flair_t1", "interchangeable"]
+    assert study.models_of("lesions") == [
+        "flair",
+        "t1",
+        "flair_t1",
+        "flair_t1_dropout",
+        "interchangeable",
+    ]
     assert study.models_of("regions", "multitask") == ["regions", "multitask"]
 
 

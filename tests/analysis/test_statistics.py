@@ -11,6 +11,7 @@ from wmh.analysis.intervals import percentile_interval, resample
 from wmh.analysis.statistics import (
     CONCATENATED,
     CONFIGURATIONS,
+    DROPOUT,
     FLAIR,
     INTERCHANGEABLE,
     JOINT,
@@ -161,6 +162,18 @@ def test_planned_comparisons_are_those_that_can_be_made():
         ("missing modality", "interchangeable (FLAIR)", "flair_t1 (FLAIR)", "dice"),
         ("missing modality", "interchangeable (FLAIR)", "flair (FLAIR)", "dice"),
     }
+
+
+def test_the_joint_model_is_compared_with_the_lesion_model_of_its_own_inputs():
+    metrics = table_of(DROPOUT, INTERCHANGEABLE, JOINT)
+    planned = [c for c in planned_comparisons(metrics, DROPOUT.model) if c.family == "joint model"]
+    assert [(c.a, c.b) for c in planned] == [(JOINT, DROPOUT)]
+
+
+def test_modality_dropout_is_tested_where_an_image_is_missing():
+    blind, alone = Configuration("flair_t1", "T1"), Configuration("flair_t1_dropout", "T1")
+    planned = planned_comparisons(table_of(T1, blind, alone))
+    assert {(c.a, c.b) for c in planned} == {(alone, blind), (alone, T1)}
 
 
 def test_a_whole_study_has_its_three_families():

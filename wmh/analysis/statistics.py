@@ -49,6 +49,7 @@ FLAIR = Configuration("flair", "FLAIR")
 T1 = Configuration("t1", "T1")
 CONCATENATED = Configuration("flair_t1", "FLAIR+T1")
 INTERCHANGEABLE = Configuration("interchangeable", "FLAIR+T1")
+DROPOUT = Configuration("flair_t1_dropout", "FLAIR+T1")
 REGIONS = Configuration("regions", "FLAIR+T1")
 JOINT = Configuration("multitask", "FLAIR+T1")
 
@@ -56,16 +57,22 @@ CONFIGURATIONS = (FLAIR, T1, CONCATENATED, INTERCHANGEABLE)
 """The four input configurations, each given all it was trained for."""
 
 
-def planned_comparisons(metrics: pd.DataFrame) -> list[Comparison]:
-    """The study's comparisons in three families, as far as both sides have been measured."""
+def planned_comparisons(
+    metrics: pd.DataFrame, joint_inputs: str = "interchangeable"
+) -> list[Comparison]:
+    """The study's comparisons in three families, as far as both sides have been measured.
+
+    The joint model is compared with the lesion model of its own inputs, ``joint_inputs``.
+    """
     families = {
         "input configurations": list(combinations(CONFIGURATIONS, 2)),
         "missing modality": [
-            (Configuration("interchangeable", alone.given), other)
+            (Configuration(able.model, alone.given), other)
             for alone in (FLAIR, T1)
-            for other in (Configuration("flair_t1", alone.given), alone)
+            for able in (INTERCHANGEABLE, DROPOUT)
+            for other in (Configuration(CONCATENATED.model, alone.given), alone)
         ],
-        "joint model": [(JOINT, INTERCHANGEABLE)],
+        "joint model": [(JOINT, Configuration(joint_inputs, JOINT.given))],
     }
     planned = [
         Comparison(family, LESIONS, metric, a, b)

@@ -30,6 +30,7 @@ BLACK, GREY, PALE = "#1a1a1a", "#767676", "#e3e3e3"
 # Okabe and Ito's palette, which stays apart in all common kinds of colour blindness.
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
 VERMILION, SKY, YELLOW = "#d55e00", "#56b4e9", "#f0e442"
+INDIGO = "#332288"  # of Tol's palette: a seventh line on white, which yellow cannot be
 
 SETTINGS = {
     "figure.dpi": 150,
@@ -78,6 +79,7 @@ MODELS = {
     "flair": Look("FLAIR", BLUE, "o"),
     "t1": Look("T1", ORANGE, "s"),
     "flair_t1": Look("Concatenated", GREEN, "D"),
+    "flair_t1_dropout": Look("Modality dropout", INDIGO, "X"),
     "interchangeable": Look("Interchangeable", PURPLE, "^"),
     "regions": Look("Regions", SKY, "P"),
     "multitask": Look("Joint", VERMILION, "v"),

@@ -3,6 +3,8 @@ import torch
 
 from wmh.learning.losses import loss_of
 from wmh.learning.networks import CLASSES, STRUCTURES, build_network, place
+from wmh.learning.networks.place import fine_place
+from wmh.learning.networks.unet import RegionHead
 from wmh.study import LossSettings, NetworkSettings
 
 SMALL = NetworkSettings(encoder="resnet18", depth=4, decoder_channels=(32, 16, 16, 8))
@@ -75,3 +77,27 @@ def test_only_networks_that_predict_regions_look_at_the_place():
             first, second = (network(images, depth) for depth in (DEPTH, DEPTH.flip(0)))
             same = all(torch.equal(first[k], second[k]) for k in first)
             assert same == (task == "lesions")
+
+
+def test_the_finer_place_turns_ever_faster():
+    where = torch.tensor([0.5, -1.0, 1.0])[None, :, None, None]
+    fine = fine_place(where)[0, :, 0, 0].view(7, 3)
+    assert fine[0].tolist() == [0.5, -1.0, 1.0]
+    root = 2**-0.5
+    expected = [[root, -1, 1], [root, 0, 0], [1, 0, 0], [0, -1, -1], [0, 0, 0], [-1, 1, 1]]
+    torch.testing.assert_close(fine[1:], torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_regions_are_told_apart_by_place_where_the_image_shows_nothing():
+    """The border lies in the middle of a blank slice; the place alone says where."""
+    torch.manual_seed(0)
+    head = RegionHead(4)
+    features, where = torch.zeros(2, 4, 16, 16), place(torch.zeros(2, 1, 16, 16), torch.zeros(2))
+    truth = (torch.arange(16) >= 8).long().expand(2, 16, 16)
+    optimiser = torch.optim.Adam(head.parameters(), lr=1e-2)
+    for _ in range(100):
+        loss = torch.nn.functional.cross_entropy(head(features, where), truth)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert torch.equal(head(features, where).argmax(dim=1), truth)

@@ -10,6 +10,11 @@ import torch
 
 PLACE_CHANNELS = 3
 
+WAVES = 3
+"""Wavelengths of the finer place, each half of the one before."""
+
+FINE_PLACE_CHANNELS = PLACE_CHANNELS * (1 + 2 * WAVES)
+
 
 def place(images: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
     """Three channels that say where each pixel of images (B, C, ...) lies, each about -1 to 1.
@@ -46,3 +51,13 @@ def place_in_slice(images: torch.Tensor, depth_mm: torch.Tensor) -> torch.Tensor
         depth[:, None, None].expand(size),
     ]
     return torch.stack(channels, dim=1).to(images.dtype)
+
+
+def fine_place(place: torch.Tensor) -> torch.Tensor:
+    """The place and its sines and cosines at several wavelengths, from (B, 3, ...).
+
+    A pixel's class can so change within millimetres although its place hardly does (Fourier
+    features; Tancik et al. 2020). Returns (B, 21, ...).
+    """
+    turns = [place * (torch.pi / 2 * 2**wave) for wave in range(WAVES)]
+    return torch.cat([place, *(f(turn) for turn in turns for f in (torch.sin, torch.cos))], dim=1)

@@ -7,11 +7,13 @@ import torch
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import nn
 
-from wmh.learning.networks.place import place
+from wmh.learning.networks.place import FINE_PLACE_CHANNELS, PLACE_CHANNELS, fine_place, place
 from wmh.learning.networks.structures import CLASSES
 from wmh.study import NetworkSettings
 
 DETAIL_CHANNELS = 16
+SEEN_CHANNELS, HIDDEN_CHANNELS = 48, 96
+"""What the head of the regions takes from the image, and how much it thinks about it."""
 
 
 class SharedEncoder(nn.Module):
@@ -28,7 +30,7 @@ class SharedEncoder(nn.Module):
     def __init__(self, settings: NetworkSettings, channels: int, structures: tuple[str, ...]):
         super().__init__()
         self.sees_place = "regions" in structures
-        channels += 3 * self.sees_place
+        channels += PLACE_CHANNELS * self.sees_place
         self.encoder = smp.encoders.get_encoder(
             settings.encoder, in_channels=channels, depth=settings.depth, weights=None
         )
@@ -44,23 +46,58 @@ class SharedEncoder(nn.Module):
                 decoder_channels=settings.decoder_channels,
                 n_blocks=settings.depth,
             )
-            self.heads[structure] = nn.Sequential(
-                _convolution(width + DETAIL_CHANNELS, width),
-                nn.Conv2d(width, CLASSES[structure], kernel_size=1),
-            )
+            features = width + DETAIL_CHANNELS
+            regions = structure == "regions"
+            self.heads[structure] = RegionHead(features) if regions else LesionHead(features, width)
 
     def forward(self, images: torch.Tensor, depth_mm: torch.Tensor) -> dict[str, torch.Tensor]:
         """From (B, channels, H, W) to logits (B, classes, H, W) for each structure.
 
         ``depth_mm`` (B,) says how far below the crown each slice lies.
         """
+        where = place(images, depth_mm) if self.sees_place else None
         if self.sees_place:
-            images = torch.cat([images, place(images, depth_mm)], dim=1)
+            images = torch.cat([images, where], dim=1)
         features, detail = self.encoder(images), self.detail(images)
         return {
-            structure: self.heads[structure](torch.cat([decoder(features), detail], dim=1))
+            structure: self.heads[structure](torch.cat([decoder(features), detail], dim=1), where)
             for structure, decoder in self.decoders.items()
         }
+
+
+class LesionHead(nn.Module):
+    """From features at full resolution to lesion logits."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.see = _convolution(channels, width)
+        self.decide = nn.Conv2d(width, CLASSES["lesions"], kernel_size=1)
+
+    def forward(self, features: torch.Tensor, where: torch.Tensor | None) -> torch.Tensor:
+        """Logits (B, 2, H, W); a lesion looks alike everywhere, so ``where`` is left aside."""
+        return self.decide(self.see(features))
+
+
+class RegionHead(nn.Module):
+    """From features at full resolution and the place of each pixel to region logits.
+
+    Most borders between regions cannot be seen in the image; they lie where the atlas has them. The
+    head therefore weighs, pixel by pixel, what is seen against where it is.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.see = _convolution(channels, SEEN_CHANNELS)
+        self.decide = nn.Sequential(
+            nn.Conv2d(SEEN_CHANNELS + FINE_PLACE_CHANNELS, HIDDEN_CHANNELS, kernel_size=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(HIDDEN_CHANNELS, CLASSES["regions"], kernel_size=1),
+        )
+
+    def forward(self, features: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
+        """Logits (B, 37, H, W) from features (B, C, H, W) and the place (B, 3, H, W)."""
+        seen = self.see(features)
+        return self.decide(torch.cat([seen, fine_place(where).to(seen.dtype)], dim=1))
 
 
 def _convolution(channels: int, width: int) -> nn.Sequential:
