@@ -135,6 +135,8 @@ def test_slices_of_a_page_show_each_part_of_the_lesions():
     lesions = mask((3, 3, 1), (3, 3, 2), (4, 3, 2), (3, 3, 7), (3, 3, 8), (4, 3, 8))
     regions = mask(*[(5, 5, z) for z in range(10)])
     assert telling_slices(lesions, regions, 2) == [2, 8]
+    speck = mask(*[(x, y, 3) for x in range(5) for y in range(5)], (3, 3, 9))
+    assert 9 not in telling_slices(speck, regions, 2)  # one voxel near the crown is no lesion part
     assert telling_slices(mask(), regions, 3) == spread_slices(regions, 3)
     assert len(telling_slices(mask((3, 3, 2)), regions, 4)) == 4
 

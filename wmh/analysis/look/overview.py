@@ -63,14 +63,13 @@ def overview(
 
 
 def telling_slices(lesions: Image, regions: Image, count: int) -> list[int]:
-    """Axial slices worth showing: the fullest one of each of ``count`` slabs that hold lesion.
+    """Axial slices worth showing: those on which the lesion volume parts evenly.
 
     Filled up with slices spread over the regions where lesions span fewer slices than ``count``.
     """
-    voxels = np.count_nonzero(to_ras(lesions).data, axis=(0, 1))
-    filled = np.flatnonzero(voxels)
-    slabs = np.array_split(filled, min(count, filled.size)) if filled.size else []
-    chosen = {int(slab[voxels[slab].argmax()]) for slab in slabs}
+    below = np.count_nonzero(to_ras(lesions).data, axis=(0, 1)).cumsum()
+    parts = (np.arange(count) + 0.5) / count * below[-1]
+    chosen = set(np.searchsorted(below, parts).tolist()) if below[-1] else set()
     others = [z for z in spread_slices(regions, count) if z not in chosen]
     return sorted(chosen | set(others[: count - len(chosen)]))
 
