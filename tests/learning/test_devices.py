@@ -14,6 +14,7 @@ from wmh.learning.devices import DeviceError, choose_device
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
 from wmh.learning.networks import build_network, to_device
+from wmh.learning.optimiser import build_optimiser
 from wmh.learning.slices import Slices
 
 NO_VALUES = torch.device("meta")
@@ -60,7 +61,7 @@ def test_no_step_looks_at_a_value_on_the_device(dimensions, storage):
     study, slices = STUDIES[dimensions], slices_for(NO_VALUES, storage)
     configuration = CONFIGURATIONS["interchangeable"]
     network = to_device(build_network(study.training.network, 1, "multitask"), NO_VALUES)
-    optimiser = torch.optim.AdamW(network.parameters())
+    optimiser = build_optimiser(network, torch.nn.ParameterDict(), study.training)
     generator = torch.Generator().manual_seed(0)
     batch = draw_batch(slices, configuration, "multitask", study.training, generator)
     answers = [network(person.images, person.where) for person in batch.people]
