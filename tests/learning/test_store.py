@@ -14,6 +14,7 @@ from tests.cohorts.scans import head, lesions, oblique, save
 from tests.learning.conftest import tiny_study
 from tests.learning.test_volumes import study_of_volumes
 from wmh.cohorts.cohort import Subject, write_cohort
+from wmh.images import ImageError
 from wmh.learning import split, store
 from wmh.learning.batches import draw_batch
 from wmh.learning.inputs import CONFIGURATIONS
@@ -83,7 +84,7 @@ def test_slices_on_disk_are_those_in_memory(scans, tmp_path, precision):
         assert torch.equal(disk.holds[structure], memory.holds[structure])
     assert torch.equal(disk.spans, memory.spans)
     assert torch.equal(disk.depth_mm, memory.depth_mm)
-    voxels = torch.arange(len(memory.lesion_voxels)).flip(0)[::5]
+    voxels = torch.arange(len(memory.lesion_voxels) - 1, -1, -5)
     assert len(disk.lesion_voxels) == len(memory.lesion_voxels)
     assert torch.equal(disk.lesion_voxels[voxels], memory.lesion_voxels[voxels])
 
@@ -161,13 +162,13 @@ def test_an_interrupted_writing_goes_on_where_it_stopped(scans, tmp_path, monkey
     assert torch.equal(disk.images[:], memory.images)
 
 
-def test_a_half_written_file_leaves_nothing_behind(scans, tmp_path, monkeypatch):
+def test_a_full_disk_is_named_and_leaves_no_half_file_behind(scans, tmp_path, monkeypatch):
     def full(content, path):
         path.write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store.torch, "save", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ImageError, match=r"a\.pt: cannot be written .*No space.*slices\.storage"):
         both(scans, tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 from wmh import images
 from wmh.cohorts import cohort
 from wmh.cohorts.cohort import Subject
+from wmh.images import ImageError
 from wmh.learning import cut, skeletons, slices
 from wmh.learning.losses import SKELETON
 from wmh.learning.slices import Slices, subject_slices
@@ -45,7 +46,8 @@ def stored_slices(
 ) -> Slices:
     """The slices that :func:`wmh.learning.slices.load_slices` reads, from files in ``folder``.
 
-    Files that are not there, or out of date, are written first, one subject after the other.
+    Files that are not there, or out of date, are written first, one subject after the other. Raises
+    :class:`ImageError` as that function does, and for a file that cannot be written.
     """
     settings = (voxel_size_mm, regions_folder, precision, thin)
     making = _making(voxel_size_mm, precision, thin)
@@ -119,6 +121,12 @@ def _write(path: Path, content: dict) -> None:
     try:
         torch.save(content, temporary)
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # of torch's own, on a full disk
+        raise ImageError(
+            path,
+            f"cannot be written ({error})",
+            "Make room on its disk, or set slices.storage to host",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
