@@ -281,7 +281,7 @@ class Study(Settings):
         return model if self.repeat == 1 else f"{model}_repeat_{self.repeat}"
 
     def model_folder(self, model: str) -> Path:
-        """Folder of a trained model: its checkpoint, settings, split and learning curve."""
+        """Folder of a trained model: its checkpoint, split and learning curve."""
         return self.results / "models" / self.run_name(model)
 
     def models_of(self, *tasks: str) -> list[str]:

@@ -141,6 +141,14 @@ def test_region_metrics():
     assert mean["surface_distance_mm"] == found["region_01"]["surface_distance_mm"]
 
 
+def test_a_truth_without_any_region_has_no_mean():
+    prediction = empty()
+    prediction[1:5, 1:5, 0] = 1
+    found = region_metrics(empty(), prediction, VOXEL)
+    assert found["region_01"]["dice"] == 0
+    assert all(np.isnan(value) for value in found["regions_mean"].values())
+
+
 def test_region_metrics_and_region_dice_agree():
     rng = np.random.default_rng(0)
     truth, prediction = rng.integers(0, 37, (2, 9, 8, 4)).astype(np.uint8)

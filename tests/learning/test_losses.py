@@ -68,6 +68,25 @@ def test_a_batch_with_nothing_to_find_gives_a_finite_loss():
     assert torch.isfinite(dice_loss(torch.randn(1, 2, 4, 4).softmax(1), target))
 
 
+@pytest.mark.parametrize("task_weights", ["fixed", "uncertainty"])
+@pytest.mark.parametrize("missing", [("lesions",), ("regions",), ("lesions", "regions")])
+def test_what_a_batch_lacks_leaves_loss_and_gradient_finite(missing, task_weights):
+    torch.manual_seed(0)
+    scores = {
+        "lesions": torch.randn(2, 2, 4, 4, requires_grad=True),
+        "regions": torch.randn(2, 37, 4, 4, requires_grad=True),
+    }
+    labels = {"lesions": torch.randint(0, 2, (2, 4, 4)), "regions": torch.full((2, 4, 4), 5)}
+    labels |= {name: torch.zeros(2, 4, 4, dtype=torch.long) for name in missing}
+    labels |= {f"{name}_skeleton": stack for name, stack in labels.items()}
+    settings = LossSettings(skeleton_recall=1, task_weights=task_weights)
+    learned = {name: torch.zeros((), requires_grad=True) for name in scores}
+    loss = loss_of(scores, labels, settings, learned if task_weights == "uncertainty" else None)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(stack.grad.isfinite().all() and stack.grad.any() for stack in scores.values())
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize(
     "terms",

@@ -1,5 +1,6 @@
 """Who learns and who validates: folds, by scanner, the same for every repeat that asks."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 
@@ -50,10 +51,26 @@ def test_repeats_validate_on_their_own_fold_or_all_on_the_same(study, folds):
 
 
 @pytest.mark.parametrize("part", ["learn", "validate"])
-def test_masks_that_are_all_empty_are_named_before_any_training(study, monkeypatch, part):
+@pytest.mark.parametrize(
+    ("structure", "remedy"),
+    [
+        ("lesions", "lesion masks of all {} subjects to {} on. Check .* (wmh check)"),
+        ("regions", "region labels of all {} subjects to {} on. Run notebook 02 again"),
+    ],
+)
+def test_labels_that_are_all_empty_are_named_before_any_training(
+    study, monkeypatch, part, structure, remedy
+):
     write_cohort(people(5, "a"), study.results / "cohort.csv")
-    healthy = replace(tiny_slices(), lesions=torch.zeros(12, 32, 32, dtype=torch.uint8))
-    order = [healthy, tiny_slices()] if part == "learn" else [tiny_slices(), healthy]
+    nothing = replace(tiny_slices(), **{structure: torch.zeros(12, 32, 32, dtype=torch.uint8)})
+    order = [nothing, tiny_slices()] if part == "learn" else [tiny_slices(), nothing]
     monkeypatch.setattr(split, "load_slices", lambda *_: order.pop(0))
-    with pytest.raises(CohortError, match=rf"empty.* subjects to {part} on.*wmh check"):
-        training_slices(study, "flair")
+    expected = re.escape(remedy.format(4 if part == "learn" else 1, part)).replace(r"\.\*", ".*")
+    with pytest.raises(CohortError, match=f"empty, and so are the {expected}"):
+        training_slices(study, "multitask")
+
+
+def test_a_lesion_model_needs_no_regions(study, monkeypatch):
+    write_cohort(people(5, "a"), study.results / "cohort.csv")
+    monkeypatch.setattr(split, "load_slices", lambda *_: replace(tiny_slices(), regions=None))
+    assert len(training_slices(study, "flair")) == 2

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.learning.conftest import tiny_slices, tiny_study
+from wmh.learning import checkpoints
 from wmh.learning.training import train
 
 MODELS = {
@@ -13,6 +14,8 @@ MODELS = {
     "regions": {"task": "regions", "inputs": "interchangeable", "steps": 2},
 }
 SHAPE = (60, 72, 9)
+COMMIT = {"commit": "0123456789abcdef", "dirty": True}
+"""Of the code that trained them."""
 
 
 @pytest.fixture(scope="session")
@@ -23,6 +26,7 @@ def trained(tmp_path_factory):
         (root / folder).mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WMH_ROOT", str(root))
+        patch.setattr(checkpoints, "commit_here", lambda: COMMIT)
         study = tiny_study(models=MODELS)
         for model in MODELS:
             train(study, model, tiny_slices(0), tiny_slices(1, 6))

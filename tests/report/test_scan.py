@@ -1,5 +1,8 @@
 """One person's scan, from files to files."""
 
+from importlib.metadata import version
+from platform import python_version
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -37,6 +40,15 @@ def test_results_lie_exactly_on_the_flairs_grid(study, tmp_path, codes):
     voxel_ml = abs(np.linalg.det(given.affine[:3, :3])) / 1000
     inside = ((lesions == 1) & (regions > 0)).sum() * voxel_ml
     assert burden["lesion_ml"].sum() == pytest.approx(inside, rel=1e-5)
+
+
+def test_the_page_names_the_code_that_trained_the_models(study, tmp_path):
+    predict_scan(study, tmp_path / "out", flair=write_scan(tmp_path / "flair.nii.gz"))
+    page = (tmp_path / "out" / "report.html").read_text()
+    code = (
+        f"trained with wmh {version('wmh')}, torch {version('torch')} and Python {python_version()}"
+    )
+    assert page.count(f"{code}, commit <code>0123456789</code> with changes") == 2
 
 
 def test_one_image_is_enough_and_the_originals_stay_as_they_are(study, tmp_path):

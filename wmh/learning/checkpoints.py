@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from wmh.learning.slices import Slices
+from wmh.provenance import commit_here, versions_here
 from wmh.study import Study
 
 
@@ -62,6 +63,22 @@ def facts_of(study: Study, model: str) -> dict[str, object]:
     }
 
 
+def origin_of(study: Study, model: str, learn: Slices, validate: Slices) -> dict[str, object]:
+    """What a model is trained with, as plain values: settings, subjects, device, code.
+
+    ``commit`` and ``dirty`` (files differ from it) are None outside a git checkout.
+    """
+    settings = {"model": study.models[model], "training": study.training, "slices": study.slices}
+    return {
+        "settings": {name: part.model_dump(mode="json") for name, part in settings.items()},
+        "split": {"learn": list(learn.ids), "validate": list(validate.ids)},
+        "device": learn.device.type,
+        "threads": study.compute.threads,
+        "versions": versions_here(),
+        **commit_here(),
+    }
+
+
 def save_state(run: Run, path: Path, identity: dict[str, str]) -> None:
     """Write the state an interrupted training goes on from."""
     _save(
@@ -96,8 +113,11 @@ def restore(run: Run, path: Path, identity: dict[str, str], device: torch.device
     print(f"Going on from step {run.step}")
 
 
-def finish(run: Run, study: Study, model: str, folder: Path) -> Path:
-    """Write the learning curve and the checkpoint, and return the checkpoint's path."""
+def finish(run: Run, about: dict[str, object], folder: Path) -> Path:
+    """Write the learning curve and the checkpoint, and return the checkpoint's path.
+
+    ``about`` is what the checkpoint says of its weights: :func:`facts_of` and :func:`origin_of`.
+    """
     table = pd.DataFrame(run.history)
     temporary = folder / ".history.part"
     table.to_csv(temporary, index=False)
@@ -106,10 +126,9 @@ def finish(run: Run, study: Study, model: str, folder: Path) -> Path:
         folder / "checkpoint.pt",
         {
             "weights": run.best_weights,
-            **facts_of(study, model),
+            **about,
             "step": int(table.step[table.validation_dice.idxmax()]),
             "validation_dice": run.best_dice,
-            "torch": str(torch.__version__),
         },
     )
     (folder / "resume.pt").unlink(missing_ok=True)

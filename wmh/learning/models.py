@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -22,7 +22,10 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network, ready to predict."""
+    """A trained network, ready to predict.
+
+    ``versions``, ``commit`` and ``dirty`` are of the code that trained it.
+    """
 
     name: str
     task: str
@@ -32,6 +35,9 @@ class Model:
     voxel_size_mm: float | None
     study: str
     step: int
+    versions: Mapping[str, str] = field(default_factory=dict)
+    commit: str | None = None
+    dirty: bool | None = None
 
     @property
     def device(self) -> torch.device:
@@ -116,6 +122,9 @@ def _model_of(content: dict, path: Path, device: torch.device | str) -> Model:
             voxel_size_mm=content["voxel_size_mm"],
             study=content["study"],
             step=content["step"],
+            versions=content.get("versions", {}),
+            commit=content.get("commit"),
+            dirty=content.get("dirty"),
         )
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise _no_checkpoint(path, error) from error

@@ -52,7 +52,8 @@ def fold_of(subjects: Sequence[Subject], folds: int, seed: int) -> dict[str, int
 def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
     """Slices to learn from and to validate on; who is which is written to ``split.csv``.
 
-    Raises :class:`CohortError` for a lesion task when the masks of either part are all empty.
+    Raises :class:`CohortError` when either part holds nothing of what the model is to find: lesion
+    masks that are all empty, or region labels.
     """
     parts = dict(zip(("learn", "validate"), split_training(study), strict=True))
     rows = [(s.id, s.scanner, part) for part, subjects in parts.items() for s in subjects]
@@ -70,9 +71,10 @@ def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
         load(subjects, study.slices.voxel_size_mm, regions, precision, skeletons)
         for subjects in parts.values()
     )
-    if "lesions" in STRUCTURES[study.models[model].task]:
-        for slices, (part, subjects) in zip((learn, validate), parts.items(), strict=True):
-            _require_lesions(slices, part, subjects)
+    for slices, (part, subjects) in zip((learn, validate), parts.items(), strict=True):
+        for structure in STRUCTURES[study.models[model].task]:
+            if not slices.holds[structure].any():
+                raise _nothing_of(structure, study, part, subjects)
     return learn, validate
 
 
@@ -85,9 +87,16 @@ def _lie_on_disk(study: Study, subjects: Sequence[Subject]) -> bool:
     return not fits(most, torch.device("cpu"))
 
 
-def _require_lesions(slices: Slices, part: str, subjects: Sequence[Subject]) -> None:
-    if not slices.holds["lesions"].any():
-        raise CohortError(
-            f"{subjects[0].lesions}: empty, and so are the lesion masks of all {len(subjects)} "
-            f"subjects to {part} on. Check that they hold 1 where there is lesion (wmh check)"
+def _nothing_of(
+    structure: str, study: Study, part: str, subjects: Sequence[Subject]
+) -> CohortError:
+    everyone = f"all {len(subjects)} subjects to {part} on"
+    if structure == "lesions":
+        return CohortError(
+            f"{subjects[0].lesions}: empty, and so are the lesion masks of {everyone}. Check that "
+            "they hold 1 where there is lesion (wmh check)"
         )
+    labels = study.results / "regions" / f"{subjects[0].id}.nii.gz"
+    return CohortError(
+        f"{labels}: empty, and so are the region labels of {everyone}. Run notebook 02 again"
+    )

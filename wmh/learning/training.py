@@ -22,7 +22,15 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from wmh.learning.batches import Batch, draw_batch
-from wmh.learning.checkpoints import Run, finish, identity_of, restore, save_state
+from wmh.learning.checkpoints import (
+    Run,
+    facts_of,
+    finish,
+    identity_of,
+    origin_of,
+    restore,
+    save_state,
+)
 from wmh.learning.devices import autocast, choose_device
 from wmh.learning.failures import MEMORY_OF, when_out_of_memory
 from wmh.learning.inputs import CONFIGURATIONS
@@ -72,10 +80,16 @@ def train(
     run = _start(study, model, learn, device)
     folder = study.model_folder(model)
     identity = identity_of(study, model, learn, validate)
+    about = facts_of(study, model) | origin_of(study, model, learn, validate)  # of now, not the end
     restore(run, folder / "resume.pt", identity, device)
 
+    in_a_step = training.batch_size
     progress = tqdm(
-        initial=run.step, total=settings.steps, desc=f"training {model}", unit="step", mininterval=1
+        desc=f"training {model}",
+        initial=run.step * in_a_step,
+        total=settings.steps * in_a_step,
+        unit=" slices" if training.network.dimensions == 2 else " patches",
+        mininterval=1,
     )
     since, steps = time.perf_counter(), []
     while run.step < settings.steps:
@@ -86,7 +100,7 @@ def train(
             batch = draw_batch(learn, configuration, settings.task, training, generator)
             steps.append(_step(run, batch, training, device))
         run.step += 1
-        progress.update()
+        progress.update(in_a_step)
 
         last = run.step == settings.steps
         if run.step % training.validate_every == 0 or last:
@@ -108,7 +122,7 @@ def train(
                 on_validation(pd.DataFrame(run.history))
             steps, since = [], time.perf_counter()
     progress.close()
-    return finish(run, study, model, folder)
+    return finish(run, about, folder)
 
 
 def _step(run: Run, batch: Batch, training: Training, device: torch.device) -> Step:

@@ -73,8 +73,12 @@ def _overlap_counts(prediction: torch.Tensor, truth: torch.Tensor, classes: int)
 
 
 def _mean_dice(counts: torch.Tensor, structure: str) -> float:
-    """Mean Dice over subjects and classes from (subjects, classes, 2); absent classes left out."""
+    """Mean Dice over subjects and classes from (subjects, classes, 2); absent classes left out.
+
+    1 where truth and prediction hold no class at all: they agree, and NaN is never the best Dice.
+    """
     if structure == "regions":
         counts = counts[:, :34]  # the two rest labels do not count
     both, total = counts[..., 0], counts[..., 1]
-    return float((2 * both / total)[total > 0].mean())
+    there = total > 0
+    return float((2 * both / total)[there].mean()) if there.any() else 1.0

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wmh.pipeline.stages import Stage, files_of, stages_of
-from wmh.pipeline.versions import gpus_here
 from wmh.pipeline.watch import DRIVER, name_driver
+from wmh.provenance import gpus_here
 from wmh.study import Study, project_root
 
 

@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wmh.pipeline.stages import Stage, StageFiles, files_of, find_stage, stages_of
-from wmh.pipeline.versions import commit_here, versions_here
 from wmh.pipeline.watch import Progress, Watch
+from wmh.provenance import commit_here, versions_here
 from wmh.study import Study, load_study, project_root
 
 THREAD_VARIABLES = (

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wmh.pipeline.stages import files_of, stages_of
-from wmh.pipeline.versions import all_versions, commit_here, hardware_here
+from wmh.provenance import all_versions, commit_here, hardware_here
 from wmh.study import Study, project_root
 
 IMAGES = ("flair", "t1", "lesions", "true_regions")

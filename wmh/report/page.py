@@ -11,7 +11,7 @@ from wmh.atlas.regions import REST_LABELS
 from wmh.images import Image
 from wmh.learning.models import Model
 from wmh.pages import write_page
-from wmh.pipeline.versions import commit_here
+from wmh.provenance import commit_here
 from wmh.report.answer import Answer
 from wmh.report.brain_map import frame_mm, paint, scale_top, shades
 from wmh.report.likeness import compare_scan
@@ -77,4 +77,7 @@ def _model_facts(task: str, model: Model, given: dict[str, Image]) -> dict[str, 
         "voxel_size_mm": model.voxel_size_mm,
         "views": ", then ".join(views),
         "averaged": len(views) > 1,
+        "versions": model.versions,
+        "commit": model.commit,
+        "dirty": model.dirty,
     }

@@ -52,6 +52,25 @@ def test_it_goes_on_learning_and_rules_nothing_out():
     assert network.atlas.grad.abs().sum() > 0
 
 
+def test_a_region_that_no_subject_has_is_unlikely_but_not_ruled_out():
+    labels, depth_mm = halves()
+    network = WithRegionPrior(Silent())
+    network.fit(labels, depth_mm)
+    guess = network.guess(depth_mm, (64, 96)).log_softmax(dim=1)
+    seen = [3, 5, 20, 22]
+    unseen = [label for label in range(37) if label not in seen]
+    assert guess.isfinite().all()
+    assert guess.argmax(dim=1).unique().tolist() == seen
+    assert guess[:, unseen].max() < guess[:, seen].amax(dim=1).min()
+
+
+def test_labels_that_are_missing_altogether_are_counted_as_background():
+    network = WithRegionPrior(Silent())
+    network.fit(torch.zeros(8, 64, 96, dtype=torch.uint8), torch.arange(8) * 12.0)
+    guess = network.guess(torch.tensor([30.0]), (64, 96))
+    assert guess.isfinite().all() and not guess.argmax(dim=1).any()
+
+
 @pytest.mark.parametrize(("task", "has_one"), [("lesions", False), ("regions", True)])
 def test_networks_for_slices_that_predict_regions_have_one(task, has_one):
     assert isinstance(build_network(SMALL, 1, task), WithRegionPrior) == has_one

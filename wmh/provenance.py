@@ -17,7 +17,10 @@ def commit_here() -> dict[str, object]:
     commit = _output("git", "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "dirty": None}
-    return {"commit": commit, "dirty": bool(_output("git", "status", "--porcelain"))}
+    return {
+        "commit": commit,
+        "dirty": bool(_output("git", "--no-optional-locks", "status", "--porcelain")),
+    }
 
 
 def versions_here() -> dict[str, str]:
