@@ -29,6 +29,8 @@ TISSUE = (0.5, 1.3)
 BRIDGES_MM = (3.0, 4.0, 5.0, 6.0, 8.0)
 """Radii of what holds brain and surroundings together, cut in this order."""
 LARGEST_TISSUE_ML = 1600.0
+KEPT_SHARE = 0.9
+"""A cut that takes more than the rest of what lies in the middle has parted the brain itself."""
 PITCHES = (-25, 0, 25)
 """Degrees by which a head may be tipped forward or back against the template."""
 SURROUNDINGS_MM = 8.0
@@ -45,9 +47,12 @@ def rough_brain(t1: Image) -> Image:
     white = np.percentile(head.data[deep & _foreground(head)], 90)
     tissue = (head.data > TISSUE[0] * white) & (head.data < TISSUE[1] * white)
     depth = ndimage.distance_transform_edt(tissue) * FINE_MM
+    brain = tissue
     for radius in BRIDGES_MM:
         core = _largest_part(depth > radius, deep)
         near = ndimage.distance_transform_edt(~core) * FINE_MM <= radius + FINE_MM
+        if np.count_nonzero(near & tissue & deep) < KEPT_SHARE * np.count_nonzero(tissue & deep):
+            break
         brain = near & tissue
         if np.count_nonzero(brain) * head.voxel_ml < LARGEST_TISSUE_ML:
             break
