@@ -97,7 +97,8 @@ class RegionHead(nn.Module):
     def forward(self, features: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
         """Logits (B, 37, H, W) from features (B, C, H, W) and the place (B, 3, H, W)."""
         seen = self.see(features)
-        return self.decide(torch.cat([seen, fine_place(where).to(seen.dtype)], dim=1))
+        fine = fine_place(where).to(seen.dtype, memory_format=torch.channels_last)
+        return self.decide(torch.cat([seen, fine], dim=1))
 
 
 def _convolution(channels: int, width: int) -> nn.Sequential:
