@@ -12,7 +12,7 @@ from wmh.learning.losses import loss_of
 from wmh.learning.networks import build_network
 from wmh.learning.skeletons import tubed_skeletons_of_slices
 from wmh.learning.slices import Slices
-from wmh.learning.training import TrainingError, train
+from wmh.learning.training import TrainingError, steady_dice, train
 
 LEARN, VALIDATE = tiny_slices(0), tiny_slices(1, 6)
 
@@ -290,3 +290,10 @@ def test_a_batch_has_skeletons_where_the_loss_needs_them(study):
     assert torch.equal(batch.labels["lesions_skeleton"], torch.from_numpy(expected))
     longer = study.model_copy(update={"training": settings})
     assert train(longer, "flair", slices, slices).exists()
+
+
+def test_one_lucky_validation_does_not_win():
+    history = []
+    for dice in (0.3, 0.7, 0.6, 0.66):
+        history.append({"steady_dice": steady_dice(history, dice)})
+    assert [row["steady_dice"] for row in history] == pytest.approx([0.3, 0.5, 0.55, 0.605])

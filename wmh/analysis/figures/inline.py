@@ -57,8 +57,8 @@ def learning_curve(history: pd.DataFrame, steps: int | None = None) -> StyledFig
     left.set(xlabel="Step", ylabel="Loss", xlim=(0, steps))
     left.legend(frameon=False)
     right.plot("step", "validation_dice", data=history, color=VERMILION, **dots)
-    best = history.loc[history["validation_dice"].idxmax()]
-    right.plot(best["step"], best["validation_dice"], "o", color=VERMILION, ms=4)
+    kept = history.loc[history["steady_dice"].idxmax()]
+    right.plot(kept["step"], kept["validation_dice"], "o", color=VERMILION, ms=4)
     right.set(xlabel="Step", ylabel="Validation Dice", xlim=(0, steps), ylim=(0, 1))
     return figure
 
