@@ -53,17 +53,18 @@ def load_curves(study: Study) -> Curves:
 @styled
 def plot_curves(data: Curves) -> StyledFigure:
     """A column a model: losses above, validation Dice below."""
-    figure = new_figure(DOUBLE_COLUMN, 66)
+    figure = new_figure(DOUBLE_COLUMN, 70)
     above, below = figure.subplots(2, len(data.histories), sharex="col", squeeze=False)
     for (model, tables), upper, lower in zip(data.histories.items(), above, below, strict=True):
         look = look_of(model)
         for history in tables[1:]:
             _draw(upper, lower, history, look.colour, alpha=0.35)
         _draw(upper, lower, tables[0], look.colour, alpha=1)
-        upper.set_title(look.name)
+        upper.set_title(look.name.replace(" ", "\n"), fontsize=6.5)
         upper.set_ylim(bottom=0)
         lower.set(ylim=(0, 1), xlim=(0, None), xlabel="step")
-        lower.legend(loc="upper left", handlelength=1.6, borderpad=0, fontsize=6)
+        lower.tick_params("y", labelleft=lower is below[0])
+        lower.legend(loc="lower left", bbox_to_anchor=(0, 1), handlelength=1.4, borderpad=0)
     above[0].set_ylabel("loss")
     below[0].set_ylabel("validation Dice")
     letter(above[0], "a")

@@ -99,8 +99,9 @@ def plot_qualitative(data: Qualitative) -> StyledFigure:
     grid = figure.subplots(len(data.cases), len(columns), squeeze=False, height_ratios=shapes)
     for case, row in zip(data.cases, grid, strict=True):
         _draw_case(case, row)
+    size = min(6.5, 48 / len(columns))  # "Interchangeable" is as wide as a column of nine
     for axes, name in zip(grid[0], columns, strict=True):
-        axes.set_title(name.replace(", ", ",\n"), fontsize=6.5, loc="center", pad=2)
+        axes.set_title(name.replace(", ", ",\n"), fontsize=size, loc="center", pad=2)
     kinds = {
         "lesion found": TRUE_POSITIVE,
         "false positive": FALSE_POSITIVE,
