@@ -100,8 +100,8 @@ def test_a_notebook_runs_in_this_interpreter_and_leaves_its_record(project, monk
     assert not files.started.exists()
     assert os.environ["JUPYTER_DATA_DIR"] == str(project / "home")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "[ 4/12] 03_train_lesions t1 ..."
-    assert re.fullmatch(r"\[ 4/12\] 03_train_lesions t1  \d+ s, \d+\.\d GB", lines[-1])
+    assert lines[0] == "[ 4/13] 03_train_lesions t1 ..."
+    assert re.fullmatch(r"\[ 4/13\] 03_train_lesions t1  \d+ s, \d+\.\d GB", lines[-1])
 
 
 def test_a_failure_names_notebook_reason_and_log_and_keeps_both(project):
