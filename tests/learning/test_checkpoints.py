@@ -53,6 +53,18 @@ def test_the_commit_is_that_at_the_start(study, monkeypatch):
     assert read(train(study, "flair", LEARN, VALIDATE))["commit"] == "at the start"
 
 
+def test_the_step_is_that_of_the_weights(study, monkeypatch):
+    """Dice 0.1, 0.9, 0.7 after steps 2, 4, 6 is 0.1, 0.5, 0.6 when smoothed."""
+    dice = [0.1, 0.9, 0.7]
+    monkeypatch.setattr(
+        training,
+        "validation_scores",
+        lambda *_: {"validation_loss": 1.0, "validation_dice": dice.pop(0)},
+    )
+    content = read(train(study, "flair", LEARN, VALIDATE))
+    assert (content["step"], content["validation_dice"]) == (6, 0.7)
+
+
 @pytest.mark.parametrize("model", ["flair", "multitask"])
 def test_a_checkpoint_is_the_same_file_again_even_after_an_interruption(study, monkeypatch, model):
     whole = train(study, model, LEARN, VALIDATE).read_bytes()

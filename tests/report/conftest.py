@@ -11,7 +11,7 @@ from wmh.learning.training import train
 MODELS = {
     "flair": {"task": "lesions", "inputs": "flair", "steps": 2},
     "flair_t1": {"task": "lesions", "inputs": "flair_t1", "steps": 2},
-    "regions": {"task": "regions", "inputs": "interchangeable", "steps": 2},
+    "regions": {"task": "regions", "inputs": "flair_t1_dropout", "steps": 2},
 }
 SHAPE = (60, 72, 9)
 COMMIT = {"commit": "0123456789abcdef", "dirty": True}

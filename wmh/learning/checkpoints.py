@@ -119,6 +119,7 @@ def finish(run: Run, about: dict[str, object], folder: Path) -> Path:
     ``about`` is what the checkpoint says of its weights: :func:`facts_of` and :func:`origin_of`.
     """
     table = pd.DataFrame(run.history)
+    best = table.steady_dice.idxmax()
     temporary = folder / ".history.part"
     table.to_csv(temporary, index=False)
     temporary.replace(folder / "history.csv")
@@ -127,8 +128,8 @@ def finish(run: Run, about: dict[str, object], folder: Path) -> Path:
         {
             "weights": run.best_weights,
             **about,
-            "step": int(table.step[table.validation_dice.idxmax()]),
-            "validation_dice": run.best_dice,
+            "step": int(table.step[best]),
+            "validation_dice": float(table.validation_dice[best]),
         },
     )
     (folder / "resume.pt").unlink(missing_ok=True)

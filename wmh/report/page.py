@@ -67,7 +67,8 @@ def _image_facts(modality: str, image: Image) -> dict[str, str]:
 
 
 def _model_facts(task: str, model: Model, given: dict[str, Image]) -> dict[str, object]:
-    views = [" and ".join(view) for view in model.configuration.views_for(given)]
+    seen = model.configuration.views_for(given)
+    views = [" and ".join(modality for modality in view if modality) for view in seen]
     return {
         "task": task,
         "name": model.name,
