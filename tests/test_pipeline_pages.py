@@ -190,7 +190,8 @@ def test_the_receipt_names_code_machine_seeds_and_every_input(page):
     assert {"torch", "numpy", "snakemake"} <= set(receipt["packages"])
     assert receipt["inputs"]["flair.nii.gz"] == hashlib.sha256(b"image").hexdigest()
     assert {"studies/smoke.yaml", "notebooks/01_data_preparation.ipynb"} <= set(receipt["inputs"])
-    assert [stage["seconds"] for stage in receipt["stages"]] == [1.5] * 12
+    stages = stages_of(load_study("smoke"))
+    assert [stage["seconds"] for stage in receipt["stages"]] == [1.5] * len(stages)
     assert "commit" in receipt
     assert "dirty" in receipt
 
