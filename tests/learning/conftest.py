@@ -1,9 +1,14 @@
 """A tiny study whose lesions a network can learn in seconds: bright squares on a grey head."""
 
+from contextlib import contextmanager
+from itertools import count
+
 import numpy as np
 import pytest
 import torch
 
+from wmh.learning import training
+from wmh.learning.batches import draw_batch
 from wmh.learning.slices import Slices
 from wmh.study import Study
 
@@ -57,3 +62,23 @@ def study(tmp_path, monkeypatch):
         (tmp_path / folder).mkdir()
     monkeypatch.setenv("WMH_ROOT", str(tmp_path))
     return tiny_study()
+
+
+@pytest.fixture
+def cut_before_step(monkeypatch):
+    """A function that has a training interrupted as it draws the batch of step ``number``."""
+
+    @contextmanager
+    def cut_before(number: int):
+        draws = count(1)
+
+        def draw_or_stop(*args):
+            if next(draws) == number:
+                raise KeyboardInterrupt
+            return draw_batch(*args)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(training, "draw_batch", draw_or_stop)
+            yield
+
+    return cut_before

@@ -8,7 +8,6 @@ import torch
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import checkpoints, training
-from wmh.learning.batches import draw_batch
 from wmh.learning.models import load_model_of
 from wmh.learning.training import train
 from wmh.study import ModelSettings, SliceSettings, Training
@@ -66,19 +65,11 @@ def test_the_step_is_that_of_the_weights(study, monkeypatch):
 
 
 @pytest.mark.parametrize("model", ["flair", "multitask"])
-def test_a_checkpoint_is_the_same_file_again_even_after_an_interruption(study, monkeypatch, model):
+def test_a_checkpoint_is_the_same_file_again_even_after_an_interruption(
+    study, cut_before_step, model
+):
     whole = train(study, model, LEARN, VALIDATE).read_bytes()
     assert train(tiny_study(), model, LEARN, VALIDATE).read_bytes() == whole
-    draws = []
-
-    def cut_at_the_fourth(*args):
-        draws.append(None)
-        if len(draws) == 4:
-            raise KeyboardInterrupt
-        return draw_batch(*args)
-
-    with monkeypatch.context() as cut_short:
-        cut_short.setattr(training, "draw_batch", cut_at_the_fourth)
-        with pytest.raises(KeyboardInterrupt):
-            train(study, model, LEARN, VALIDATE)
+    with cut_before_step(4):
+        train(study, model, LEARN, VALIDATE)
     assert train(study, model, LEARN, VALIDATE).read_bytes() == whole

@@ -37,23 +37,15 @@ def test_the_same_seed_gives_the_same_weights(study, model):
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(study, monkeypatch):
+def test_an_interrupted_training_ends_with_the_same_weights(study, monkeypatch, cut_before_step):
     whole = weights(train(study, "flair", LEARN, VALIDATE))
-    draws = []
-
-    def cut_at_the_fourth(*args):
-        draws.append(None)
-        if len(draws) == 4:
-            raise KeyboardInterrupt
-        return draw_batch(*args)
-
-    monkeypatch.setattr(training, "draw_batch", cut_at_the_fourth)
-    with pytest.raises(KeyboardInterrupt):
+    with cut_before_step(4):
         train(study, "flair", LEARN, VALIDATE)
+    draws = []
     assert (study.model_folder("flair") / "resume.pt").exists()
     monkeypatch.setattr(training, "draw_batch", lambda *a: draws.append(None) or draw_batch(*a))
     resumed = weights(train(study, "flair", LEARN, VALIDATE))
-    assert len(draws) == 4 + 4  # steps 1 to 3 and the cut one, then steps 3 to 6: saved after 2
+    assert len(draws) == 4  # steps 3 to 6: saved after 2
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
@@ -247,7 +239,7 @@ def test_each_person_goes_through_the_network_alone(study, monkeypatch):
     assert seen == [2] * 12  # six steps, two people with two slices each
 
 
-def test_task_weights_are_learned_and_survive_an_interruption(study, monkeypatch):
+def test_task_weights_are_learned_and_survive_an_interruption(study, cut_before_step):
     loss = study.training.loss.model_copy(update={"task_weights": "uncertainty"})
     settings = study.training.model_copy(update={"loss": loss})
     learned = study.model_copy(update={"training": settings})
@@ -255,18 +247,8 @@ def test_task_weights_are_learned_and_survive_an_interruption(study, monkeypatch
     history = pd.read_csv(checkpoint.parent / "history.csv")
     weights_at_end = history[["lesions_weight", "regions_weight"]].iloc[-1]
     assert weights_at_end["lesions_weight"] < 1 < weights_at_end["regions_weight"]  # the easy one
-    stopped = []
-
-    def stop_after_four(*args):
-        if len(stopped) == 4:
-            raise KeyboardInterrupt
-        stopped.append(None)
-        return draw_batch(*args)
-
-    with monkeypatch.context() as cut_short:
-        cut_short.setattr(training, "draw_batch", stop_after_four)
-        with pytest.raises(KeyboardInterrupt):
-            train(learned, "multitask", LEARN, VALIDATE)
+    with cut_before_step(5):
+        train(learned, "multitask", LEARN, VALIDATE)
     train(learned, "multitask", LEARN, VALIDATE)
     again = pd.read_csv(checkpoint.parent / "history.csv")
     pd.testing.assert_series_equal(again["regions_weight"], history["regions_weight"])
