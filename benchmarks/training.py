@@ -37,7 +37,7 @@ from wmh.learning.batches import draw_batch
 from wmh.learning.devices import autocast
 from wmh.learning.inference import predict
 from wmh.learning.inputs import CONFIGURATIONS
-from wmh.learning.losses import loss_of
+from wmh.learning.losses import loss_of, pixels
 from wmh.learning.memory import keep_freed_memory
 from wmh.learning.models import Model
 from wmh.learning.networks import STRUCTURES, build_network, to_device
@@ -50,7 +50,7 @@ GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 DEMO, PAPER = load_study("demo"), load_study("paper")
 SIZES = {"demo": (128, 128), "paper": (256, 256)}
-"""Of a slice in the two studies: windows are multiples of 32 that hold the largest head."""
+"""Of a slice in the two studies: windows that hold the largest head."""
 
 ROUNDS = 9
 PAPER_STEPS = 60 if GPU else 1
@@ -107,8 +107,10 @@ class Trainee:
         batch = draw_batch(self.slices, configuration, self.model.task, training, generator)
         lap()
         with autocast(self.slices.device, self.precision):
-            answers = [self.forward(person.images, person.where) for person in batch.people]
-        logits = {k: torch.cat([answer[k] for answer in answers]).float() for k in answers[0]}
+            answers = [self.forward(part.images, part.where) for part in batch.parts]
+        logits = {
+            k: torch.cat([pixels(answer[k]).float() for answer in answers]) for k in answers[0]
+        }
         loss_of(logits, batch.labels, training.loss).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         lap()

@@ -62,10 +62,11 @@ def both(scans, folder, thin=None, precision=torch.float16):
 
 
 def assert_equal_batches(one, other):
-    assert torch.equal(one.images, other.images)
-    assert torch.equal(one.where, other.where)
-    assert one.labels.keys() == other.labels.keys()
-    assert all(torch.equal(one.labels[name], other.labels[name]) for name in one.labels)
+    for part, same in zip(one.parts, other.parts, strict=True):
+        assert torch.equal(part.images, same.images)
+        assert torch.equal(part.where, same.where)
+        assert part.labels.keys() == same.labels.keys()
+        assert all(torch.equal(part.labels[name], same.labels[name]) for name in part.labels)
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.float32])
@@ -84,6 +85,8 @@ def test_slices_on_disk_are_those_in_memory(scans, tmp_path, precision):
         assert torch.equal(disk.holds[structure], memory.holds[structure])
     assert torch.equal(disk.spans, memory.spans)
     assert torch.equal(disk.depth_mm, memory.depth_mm)
+    assert disk.windows == memory.windows
+    assert len(set(memory.windows)) > 1
     voxels = torch.arange(len(memory.lesion_voxels) - 1, -1, -5)
     assert len(disk.lesion_voxels) == len(memory.lesion_voxels)
     assert torch.equal(disk.lesion_voxels[voxels], memory.lesion_voxels[voxels])

@@ -6,7 +6,7 @@ import torch
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import training
-from wmh.learning.batches import draw_batch, draw_slices
+from wmh.learning.batches import Batch, draw_batch, draw_slices
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
 from wmh.learning.networks import build_network
@@ -15,6 +15,10 @@ from wmh.learning.slices import Slices
 from wmh.learning.training import TrainingError, steady_dice, train
 
 LEARN, VALIDATE = tiny_slices(0), tiny_slices(1, 6)
+
+
+def _images(batch: Batch) -> torch.Tensor:
+    return torch.cat([part.images for part in batch.parts])
 
 
 def weights(checkpoint) -> dict[str, torch.Tensor]:
@@ -172,8 +176,8 @@ def test_a_batch_may_be_larger_than_the_cohort(study):
         update={"training": study.training.model_copy(update={"batch_size": 40})}
     )
     chosen = draw_slices(LEARN, "lesions", 2, larger.training, torch.Generator().manual_seed(0))
-    assert len(chosen) == 40 > len(LEARN)
-    assert len(set(chosen.tolist())) > 9  # of 12
+    assert [len(numbers) for numbers in chosen] == [20, 20]  # of 12 slices
+    assert len(set(torch.cat(chosen).tolist())) > 9
     assert train(larger, "flair", LEARN, VALIDATE).exists()
 
 
@@ -191,7 +195,7 @@ def test_modality_dropout_shows_both_or_either(study):
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
         batch = draw_batch(LEARN, configuration, "lesions", study.training, generator)
-        blank.add(tuple(channel.eq(0).all().item() for channel in batch.images.unbind(1)))
+        blank.add(tuple(channel.eq(0).all().item() for channel in _images(batch).unbind(1)))
     assert blank == {(False, False), (False, True), (True, False)}
 
 
@@ -200,7 +204,8 @@ def test_lesion_slices_make_up_their_share_of_a_batch(study):
     batch = draw_batch(
         LEARN, CONFIGURATIONS["flair"], "lesions", settings, torch.Generator().manual_seed(0)
     )
-    assert (batch.labels["lesions"] == 1).flatten(1).any(dim=1).all()
+    for part in batch.parts:
+        assert (part.labels["lesions"] == 1).flatten(1).any(dim=1).all()
 
 
 def test_a_batch_is_made_of_people_in_equal_parts(study):
@@ -208,8 +213,10 @@ def test_a_batch_is_made_of_people_in_equal_parts(study):
         chosen = draw_slices(
             LEARN, "lesions", 2, study.training, torch.Generator().manual_seed(seed)
         )
-        assert sorted(LEARN.subject[chosen].view(2, 2)[:, 0].tolist()) == [0, 1]
-        assert (LEARN.subject[chosen].view(2, 2).diff(dim=1) == 0).all()
+        drawn = LEARN.subject[torch.stack(chosen)]
+        assert sorted(drawn[:, 0].tolist()) == [0, 1]
+        assert drawn.shape == (2, 2)
+        assert (drawn.diff(dim=1) == 0).all()
 
 
 def test_a_person_without_lesions_is_drawn_all_the_same(study):
@@ -221,7 +228,37 @@ def test_a_person_without_lesions_is_drawn_all_the_same(study):
         study.training,
         torch.Generator().manual_seed(0),
     )
-    assert [len(person.images) for person in batch.people] == [2, 2]
+    assert [len(part.images) for part in batch.parts] == [2, 2]
+
+
+def test_each_person_is_seen_in_their_own_window(study):
+    still = study.training.augmentation.model_copy(update={"probability": 0.0, "mirroring": False})
+    settings = study.training.model_copy(update={"augmentation": still})
+    narrow = replace(LEARN, windows=((32, 16), (16, 32)))
+    batch, whole = (
+        draw_batch(
+            slices,
+            CONFIGURATIONS["flair_t1"],
+            "multitask",
+            settings,
+            torch.Generator().manual_seed(3),
+        )
+        for slices in (narrow, LEARN)
+    )
+    sizes = {"a": (32, 16), "b": (16, 32)}
+    assert sorted(part.images.shape[2:] for part in batch.parts) == sorted(sizes.values())
+    for part, all_of_it in zip(batch.parts, whole.parts, strict=True):
+        height, width = part.images.shape[2:]
+        middle = (
+            ...,
+            slice(16 - height // 2, 16 + height // 2),
+            slice(16 - width // 2, 16 + width // 2),
+        )
+        assert torch.equal(part.images, all_of_it.images[middle])
+        for structure, labels in part.labels.items():
+            assert torch.equal(labels, all_of_it.labels[structure][middle])
+    assert len(batch.labels["lesions"]) == 2 * 2 * 32 * 16
+    assert train(study, "multitask", narrow, narrow).exists()
 
 
 def test_each_person_goes_through_the_network_alone(study, monkeypatch):
@@ -267,9 +304,10 @@ def test_a_batch_has_skeletons_where_the_loss_needs_them(study):
     batch = draw_batch(
         slices, CONFIGURATIONS["flair"], "lesions", settings, torch.Generator().manual_seed(0)
     )
-    expected = tubed_skeletons_of_slices(batch.labels["lesions"].numpy())
-    assert expected.any()
-    assert torch.equal(batch.labels["lesions_skeleton"], torch.from_numpy(expected))
+    for part in batch.parts:
+        expected = tubed_skeletons_of_slices(part.labels["lesions"].numpy())
+        assert expected.any()
+        assert torch.equal(part.labels["lesions_skeleton"], torch.from_numpy(expected))
     longer = study.model_copy(update={"training": settings})
     assert train(longer, "flair", slices, slices).exists()
 

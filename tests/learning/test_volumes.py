@@ -155,8 +155,9 @@ def test_a_batch_of_patches_is_augmented_like_slices(study):
         volumes.training,
         torch.Generator().manual_seed(0),
     )
-    assert batch.images.shape == (3, 1, *PATCH)
-    assert {name: label.shape for name, label in batch.labels.items()} == dict.fromkeys(
+    (part,) = batch.parts
+    assert part.images.shape == (3, 1, *PATCH)
+    assert {name: label.shape for name, label in part.labels.items()} == dict.fromkeys(
         ("lesions", "regions"), (3, *PATCH)
     )
-    assert batch.where.shape == (3, 3, 2)
+    assert part.where.shape == (3, 3, 2)

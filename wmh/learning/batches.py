@@ -2,48 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 
 from wmh.learning.augment import apply, draw
 from wmh.learning.devices import send
-from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, show
+from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, View, show
 from wmh.learning.networks import STRUCTURES
 from wmh.learning.slices import Slices
+from wmh.learning.stacks import centred
 from wmh.learning.volumes import draw_patches
 from wmh.study import Study, Training
 
 
 @dataclass
-class Person:
-    """Images of one person (B, channels, ...), and where they lie, as in :class:`Batch`."""
-
-    images: torch.Tensor
-    where: torch.Tensor
-
-
-@dataclass
-class Batch:
-    """Augmented images (B, channels, ...), labels (B, ...) by structure, and where they lie.
+class Part:
+    """Images (B, channels, ...) of one size, labels (B, ...) by structure, and where they lie.
 
     Slices come with their depth below the crown (B,), patches of volumes with a place (B, 3, 2).
-    Slices of ``people_drawn`` people are equal parts of the batch, one after the other.
-    ``subjects`` are the ids of all who are in it.
     """
 
     images: torch.Tensor
     labels: dict[str, torch.Tensor]
     where: torch.Tensor
+
+
+@dataclass
+class Batch:
+    """Augmented slices, a part for each person in a window of the person's own, or patches.
+
+    Patches of volumes are not sorted by person and are all one part. ``subjects`` are the ids of
+    all who are in it.
+    """
+
+    parts: list[Part]
     subjects: tuple[str, ...]
-    people_drawn: int = 1
 
     @property
-    def people(self) -> list[Person]:
-        """Each person's part. Patches of volumes are not sorted by person and stay together."""
-        size = len(self.images) // self.people_drawn
-        parts = zip(self.images.split(size), self.where.split(size), strict=True)
-        return [Person(*part) for part in parts]
+    def labels(self) -> dict[str, torch.Tensor]:
+        """Labels of every pixel by structure, (pixels,), in the order of the losses' rows."""
+        return {
+            name: torch.cat([part.labels[name].flatten() for part in self.parts])
+            for name in self.parts[0].labels
+        }
 
 
 def first_batch(study: Study, model: str, learn: Slices) -> Batch:
@@ -68,36 +71,27 @@ def draw_batch(
     them, drawn for the batch, so that batch normalisation never mixes modalities.
     """
     structures = STRUCTURES[task]
-    people = 1
     if training.network.dimensions == 2:
         people = min(training.people_a_batch, len(slices.ids))
-        chosen = draw_slices(slices, structures[0], people, training, generator)
-        where, subjects = slices.depth_mm[chosen], slices.subject[chosen]
-        chosen = chosen.to(slices.images.device, non_blocking=True)
-        images, labels = slices.images[chosen], slices.labels(structures, chosen)
+        drawn = draw_slices(slices, structures[0], people, training, generator)
+        parts = [_slices_of_a_person(slices, structures, numbers) for numbers in drawn]
+        subjects = slices.subject[torch.stack(drawn)]
     else:
         share = training.structure_slices_share if "lesions" in structures else 0.0
         patches = draw_patches(slices, share, training, generator)
-        images, where = patches.of(slices.images), patches.where(slices)
-        subjects = slices.subject[patches.low[:, 2]]
         labels = {name: patches.of(stack) for name, stack in slices.stacks(structures).items()}
-    images, where = send(images, slices.device), send(where, slices.device)
-    labels = {name: send(stack, slices.device) for name, stack in labels.items()}
+        parts = [Part(patches.of(slices.images), labels, patches.where(slices))]
+        subjects = slices.subject[patches.low[:, 2]]
     view = configuration.views[
         int(torch.randint(len(configuration.views), (), generator=generator))
     ]
-    images = show(images.float(), view)
-    drawn = draw(tuple(images.shape), training.augmentation, generator)
-    images, labels = apply(images, labels, drawn)
-    blank = [channel for channel, modality in enumerate(view) if modality is None]
-    images[:, blank] = 0  # of the noise, too
-    named = tuple(slices.ids[number] for number in subjects.unique())
-    return Batch(images, labels, where, named, people)
+    parts = [_augmented(part, view, slices.device, training, generator) for part in parts]
+    return Batch(parts, tuple(slices.ids[number] for number in subjects.unique()))
 
 
 def draw_slices(
     slices: Slices, structure: str, people: int, training: Training, generator: torch.Generator
-) -> torch.Tensor:
+) -> list[torch.Tensor]:
     """Draw people, then numbers of slices of each: equal parts that make up a batch.
 
     The study's share of each part is drawn among the person's slices that hold the structure.
@@ -107,7 +101,34 @@ def draw_slices(
     chosen = []
     for person in torch.randperm(len(slices.ids), generator=generator)[:people].tolist():
         every, holding = slices.numbers_of(person), slices.holding(structure, person)
+        numbers = []
         for among, wanted in ((holding, with_structure), (every, count - with_structure)):
             among = among if len(among) else every
-            chosen.append(among[torch.randint(len(among), (wanted,), generator=generator)])
-    return torch.cat(chosen)
+            numbers.append(among[torch.randint(len(among), (wanted,), generator=generator)])
+        chosen.append(torch.cat(numbers))
+    return chosen
+
+
+def _slices_of_a_person(slices: Slices, structures: Iterable[str], numbers: torch.Tensor) -> Part:
+    """Some slices of one person, in the person's own window."""
+    window = slices.windows[int(slices.subject[numbers[0]])]
+    there = numbers.to(slices.images.device, non_blocking=True)
+    labels = slices.labels(structures, there)
+    return Part(
+        images=centred(slices.images[there], window),
+        labels={name: centred(stack, window) for name, stack in labels.items()},
+        where=slices.depth_mm[numbers],
+    )
+
+
+def _augmented(
+    part: Part, view: View, device: torch.device, training: Training, generator: torch.Generator
+) -> Part:
+    """A part as a network is shown it, on the device."""
+    images = show(send(part.images, device).float(), view)
+    labels = {name: send(stack, device) for name, stack in part.labels.items()}
+    drawn = draw(tuple(images.shape), training.augmentation, generator)
+    images, labels = apply(images, labels, drawn)
+    blank = [channel for channel, modality in enumerate(view) if modality is None]
+    images[:, blank] = 0  # of the noise, too
+    return Part(images, labels, send(part.where, device))

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from wmh.images import Image, ImageError, from_ras, to_ras
 
-MULTIPLE = 32
-"""Slice edges are multiples of this, so that five halvings in an encoder come out even."""
+MULTIPLE = 16
+"""Slice edges are multiples of this, so that four halvings in an encoder come out even."""
 
 MARGIN = 2
 """Pixels kept free around the head in every slice."""
@@ -85,7 +85,7 @@ class Cut:
 
 
 def cut(image: Image, voxel_size_mm: float | None) -> Cut:
-    """Plan how to cut an image: its head in plane, resampled, edges multiples of 32.
+    """Plan how to cut an image: its head in plane, resampled, edges multiples of 16.
 
     Raises :class:`ImageError` when no head can be told from the background.
     """

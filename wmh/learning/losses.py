@@ -1,6 +1,6 @@
 """Losses: cross-entropy, soft Dice and skeleton recall, leaving out label 2 of the lesion labels.
 
-Every term takes slices (B, H, W) and volumes (B, X, Y, Z) alike.
+Every term takes slices (B, H, W), volumes (B, X, Y, Z) and plain rows of pixels (pixels,) alike.
 """
 
 from __future__ import annotations
@@ -17,6 +17,14 @@ LEFT_OUT = 255
 
 SKELETON = "_skeleton"
 """Ending of the name under which a structure's tubed skeleton lies beside its labels."""
+
+
+def pixels(scores: torch.Tensor) -> torch.Tensor:
+    """Scores (B, classes, ...) as a row for each pixel, (pixels, classes); such rows as they are.
+
+    No copy is made of what lies with channels last.
+    """
+    return scores.movedim(1, -1).flatten(0, -2)
 
 
 def loss_of(
@@ -52,7 +60,7 @@ def structure_loss(
     settings: LossSettings,
 ) -> torch.Tensor:
     """The weighted terms of one structure's loss."""
-    target = labels[structure].long()
+    scores, target = pixels(scores), labels[structure].flatten().long()
     weight = torch.ones(scores.shape[1], device=scores.device, dtype=scores.dtype)
     if structure == "lesions":
         target = torch.where(target == 2, LEFT_OUT, target)
@@ -64,7 +72,7 @@ def structure_loss(
     entropy = functional.nll_loss(log_probability, target, weight, ignore_index=LEFT_OUT)
     loss = settings.cross_entropy * entropy + settings.dice * dice_loss(probability, target)
     if settings.skeleton_recall:
-        skeleton = labels[structure + SKELETON].long()
+        skeleton = labels[structure + SKELETON].flatten().long()
         loss = loss + settings.skeleton_recall * skeleton_recall_loss(probability, skeleton)
     return loss
 
@@ -79,10 +87,11 @@ def dice_loss(probability: torch.Tensor, target: torch.Tensor, smooth: float = 1
     Overlaps are summed from each pixel's probability of its own class; no one-hot image of the
     truth, 37 times its size for the regions, is ever made.
     """
+    probability, target = pixels(probability), target.flatten()
     counted = (target != LEFT_OUT).to(probability.dtype)
     own = torch.where(target != LEFT_OUT, target, 0)
     overlap, truth = _overlap(probability, own, counted)
-    predicted = (probability.flatten(2) @ counted.flatten(1)[:, :, None]).sum(dim=0)[:, 0]
+    predicted = counted @ probability
     dice = (2 * overlap + smooth) / (predicted + truth + smooth)
     return 1 - _mean_of_present(dice, truth)
 
@@ -97,6 +106,7 @@ def skeleton_recall_loss(
 
     Source: Kirchhoff et al. 2024 (arXiv 2404.03010), eq. 2; smoothed as in its reference code.
     """
+    probability, skeleton = pixels(probability), skeleton.flatten()
     on_skeleton = (skeleton > 0).to(probability.dtype)
     overlap, length = _overlap(probability, skeleton, on_skeleton)
     return 1 - _mean_of_present((overlap + smooth) / (length + smooth), length)
@@ -107,15 +117,12 @@ def _overlap(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Each class's summed probability on its own pixels, and how many these are: (classes,) both.
 
-    ``own`` (B, ...) is each pixel's class, ``counted`` (B, ...) 1 where it counts, else 0.
+    ``probability`` (pixels, classes), ``own`` (pixels,) each pixel's class, ``counted`` (pixels,) 1
+    where it counts, else 0.
     """
     correct = probability.gather(1, own[:, None])[:, 0] * counted
     none = probability.new_zeros(probability.shape[1])
-    classes = own.flatten()
-    return (
-        none.scatter_add(0, classes, correct.flatten()),
-        none.scatter_add(0, classes, counted.flatten()),
-    )
+    return none.scatter_add(0, own, correct), none.scatter_add(0, own, counted)
 
 
 def _mean_of_present(scores: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:

@@ -31,8 +31,10 @@ class Slices:
 
     ``images`` (N, 2, H, W) normalised FLAIR and T1; ``lesions`` (N, H, W) 0, 1, and 2 for what is
     left out; ``regions`` (N, H, W) 0 to 36, or None; ``depth_mm`` (N,) below the crown; ``subject``
-    (N,) index into ``ids``; ``skeletons`` (N, H, W) of each structure, where the loss needs them;
-    ``device`` where batches of them are made, whether or not they lie there.
+    (N,) index into ``ids``; ``windows`` edges of each subject's own window, centred in the common
+    one of H x W (all as large as that where none are given); ``skeletons`` (N, H, W) of each
+    structure, where the loss needs them; ``device`` where batches of them are made, whether or not
+    they lie there.
     """
 
     images: Stack
@@ -41,8 +43,12 @@ class Slices:
     depth_mm: torch.Tensor
     subject: torch.Tensor
     ids: tuple[str, ...]
+    windows: tuple[tuple[int, int], ...] = ()
     skeletons: dict[str, Stack] = field(default_factory=dict)
     device: torch.device = CPU
+
+    def __post_init__(self) -> None:
+        self.windows = self.windows or (tuple(self.images.shape[2:]),) * len(self.ids)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -160,6 +166,7 @@ def load_slices(
         depth_mm=torch.cat([part.depth_mm for part in parts]),
         subject=torch.repeat_interleave(torch.arange(len(parts)), counts),
         ids=tuple(subject.id for subject in subjects),
+        windows=tuple(part.windows[0] for part in parts),
         skeletons={
             name: torch.cat([centred(part.skeletons[name], size) for part in parts])
             for name in parts[0].skeletons

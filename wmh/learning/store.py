@@ -74,6 +74,7 @@ def stored_slices(
         depth_mm=torch.cat([subject.depth_mm for subject in known]),
         subject=torch.repeat_interleave(torch.arange(len(known)), counts),
         ids=tuple(subject.id for subject in subjects),
+        windows=tuple(subject.edges for subject in known),
         skeletons={name: Stored(files, name + SKELETON) for name in structures if thin},
     )
 

@@ -10,6 +10,7 @@ from wmh.learning.devices import autocast, send
 from wmh.learning.inputs import InputConfiguration, show
 from wmh.learning.losses import loss_of
 from wmh.learning.slices import Slices
+from wmh.learning.stacks import centred
 from wmh.learning.volumes import logits_of_slices
 from wmh.study import Training
 
@@ -28,9 +29,10 @@ def validation_scores(
     views = configuration.views_for(("FLAIR", "T1"))
     counts: dict[str, list[torch.Tensor]] = {}
     losses = []
-    for first, end in slices.spans.tolist():  # one person at a time, as at inference
+    # one person at a time, in a window of their own, as at inference
+    for (first, end), window in zip(slices.spans.tolist(), slices.windows, strict=True):
         part = slice(first, end)
-        images = send(slices.images[part], device).float()
+        images = send(centred(slices.images[part], window), device).float()
         depth_mm = send(slices.depth_mm[part], device)
         with autocast(device, training.precision):
             answers = [
@@ -38,7 +40,10 @@ def validation_scores(
                 for view in views
             ]
         logits = {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
-        labels = {k: send(stack, device) for k, stack in slices.labels(logits, part).items()}
+        labels = {
+            k: send(centred(stack, window), device)
+            for k, stack in slices.labels(logits, part).items()
+        }
         losses.append(loss_of(logits, labels, training.loss) * len(images))
         for structure, scores in logits.items():
             table = _overlap_counts(scores.argmax(1), labels[structure], scores.shape[1])
