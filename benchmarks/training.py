@@ -250,7 +250,7 @@ def inference() -> None:
             configuration = CONFIGURATIONS[inputs]
             weights = to_device(build_network(network, configuration.channels, task), DEVICE).eval()
             size_mm = study.slices.voxel_size_mm
-            model = Model("m", task, configuration, weights, network, size_mm, study.name, 0)
+            model = Model("m", task, configuration, weights, network, size_mm, 0.0, study.name, 0)
             with tempfile.TemporaryDirectory() as folder:
                 files = {name: Path(folder) / f"{name}.nii.gz" for name in ("FLAIR", "T1")}
                 for path in files.values():

@@ -1,11 +1,12 @@
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmh.images import Image, ImageError
-from wmh.learning.cut import MULTIPLE, cut, find_head, normalise
+from wmh.learning.cut import MULTIPLE, as_thick, cut, find_head, normalise
 
 
 def head_image(codes: str = "RAS", shape=(60, 70, 20), voxel=(2.0, 2.0, 3.0), stripped=True):
@@ -84,3 +85,34 @@ def test_an_image_without_a_head_is_named(tmp_path):
     specks[::5, ::5, ::5] = 1.0
     with pytest.raises(ImageError, match=r"specks\.nii\.gz.*no head"):
         find_head(Image(specks, np.eye(4), tmp_path / "specks.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("have_mm", "weights"),
+    [
+        (5.0, [1]),
+        (3.0, [1]),
+        (2.0, [1 / 6, 2 / 3, 1 / 6]),
+        (1.5, [1 / 4, 1 / 2, 1 / 4]),
+        (1.0, [1 / 3, 1 / 3, 1 / 3]),
+        (0.6, [1 / 5, 1 / 5, 1 / 5, 1 / 5, 1 / 5]),
+    ],
+)
+def test_thin_slices_are_averaged_over_a_slab(have_mm, weights):
+    stack = torch.zeros(11, 1, 1)
+    stack[5] = 1.0  # what one bright slice gives to those around it
+    around = slice(5 - len(weights) // 2, 6 + len(weights) // 2)
+    averaged = as_thick(stack, have_mm, 3.0)
+    np.testing.assert_allclose(averaged[around, 0, 0], weights, atol=1e-6)
+    assert float(averaged.sum()) == pytest.approx(1.0)
+
+
+@given(have_mm=st.floats(0.4, 6.0), wanted_mm=st.floats(0.0, 6.0), count=st.integers(1, 12))
+@settings(deadline=None)
+def test_averaging_keeps_what_does_not_change_from_slice_to_slice(have_mm, wanted_mm, count):
+    stack = torch.rand(1, 3, 4).expand(count, 3, 4)
+    torch.testing.assert_close(as_thick(stack, have_mm, wanted_mm), stack)
+    ramp = torch.arange(count, dtype=torch.float32)[:, None, None]
+    middle = as_thick(ramp, have_mm, wanted_mm)[count // 2]
+    if count % 2 and wanted_mm < have_mm * count:
+        torch.testing.assert_close(middle, ramp[count // 2])

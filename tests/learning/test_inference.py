@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.images import Image, ImageError
@@ -82,3 +83,16 @@ def test_images_prepared_once_serve_every_model(trained):
         expected = predict(model, images).probability
         np.testing.assert_array_equal(predict_prepared(model, person).probability, expected)
     assert person.slices.shape[:2] == (9, 2)
+
+
+def test_a_scan_with_thin_slices_is_seen_as_thick_as_those_learned_from(trained):
+    model = trained("flair")
+    assert model.slice_thickness_mm == 3.0
+    thick = oblique_head(False)
+    thin = Image(np.repeat(thick.data, 3, axis=2), thick.affine @ np.diag([1, 1, 1 / 3, 1]))
+    person = prepare({"FLAIR": thin}, model.voxel_size_mm, model.slice_thickness_mm)
+    as_learned = prepare({"FLAIR": thick}, model.voxel_size_mm, model.slice_thickness_mm)
+    middle = person.slices[1::3]  # of the three slices that each thick one was parted into
+    torch.testing.assert_close(middle, as_learned.slices, atol=1e-4, rtol=0)
+    expected = predict_prepared(model, person).probability
+    np.testing.assert_array_equal(predict(model, {"FLAIR": thin}).probability, expected)

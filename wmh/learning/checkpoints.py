@@ -71,6 +71,7 @@ def origin_of(study: Study, model: str, learn: Slices, validate: Slices) -> dict
     settings = {"model": study.models[model], "training": study.training, "slices": study.slices}
     return {
         "settings": {name: part.model_dump(mode="json") for name, part in settings.items()},
+        "slice_thickness_mm": learn.thickness_mm,
         "split": {"learn": list(learn.ids), "validate": list(validate.ids)},
         "device": learn.device.type,
         "threads": study.compute.threads,

@@ -2,7 +2,8 @@
 
 Images stay in native space. Array axes are turned to the closest right-anterior-superior order,
 slices may be resampled in plane to the study's voxel size, and intensities are divided by their
-median inside the head. No subject is resampled through plane.
+median inside the head. No subject is resampled through plane; of a scan with thinner slices than
+a network knows, each is averaged with its neighbours.
 """
 
 from __future__ import annotations
@@ -151,6 +152,25 @@ def normalise(image: Image) -> np.ndarray:
     deep = depth[1:-1, 1:-1, 1:-1] > SKIN_MM
     median = np.median(data[deep] if deep.any() else data[head.mask])
     return np.clip(image.data / median, 0, BRIGHTEST).astype(np.float32)
+
+
+def as_thick(stack: torch.Tensor, have_mm: float, wanted_mm: float) -> torch.Tensor:
+    """Slices (Z, H, W) as if each were ``wanted_mm`` thick; thicker ones stay as they are.
+
+    A slice remains where it is, and becomes the mean over the slab about its middle: as blurred by
+    partial volume, and as little noisy, as the slices that a network was trained on.
+    """
+    slab_mm = max(have_mm, wanted_mm)
+    reach = int(np.ceil((slab_mm / have_mm - 1) / 2))
+    shift = torch.arange(-reach, reach + 1)
+    upper = ((shift + 0.5) * have_mm).clamp(max=slab_mm / 2)
+    lower = ((shift - 0.5) * have_mm).clamp(min=-slab_mm / 2)
+    weights = (upper - lower) / (upper - lower).sum()
+    numbers = torch.arange(len(stack))
+    return sum(
+        weight * stack[(numbers + step).clamp(0, len(stack) - 1)]
+        for step, weight in zip(shift.tolist(), weights.tolist(), strict=True)
+    )
 
 
 def _nearest(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from wmh.atlas.regions import mirror_labels
 from wmh.images import Image, ImageError, resample_to
-from wmh.learning.cut import Cut, cut, normalise
+from wmh.learning.cut import Cut, as_thick, cut, normalise
 from wmh.learning.devices import autocast
 from wmh.learning.failures import MEMORY_OF, when_out_of_memory
 from wmh.learning.inputs import MODALITIES, View, show
@@ -56,17 +56,23 @@ class Prepared:
     slices: torch.Tensor
 
 
-def prepare(images: Mapping[str, Image], voxel_size_mm: float | None) -> Prepared:
+def prepare(
+    images: Mapping[str, Image], voxel_size_mm: float | None, slice_thickness_mm: float = 0.0
+) -> Prepared:
     """Bring images to one grid, normalise and cut them; what is not given is blank.
 
     The grid is that of the FLAIR, or of the T1 when it is alone; a T1 on another grid is brought to
-    the FLAIR's through the headers.
+    the FLAIR's through the headers. Thinner slices than ``slice_thickness_mm`` are averaged with
+    their neighbours.
     """
     given = tuple(modality for modality in MODALITIES if modality in images)
     like = images[given[0]]
     aligned = {modality: resample_to(images[modality], like) for modality in given}
     plan = cut(like, voxel_size_mm)
-    stacks = {m: plan.slices(normalise(image)) for m, image in aligned.items()}
+    stacks = {
+        modality: as_thick(plan.slices(normalise(image)), plan.thickness_mm, slice_thickness_mm)
+        for modality, image in aligned.items()
+    }
     blank = torch.zeros_like(stacks[given[0]])
     slices = torch.stack([stacks.get(modality, blank) for modality in MODALITIES], dim=1)
     return Prepared(given, like, aligned, plan, slices)
@@ -85,12 +91,13 @@ def predict(model: Model, images: Mapping[str, Image], settings: Evaluation = AS
             f"{' and '.join(images)}",
             "Choose another model, or give the image it needs",
         )
-    return predict_prepared(model, prepare(images, model.voxel_size_mm), settings)
+    person = prepare(images, model.voxel_size_mm, model.slice_thickness_mm)
+    return predict_prepared(model, person, settings)
 
 
 @torch.inference_mode()
 def predict_prepared(model: Model, person: Prepared, settings: Evaluation = AS_IS) -> Prediction:
-    """Predict from images that were prepared at the model's voxel size."""
+    """Predict from images that were prepared at the model's voxel size and slice thickness."""
     plan, stack, given = person.plan, person.slices, person.given
     views = model.configuration.views_for(given)
     first, end = plan.span

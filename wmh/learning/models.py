@@ -24,7 +24,8 @@ class CheckpointError(ValueError):
 class Model:
     """A trained network, ready to predict.
 
-    ``versions``, ``commit`` and ``dirty`` are of the code that trained it.
+    ``slice_thickness_mm`` is the median one of the subjects it learned from. ``versions``,
+    ``commit`` and ``dirty`` are of the code that trained it.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Model:
     network: nn.Module
     settings: NetworkSettings
     voxel_size_mm: float | None
+    slice_thickness_mm: float
     study: str
     step: int
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +122,7 @@ def _model_of(content: dict, path: Path, device: torch.device | str) -> Model:
             network=to_device(network, device).eval(),
             settings=settings,
             voxel_size_mm=content["voxel_size_mm"],
+            slice_thickness_mm=content["slice_thickness_mm"],
             study=content["study"],
             step=content["step"],
             versions=content.get("versions", {}),

@@ -88,6 +88,13 @@ class Slices:
         end = torch.bincount(self.subject, minlength=len(self.ids)).cumsum(0)
         return torch.stack([torch.cat([torch.zeros_like(end[:1]), end[:-1]]), end], dim=1)
 
+    @property
+    def thickness_mm(self) -> float:
+        """The subjects' median thickness of a slice; 0 where none has two slices."""
+        first = self.spans[self.spans.diff(dim=1)[:, 0] > 1, 0]
+        steps = self.depth_mm[first] - self.depth_mm[first + 1]
+        return float(steps.median()) if len(steps) else 0.0
+
     def stacks(self, structures: Iterable[str]) -> dict[str, Stack]:
         """Labels of each structure, and its skeletons where there are any."""
         labels = {structure: getattr(self, structure) for structure in structures}

@@ -116,7 +116,8 @@ def _predict_subject(study: Study, models: list[Model], subject: Subject) -> Non
     images = dict(zip(MODALITIES, load_pair(subject), strict=True))
     by_name = {model.name: model for model in models}
     for given, modalities in GIVEN.items():
-        person = prepare({m: images[m] for m in modalities}, study.slices.voxel_size_mm)
+        chosen = {m: images[m] for m in modalities}
+        person = prepare(chosen, study.slices.voxel_size_mm, models[0].slice_thickness_mm)
         for name in (model for model, asked in answers(study) if asked == given):
             answer = predict_prepared(by_name[name], person, study.evaluation)
             _save(study, subject, name, given, answer)

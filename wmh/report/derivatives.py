@@ -145,6 +145,7 @@ def _model_facts(model: Model) -> dict[str, object]:
             "Inputs": model.configuration.title,
             "TrainingStep": model.step,
             "InPlaneVoxelSizeMm": model.voxel_size_mm,
+            "SliceThicknessMm": model.slice_thickness_mm,
         }
     }
 
