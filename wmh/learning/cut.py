@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from wmh.images import Image, ImageError, from_ras, to_ras
 
-MULTIPLE = 16
-"""Slice edges are multiples of this, so that four halvings in an encoder come out even."""
+MULTIPLE = 8
+"""Slice edges are multiples of this: few sizes, and little is added before they are halved."""
 
 MARGIN = 2
 """Pixels kept free around the head in every slice."""
@@ -86,7 +86,7 @@ class Cut:
 
 
 def cut(image: Image, voxel_size_mm: float | None) -> Cut:
-    """Plan how to cut an image: its head in plane, resampled, edges multiples of 16.
+    """Plan how to cut an image: its head in plane, resampled, edges multiples of 8.
 
     Raises :class:`ImageError` when no head can be told from the background.
     """

@@ -85,12 +85,22 @@ def test_images_of_several_sizes_go_through_one_network(architecture, dimensions
             assert network(images, where(1, dimensions))["lesions"].shape == (1, 2, *size)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("size", [(40, 32), (33, 57), (8, 24)])
+def test_a_size_that_does_not_halve_is_answered_all_the_same(architecture, size):
+    network = build_network(tiny(architecture, 2), 1, "multitask").eval()
+    with torch.inference_mode():
+        logits = network(torch.rand(2, 1, *size), where(2, 2))
+    assert {name: scores.shape for name, scores in logits.items()} == {
+        name: (2, CLASSES[name], *size) for name in STRUCTURES["multitask"]
+    }
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES[1:])
-@pytest.mark.parametrize("size", [(40, 32), (16, 16)])
-def test_a_size_that_does_not_halve_is_refused_in_one_line(architecture, size):
+def test_a_size_of_which_one_pixel_is_left_is_refused_in_one_line(architecture):
     network = build_network(tiny(architecture, 2), 1, "lesions")
-    with pytest.raises(ValueError, match=r"pixels: every edge must be a multiple of 16.*32$"):
-        network(torch.rand(1, 1, *size), where(1, 2))
+    with pytest.raises(ValueError, match=r"^images of \(16, 8\) pixels: one edge must be more"):
+        network(torch.rand(1, 1, 16, 8), where(1, 2))
 
 
 @pytest.mark.parametrize("patch", [(40, 32, 16), (16, 16, 16), (0, 32, 32)])

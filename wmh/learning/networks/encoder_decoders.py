@@ -5,19 +5,20 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from wmh.learning.networks.halving import pad_to_multiple
 from wmh.learning.networks.place import PLACE_CHANNELS, place
 
 Parts = tuple[nn.Module, dict[str, nn.Module]]
 """An encoder, from images to a list of features; for each structure, a decoder of that list."""
 
 MULTIPLE = 16
-"""Edges of the images are multiples of this: four halvings, or UNETR's patches of 16."""
+"""Edges of what the encoder sees are multiples of this: four halvings, or UNETR's patches of 16."""
 
 
 class EncoderDecoders(nn.Module):
     """A network made of :data:`Parts`; like the 2-D U-Net, it sees the place if asked for regions.
 
-    Takes any image whose edges are multiples of 16, and one of them at least 32.
+    Takes images of any size with an edge of more than 16.
     """
 
     def __init__(self, parts: Parts, structures: tuple[str, ...]):
@@ -30,18 +31,16 @@ class EncoderDecoders(nn.Module):
         """From (B, channels, ...) to logits (B, classes, ...) for each structure.
 
         ``where`` says where the images lie, as :func:`place` takes it. Raises ``ValueError`` for
-        edges that do not halve evenly.
+        images of which nothing but one pixel would be left.
         """
         edges = tuple(images.shape[2:])
-        if any(edge % MULTIPLE for edge in edges) or max(edges) == MULTIPLE:
-            raise ValueError(
-                f"images of {edges} pixels: every edge must be a multiple of {MULTIPLE}, and one "
-                f"at least {2 * MULTIPLE}"
-            )
+        if max(edges) <= MULTIPLE:
+            raise ValueError(f"images of {edges} pixels: one edge must be more than {MULTIPLE}")
         if self.sees_place:
             images = torch.cat([images, place(images, where)], dim=1)
-        features = self.encoder(images)
-        return {structure: decoder(features) for structure, decoder in self.decoders.items()}
+        padded, inside = pad_to_multiple(images, MULTIPLE)
+        features = self.encoder(padded)
+        return {name: decoder(features)[inside] for name, decoder in self.decoders.items()}
 
 
 def input_channels(channels: int, structures: tuple[str, ...]) -> int:

@@ -6,8 +6,8 @@ import segmentation_models_pytorch as smp
 import torch
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import nn
-from torch.nn import functional
 
+from wmh.learning.networks.halving import pad_to_multiple
 from wmh.learning.networks.place import FINE_PLACE_CHANNELS, PLACE_CHANNELS, fine_place, place
 from wmh.learning.networks.structures import CLASSES
 from wmh.study import NetworkSettings
@@ -55,22 +55,20 @@ class SharedEncoder(nn.Module):
     def forward(self, images: torch.Tensor, depth_mm: torch.Tensor) -> dict[str, torch.Tensor]:
         """From (B, channels, H, W) to logits (B, classes, H, W) for each structure.
 
-        ``depth_mm`` (B,) says how far below the crown each slice lies. Slices whose edges do not
-        halve evenly get some background on all sides while the network looks at them.
+        ``depth_mm`` (B,) says how far below the crown each slice lies.
         """
-        (height, width), missing = images.shape[2:], [-n % self.multiple for n in images.shape[2:]]
-        top, left = (n // 2 for n in missing)
-        images = functional.pad(images, (left, missing[1] - left, top, missing[0] - top))
         where = place(images, depth_mm) if self.sees_place else None
         if self.sees_place:
             images = torch.cat([images, where], dim=1)
-        features, detail = self.encoder(images), self.detail(images)
-        logits = {
-            structure: self.heads[structure](torch.cat([decoder(features), detail], dim=1), where)
+        detail = self.detail(images)
+        padded, inside = pad_to_multiple(images, self.multiple)
+        features = self.encoder(padded)
+        return {
+            structure: self.heads[structure](
+                torch.cat([decoder(features)[inside], detail], dim=1), where
+            )
             for structure, decoder in self.decoders.items()
         }
-        inside = (..., slice(top, top + height), slice(left, left + width))
-        return {name: scores[inside] for name, scores in logits.items()}
 
 
 class LesionHead(nn.Module):
