@@ -13,7 +13,15 @@ from typing import Annotated, Literal
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -241,9 +249,23 @@ class Study(Settings):
     models: dict[str, ModelSettings]
     evaluation: Evaluation = Evaluation()
     participants: Participants | None = None
+    own_scans: dict[Literal["FLAIR", "T1", "FLAIR+T1"], str] = {}
+    """Which model finds the lesions of one's own scans, by what is given of them; else the one
+    trained on exactly that."""
     compute: Compute = Compute()
     repeat: Count = 1
     """Which repeat of the trainings this is about; :meth:`of_repeat` sets it, not the file."""
+
+    @field_validator("own_scans")
+    @classmethod
+    def _models_that_find_lesions(
+        cls, own_scans: dict[str, str], info: ValidationInfo
+    ) -> dict[str, str]:
+        models: dict[str, ModelSettings] = info.data.get("models", {})
+        able = [name for name, model in models.items() if model.task != "regions"]
+        if unknown := sorted(set(own_scans.values()) - set(able)):
+            raise ValueError(f"{unknown[0]!r} finds no lesions; models that do are {able}")
+        return own_scans
 
     @property
     def results(self) -> Path:

@@ -87,3 +87,17 @@ def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
     plain, mirrored, same = (answerer.answer(given).probability for answerer in answerers)
     np.testing.assert_array_equal(plain, same)
     assert np.abs(plain - mirrored).max() > 0.01
+
+
+def test_the_study_may_say_which_model_answers_for_own_scans(study, tmp_path):
+    flair = write_scan(tmp_path / "flair.nii.gz")
+    both = {"FLAIR": flair, "T1": write_scan(tmp_path / "t1.nii.gz")}
+    says = study.model_copy(update={"own_scans": {"FLAIR+T1": "flair"}})
+    for given, silent, told in (
+        (both, "flair_t1", "flair"),
+        ({"FLAIR": flair}, "flair", "flair"),
+    ):
+        answers = [Answerer(s).answer(given) for s in (study, says)]
+        assert [answer.lesion_model.name for answer in answers] == [silent, told]
+    fingerprints = {Answerer(s).fingerprint(both) for s in (study, says)}
+    assert len(fingerprints) == 2

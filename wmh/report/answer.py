@@ -20,6 +20,7 @@ from wmh.analysis.metrics import connected_lesions
 from wmh.images import Image, ImageError, load_image
 from wmh.learning.devices import choose_device
 from wmh.learning.inference import predict
+from wmh.learning.inputs import MODALITIES
 from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.study import Study
 
@@ -104,8 +105,9 @@ class Answerer:
 
     def _choose(self, given: Collection[str]) -> tuple[str, str]:
         """Names of the models that answer for lesions and for regions."""
+        named = self.study.own_scans.get("+".join(m for m in MODALITIES if m in given))
         return (
-            choose_model(self.study, "lesions", given),
+            named or choose_model(self.study, "lesions", given),
             choose_model(self.study, "regions", given),
         )
 
