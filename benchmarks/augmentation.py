@@ -34,7 +34,7 @@ import torch
 from wmh.learning.augment import apply, draw
 from wmh.learning.memory import keep_freed_memory
 from wmh.learning.slices import Slices
-from wmh.study import Training
+from wmh.settings import Training
 
 EDGE, SLICES, BATCH = 128, 256, 32
 ROUNDS, SECONDS = 5, 0.6

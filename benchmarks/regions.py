@@ -32,7 +32,7 @@ from wmh.cohorts.atlas_files import published_labels
 from wmh.cohorts.cohort import find_challenge
 from wmh.cohorts.phantom import simulate_cohort, simulation_of
 from wmh.images import Image, load_image, load_labels
-from wmh.study import RegionSettings
+from wmh.settings import RegionSettings
 
 
 def main() -> None:

@@ -44,7 +44,8 @@ from wmh.learning.networks import STRUCTURES, build_network, to_device
 from wmh.learning.optimiser import build_optimiser
 from wmh.learning.slices import Slices
 from wmh.learning.validation import validation_scores
-from wmh.study import ModelSettings, Study, load_study
+from wmh.settings import ModelSettings
+from wmh.study import Study, load_study
 
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")

@@ -21,7 +21,7 @@ from wmh.analysis.claims import (
     write_claims,
 )
 from wmh.analysis.statistics import Friedman, compare, holm
-from wmh.study import Evaluation
+from wmh.settings import Evaluation
 
 SETTINGS = Evaluation(bootstrap_samples=500)
 

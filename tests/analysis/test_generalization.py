@@ -7,7 +7,7 @@ from scipy import stats
 
 from wmh.analysis.generalization import load_dependence, seen_and_unseen, spearman_interval
 from wmh.analysis.statistics import FLAIR, T1
-from wmh.study import Evaluation
+from wmh.settings import Evaluation
 
 SETTINGS = Evaluation(bootstrap_samples=2000)
 

@@ -11,7 +11,7 @@ from wmh.analysis.leaderboard import Place
 from wmh.analysis.mixed_model import fit_mixed_model
 from wmh.analysis.statistics import CONCATENATED, FLAIR, T1, compare, friedman, means
 from wmh.analysis.statistics import planned_comparisons as planned
-from wmh.study import Evaluation
+from wmh.settings import Evaluation
 
 SETTINGS = Evaluation(bootstrap_samples=200)
 MINUS = "\N{MINUS SIGN}"

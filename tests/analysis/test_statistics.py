@@ -30,7 +30,7 @@ from wmh.analysis.statistics import (
     subject_values,
     wilcoxon_p,
 )
-from wmh.study import Evaluation
+from wmh.settings import Evaluation
 
 SETTINGS = Evaluation(bootstrap_samples=2000)
 

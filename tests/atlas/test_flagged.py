@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from wmh.cohorts.cohort import Subject
 from wmh.images import Image, save_image
-from wmh.study import CohortSettings, Study, project_root
+from wmh.settings import CohortSettings
+from wmh.study import Study, project_root
 
 NOTEBOOK = project_root() / "notebooks" / "02_atlas_registration.ipynb"
 SHAPE = (16, 20, 12)

@@ -11,7 +11,8 @@ from tests.atlas.heads import displacement, moved
 from wmh.atlas import labelling
 from wmh.atlas.tissue import white_matter
 from wmh.images import ImageError, load_image, load_labels, save_image
-from wmh.study import CohortSettings, RegionSettings, Study
+from wmh.settings import CohortSettings, RegionSettings
+from wmh.study import Study
 
 
 @pytest.fixture(scope="module")

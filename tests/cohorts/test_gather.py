@@ -11,7 +11,8 @@ from wmh.cohorts import check
 from wmh.cohorts.cohort import CohortError, load_pair, read_cohort
 from wmh.cohorts.gather import gather_cohort, left_out_note, read_left_out
 from wmh.images import load_image, same_grid
-from wmh.study import CohortSettings, Study
+from wmh.settings import CohortSettings
+from wmh.study import Study
 
 OTHER_SHAPE, OTHER_MM = (30, 36, 30), (6.0, 6.0, 6.0)
 

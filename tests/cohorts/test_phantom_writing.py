@@ -11,7 +11,7 @@ from wmh.cohorts.cohort import CohortError, find_challenge
 from wmh.cohorts.found import Found
 from wmh.cohorts.phantom import read_statistics, simulate_cohort, simulation_of
 from wmh.cohorts.phantom.writing import plan_cohort
-from wmh.study import Simulation
+from wmh.settings import Simulation
 
 SIMULATION = Simulation(
     training={"singapore_siemens_3t": 1}, test={"amsterdam_ge_3t": 1}, in_plane_coarsening=8

@@ -10,7 +10,7 @@ from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import checkpoints, training
 from wmh.learning.models import load_model_of
 from wmh.learning.training import train
-from wmh.study import ModelSettings, SliceSettings, Training
+from wmh.settings import ModelSettings, SliceSettings, Training
 
 LEARN, VALIDATE = tiny_slices(0), tiny_slices(1, 6)
 CODE = {"commit": "0123456789abcdef", "dirty": True}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wmh.learning.losses import LEFT_OUT, dice_loss, loss_of, skeleton_recall_loss
-from wmh.study import LossSettings
+from wmh.settings import LossSettings
 
 
 def logits_of(probability: torch.Tensor) -> torch.Tensor:

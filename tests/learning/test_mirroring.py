@@ -10,7 +10,7 @@ from wmh.learning.inference import mirrored_back, predict
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.models import Model
 from wmh.learning.networks import place
-from wmh.study import Evaluation, NetworkSettings
+from wmh.settings import Evaluation, NetworkSettings
 
 MIRRORED = Evaluation(mirroring=True)
 LEFT, RIGHT = 3, 20

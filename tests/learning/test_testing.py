@@ -11,7 +11,7 @@ from wmh.learning.inference import predict
 from wmh.learning.models import CheckpointError, load_model_of
 from wmh.learning.testing import predict_cohort, prediction
 from wmh.learning.training import train
-from wmh.study import Evaluation
+from wmh.settings import Evaluation
 
 FLAIR = {"flair": {"task": "lesions", "inputs": "flair", "steps": 2}}
 

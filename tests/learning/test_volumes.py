@@ -16,7 +16,7 @@ from wmh.learning.networks import place
 from wmh.learning.slices import Slices
 from wmh.learning.training import train
 from wmh.learning.volumes import draw_patches, logits_of_slices
-from wmh.study import NetworkSettings
+from wmh.settings import NetworkSettings
 
 PATCH = (32, 16, 16)
 NETWORK = {"architecture": "multiresunet", "dimensions": 3, "width": 4, "patch_size": list(PATCH)}

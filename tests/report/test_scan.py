@@ -13,7 +13,7 @@ from wmh.images import ImageError
 from wmh.learning.models import CheckpointError
 from wmh.report import predict_scan
 from wmh.report.answer import Answerer
-from wmh.study import Evaluation
+from wmh.settings import Evaluation
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "ASR"])

@@ -41,7 +41,7 @@ from wmh.analysis.statistics import (
     compare,
     repeats_of,
 )
-from wmh.study import Evaluation
+from wmh.settings import Evaluation
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from wmh.analysis.intervals import difference_interval
 from wmh.analysis.statistics import Configuration, holm, scanner_of, subject_values
-from wmh.study import Evaluation
+from wmh.settings import Evaluation
 
 
 def seen_and_unseen(

@@ -18,7 +18,7 @@ from scipy import stats
 
 from wmh.analysis.intervals import mean_interval
 from wmh.analysis.metrics import FIVE_MEASURES
-from wmh.study import Evaluation
+from wmh.settings import Evaluation
 
 LESIONS, REGIONS_MEAN = "lesions", "regions_mean"
 

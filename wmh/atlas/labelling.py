@@ -26,7 +26,8 @@ from wmh.atlas.registration import Fit, RegistrationWarning, carry_labels, regis
 from wmh.atlas.source import Atlas, load_atlas, read_published
 from wmh.atlas.tissue import border_contrast, white_matter
 from wmh.images import Image, ImageError, load_image, load_labels, resample_to, save_image
-from wmh.study import RegionSettings, Study, project_root
+from wmh.settings import RegionSettings
+from wmh.study import Study, project_root
 
 ALL_LABELS = (*REGION_LABELS, *REST_LABELS)
 LABELS = range(37)

@@ -14,7 +14,8 @@ from wmh.learning.networks import STRUCTURES
 from wmh.learning.slices import Slices
 from wmh.learning.stacks import centred
 from wmh.learning.volumes import draw_patches
-from wmh.study import Study, Training
+from wmh.settings import Training
+from wmh.study import Study
 
 
 @dataclass

@@ -18,7 +18,7 @@ from wmh.learning.failures import MEMORY_OF, when_out_of_memory
 from wmh.learning.inputs import MODALITIES, View, show
 from wmh.learning.models import Model
 from wmh.learning.volumes import logits_of_slices
-from wmh.study import Evaluation
+from wmh.settings import Evaluation
 
 AS_IS = Evaluation()
 """Settings of a study that says nothing about how its models are asked."""

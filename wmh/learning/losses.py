@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch.nn import functional
 
-from wmh.study import LossSettings
+from wmh.settings import LossSettings
 
 LEFT_OUT = 255
 """Target value of pixels that take no part in a loss."""

@@ -13,7 +13,8 @@ from torch import nn
 from wmh.learning.checkpoints import facts_of
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, shown
 from wmh.learning.networks import build_network, to_device
-from wmh.study import NetworkSettings, Study
+from wmh.settings import NetworkSettings
+from wmh.study import Study
 
 
 class CheckpointError(ValueError):

@@ -8,7 +8,7 @@ import torch
 from timm.optim import Muon
 from torch import nn
 
-from wmh.study import Training
+from wmh.settings import Training
 
 WARM_UP_SHARE = 0.1
 

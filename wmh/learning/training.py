@@ -40,7 +40,8 @@ from wmh.learning.networks import STRUCTURES, WithRegionPrior, build_network, to
 from wmh.learning.optimiser import build_optimiser, learning_rate
 from wmh.learning.slices import Slices
 from wmh.learning.validation import validation_scores
-from wmh.study import Study, Training
+from wmh.settings import Training
+from wmh.study import Study
 
 
 class TrainingError(RuntimeError):

@@ -12,7 +12,7 @@ from wmh.learning.losses import loss_of
 from wmh.learning.slices import Slices
 from wmh.learning.stacks import centred
 from wmh.learning.volumes import logits_of_slices
-from wmh.study import Training
+from wmh.settings import Training
 
 
 @torch.inference_mode()

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from wmh.learning.networks import place
 from wmh.learning.slices import Slices, Stack
-from wmh.study import NetworkSettings, Training
+from wmh.settings import NetworkSettings, Training
 
 OVERLAP = 0.5
 """Of neighbouring patches at inference, as a share of their edge."""

@@ -3,7 +3,7 @@
 import torch
 
 from wmh.learning.augment import apply, draw
-from wmh.study import Augmentation
+from wmh.settings import Augmentation
 
 NOTHING = Augmentation(
     probability=1.0,

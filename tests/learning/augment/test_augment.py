@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.learning.augment.conftest import ALWAYS, NOTHING, augmented, batch
 from wmh.learning.augment import apply, draw
-from wmh.study import Augmentation
+from wmh.settings import Augmentation
 
 BOTH = pytest.mark.parametrize("dimensions", [2, 3])
 

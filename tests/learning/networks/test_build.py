@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from wmh.learning.losses import loss_of
 from wmh.learning.networks import CLASSES, STRUCTURES, batch_norms, build_network, to_device
-from wmh.study import LossSettings, NetworkSettings
+from wmh.settings import LossSettings, NetworkSettings
 
 ARCHITECTURES = ("unet", "unetr", "mednext", "multiresunet")
 SIZES = {2: (32, 48), 3: (32, 16, 16)}

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from wmh.learning.networks import WithRegionPrior, build_network
-from wmh.study import NetworkSettings
+from wmh.settings import NetworkSettings
 
 SMALL = NetworkSettings(encoder="resnet18", depth=3, decoder_channels=(16, 8, 8))
 

@@ -5,7 +5,7 @@ from wmh.learning.losses import loss_of
 from wmh.learning.networks import CLASSES, STRUCTURES, build_network, place
 from wmh.learning.networks.place import fine_place
 from wmh.learning.networks.unet import RegionHead
-from wmh.study import LossSettings, NetworkSettings
+from wmh.settings import LossSettings, NetworkSettings
 
 SMALL = NetworkSettings(encoder="resnet18", depth=4, decoder_channels=(32, 16, 16, 8))
 

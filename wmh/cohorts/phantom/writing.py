@@ -29,7 +29,7 @@ from wmh.cohorts.phantom.burden import Burden, draw_burdens, lesion_statistics
 from wmh.cohorts.phantom.simulate import simulate_subject
 from wmh.cohorts.scanners import SCANNERS
 from wmh.images import save_image
-from wmh.study import Simulation
+from wmh.settings import Simulation
 
 MARKER = "simulated.json"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from wmh.study import Augmentation
+from wmh.settings import Augmentation
 
 COARSE = 6
 """Control points along each axis of the smooth random fields (elastic, bias)."""

@@ -12,7 +12,7 @@ from wmh.learning.networks.encoder_decoders import EncoderDecoders, Parts, input
 from wmh.learning.networks.prior import WithRegionPrior
 from wmh.learning.networks.structures import STRUCTURES
 from wmh.learning.networks.unet import SharedEncoder
-from wmh.study import NetworkSettings
+from wmh.settings import NetworkSettings
 
 
 def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Module:

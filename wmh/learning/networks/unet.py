@@ -10,7 +10,7 @@ from torch import nn
 from wmh.learning.networks.halving import pad_to_multiple
 from wmh.learning.networks.place import FINE_PLACE_CHANNELS, PLACE_CHANNELS, fine_place, place
 from wmh.learning.networks.structures import CLASSES
-from wmh.study import NetworkSettings
+from wmh.settings import NetworkSettings
 
 DETAIL_CHANNELS = 16
 SEEN_CHANNELS, HIDDEN_CHANNELS = 48, 96
