@@ -50,8 +50,8 @@ from wmh.study import Study, load_study
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if GPU else "cpu")
 DEMO, PAPER = load_study("demo"), load_study("paper")
-SIZES = {"demo": (128, 128), "paper": (256, 256)}
-"""Of a slice in the two studies: windows that hold the largest head."""
+SIZES = {"demo": (88, 112), "paper": (256, 256)}
+"""Of a slice in the two studies: a usual head's window, and the largest."""
 
 ROUNDS = 9
 PAPER_STEPS = 60 if GPU else 1

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
-from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 MOST_GROUPS = 6
 WEAKEST_SILHOUETTE = 0.25
@@ -86,6 +85,8 @@ def hellinger_points(profiles: np.ndarray) -> np.ndarray:
 
 def stability(points: np.ndarray, count: int, samples: int, seed: int) -> np.ndarray:
     """Adjusted Rand index between the groups of all subjects and those of each subsample."""
+    from sklearn.metrics import adjusted_rand_score  # a second to import, where few need it
+
     generator = np.random.default_rng(seed)
     everyone = _cut(linkage(points, method="ward"), count)
     size = max(3, round(SUBSAMPLE * len(points)))
@@ -110,6 +111,8 @@ def _silhouettes(points: np.ndarray, tree: np.ndarray) -> pd.Series:
 
 def _silhouette(points: np.ndarray, labels: np.ndarray) -> float:
     """Mean silhouette, 0 where equal profiles cannot be parted into that many groups."""
+    from sklearn.metrics import silhouette_score
+
     return float(silhouette_score(points, labels)) if len(np.unique(labels)) > 1 else 0.0
 
 

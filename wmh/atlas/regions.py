@@ -14,7 +14,6 @@ from importlib.resources import files
 import nibabel as nib
 import numpy as np
 import pandas as pd
-from nilearn import datasets
 from scipy.spatial import cKDTree
 
 from wmh.images import Image, ImageError
@@ -134,6 +133,8 @@ def built_in_atlas(resolution_mm: int = 1) -> Image:
 
 @cache
 def _template(tissue: str, resolution_mm: int) -> Image:
+    from nilearn import datasets  # takes a second to import, and few callers need it
+
     load = {
         "t1": datasets.load_mni152_template,
         "white": datasets.load_mni152_wm_template,
