@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from wmh.learning.networks import place
+from wmh.learning.networks import middle_of_head, place, statistics_from
 from wmh.learning.slices import Slices, Stack
 from wmh.settings import NetworkSettings, Training
 
@@ -112,10 +112,12 @@ def logits_of_slices(
 ) -> dict[str, torch.Tensor]:
     """Logits (N, classes, H, W) of slices (N, C, H, W); a 3-D network needs a subject's whole run.
 
-    A 3-D network answers for overlapping patches, weighted by a Gaussian about their middle.
+    A 2-D network normalises by the slices in the middle of the head, as it mostly learned to. A 3-D
+    network answers for overlapping patches, weighted by a Gaussian about their middle.
     """
     if settings.dimensions == 2:
-        return network(images, depth_mm)
+        with statistics_from(middle_of_head(depth_mm)):
+            return network(images, depth_mm)
     volume = images.permute(1, 2, 3, 0)[None]  # (1, C, X, Y, Z)
     missing = [
         max(0, patch - n) for patch, n in zip(settings.patch_size, volume.shape[2:], strict=True)

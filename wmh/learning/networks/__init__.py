@@ -1,6 +1,7 @@
 """Networks: one encoder, and one decoder and head for each structure a task predicts."""
 
-from wmh.learning.networks.build import batch_norms, build_network, normalise_by_batch, to_device
+from wmh.learning.networks.build import build_network, to_device
+from wmh.learning.networks.normalisation import batch_norms, middle_of_head, statistics_from
 from wmh.learning.networks.place import place
 from wmh.learning.networks.prior import WithRegionPrior
 from wmh.learning.networks.structures import CLASSES, STRUCTURES
@@ -11,7 +12,8 @@ __all__ = [
     "WithRegionPrior",
     "batch_norms",
     "build_network",
-    "normalise_by_batch",
+    "middle_of_head",
     "place",
+    "statistics_from",
     "to_device",
 ]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from wmh.learning.networks.encoder_decoders import EncoderDecoders, Parts, input_channels
+from wmh.learning.networks.normalisation import normalise_by_batch
 from wmh.learning.networks.prior import WithRegionPrior
 from wmh.learning.networks.structures import STRUCTURES
 from wmh.learning.networks.unet import SharedEncoder
@@ -36,23 +34,6 @@ def to_device(network: nn.Module, device: torch.device | str) -> nn.Module:
     if any(parameter.ndim == 5 for parameter in network.parameters()):
         return network.to(device)
     return network.to(device, memory_format=torch.channels_last)
-
-
-def normalise_by_batch(network: nn.Module) -> nn.Module:
-    """Have batch normalisation use the batch at hand always, in training and after.
-
-    A batch is one person's slices. Scanners differ in more than gain; statistics learned on those
-    of the training subjects would not fit another (adaptive batch normalisation; Li et al. 2017).
-    """
-    for layer in batch_norms(network):
-        layer.track_running_stats = False
-        layer.running_mean = layer.running_var = layer.num_batches_tracked = None
-    return network
-
-
-def batch_norms(network: nn.Module) -> Iterator[nn.Module]:
-    """A network's batch normalisation layers; UNETR, MedNeXt and the 3-D U-Net have none."""
-    return (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
 
 
 def _parts(settings: NetworkSettings, channels: int, structures: tuple[str, ...]) -> Parts:

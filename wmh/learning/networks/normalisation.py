@@ -1,0 +1,76 @@
+"""Batch normalisation by the person at hand, and by which of the person's slices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+MIDDLE_MM = (25.0, 105.0)
+"""How far below the crown the middle of a head begins and ends: ventricles and most lesions."""
+
+_chosen: ContextVar[torch.Tensor | None] = ContextVar("chosen", default=None)  # of each thread
+
+
+class PersonNorm(nn.BatchNorm2d):
+    """Normalises by the slices of the batch, or by those that :func:`statistics_from` names."""
+
+    def __init__(self, layer: nn.BatchNorm2d):
+        super().__init__(layer.num_features, layer.eps, track_running_stats=False)
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """From features (B, C, H, W) to the same, normalised."""
+        chosen = _chosen.get()
+        if chosen is None:
+            return super().forward(features)
+        variance, mean = torch.var_mean(features[chosen].float(), dim=(0, 2, 3), correction=0)
+        return functional.batch_norm(
+            features, mean, variance, self.weight, self.bias, training=False, eps=self.eps
+        )
+
+
+@contextmanager
+def statistics_from(chosen: torch.Tensor) -> Iterator[None]:
+    """Meanwhile networks normalise all slices of a batch by those chosen, (B,) bool."""
+    before = _chosen.set(chosen)
+    try:
+        yield
+    finally:
+        _chosen.reset(before)
+
+
+def middle_of_head(depth_mm: torch.Tensor) -> torch.Tensor:
+    """Which slices (B,) lie in the middle of the head; all of them where none does.
+
+    Most slices that a network learns from lie there, because lesions do. Crown and neck hold little
+    tissue; were they counted at inference, the middle would be normalised as it never was before.
+    """
+    inside = (depth_mm >= MIDDLE_MM[0]) & (depth_mm <= MIDDLE_MM[1])
+    return torch.where(inside.any(), inside, True)
+
+
+def normalise_by_batch(network: nn.Module) -> nn.Module:
+    """Have batch normalisation use the batch at hand always, in training and after.
+
+    A batch is one person's slices. Scanners differ in more than gain; statistics learned on those
+    of the training subjects would not fit another (adaptive batch normalisation; Li et al. 2017).
+    """
+    for parent in list(network.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, nn.BatchNorm2d):
+                setattr(parent, name, PersonNorm(layer))
+    for layer in batch_norms(network):
+        layer.track_running_stats = False
+        layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+    return network
+
+
+def batch_norms(network: nn.Module) -> Iterator[nn.Module]:
+    """A network's batch normalisation layers; UNETR, MedNeXt and the 3-D U-Net have none."""
+    return (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
