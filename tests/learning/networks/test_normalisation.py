@@ -54,8 +54,8 @@ def test_what_is_chosen_holds_inside_only_and_in_its_own_thread():
 @pytest.mark.parametrize(
     ("depth_mm", "inside"),
     [
-        ([120.0, 105.0, 60.0, 25.0, 0.0], [False, True, True, True, False]),
-        ([20.0, 10.0, 0.0], [True, True, True]),
+        ([130.0, 120.0, 60.0, 10.0, 0.0], [False, True, True, True, False]),
+        ([8.0, 4.0, 0.0], [True, True, True]),
     ],
 )
 def test_the_middle_of_the_head_is_told_by_the_depth_below_the_crown(depth_mm, inside):
@@ -67,7 +67,7 @@ def test_a_noisy_neck_does_not_change_what_is_said_of_the_middle():
     network = build_network(SMALL, 1, "lesions").eval()
     depth_mm = torch.arange(11, -1, -1) * 12.0
     images = torch.rand(12, 1, 32, 32)
-    noisy = torch.where((depth_mm > 105)[:, None, None, None], images * 4, images)
+    noisy = torch.where((depth_mm > 120)[:, None, None, None], images * 4, images)
     assert not torch.equal(noisy, images)
     middle = middle_of_head(depth_mm)
     with torch.inference_mode():

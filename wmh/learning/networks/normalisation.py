@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-MIDDLE_MM = (25.0, 105.0)
-"""How far below the crown the middle of a head begins and ends: ventricles and most lesions."""
+MIDDLE_MM = (10.0, 120.0)
+"""How far below the crown the middle of a head begins and ends: most of the brain, no neck."""
 
 _chosen: ContextVar[torch.Tensor | None] = ContextVar("chosen", default=None)  # of each thread
 
