@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 MIDDLE_MM = (10.0, 120.0)
 """How far below the crown the middle of a head begins and ends: most of the brain, no neck."""
 
-_chosen: ContextVar[torch.Tensor | None] = ContextVar("chosen", default=None)  # of each thread
+_chosen: ContextVar[slice | None] = ContextVar("chosen", default=None)  # of each thread
 
 
 class PersonNorm(nn.BatchNorm2d):
@@ -29,15 +29,18 @@ class PersonNorm(nn.BatchNorm2d):
         chosen = _chosen.get()
         if chosen is None:
             return super().forward(features)
-        variance, mean = torch.var_mean(features[chosen].float(), dim=(0, 2, 3), correction=0)
+        seen = features[chosen]
+        mean, variance = torch.zeros_like(self.bias), torch.ones_like(self.bias)
+        functional.batch_norm(seen, mean, variance, training=True, momentum=1.0)  # fills the two
+        variance *= 1 - len(self.bias) / seen.numel()  # which count one value less than there are
         return functional.batch_norm(
             features, mean, variance, self.weight, self.bias, training=False, eps=self.eps
         )
 
 
 @contextmanager
-def statistics_from(chosen: torch.Tensor) -> Iterator[None]:
-    """Meanwhile networks normalise all slices of a batch by those chosen, (B,) bool."""
+def statistics_from(chosen: slice) -> Iterator[None]:
+    """Meanwhile networks normalise all slices of a batch by those chosen. No gradients."""
     before = _chosen.set(chosen)
     try:
         yield
@@ -45,14 +48,14 @@ def statistics_from(chosen: torch.Tensor) -> Iterator[None]:
         _chosen.reset(before)
 
 
-def middle_of_head(depth_mm: torch.Tensor) -> torch.Tensor:
-    """Which slices (B,) lie in the middle of the head; all of them where none does.
+def middle_of_head(depth_mm: torch.Tensor) -> slice:
+    """Which slices, in order, lie in the middle of the head; all of them where none does.
 
     Most slices that a network learns from lie there, because lesions do. Crown and neck hold little
     tissue; were they counted at inference, the middle would be normalised as it never was before.
     """
-    inside = (depth_mm >= MIDDLE_MM[0]) & (depth_mm <= MIDDLE_MM[1])
-    return torch.where(inside.any(), inside, True)
+    inside = ((depth_mm >= MIDDLE_MM[0]) & (depth_mm <= MIDDLE_MM[1])).nonzero()[:, 0].tolist()
+    return slice(inside[0], inside[-1] + 1) if inside else slice(None)
 
 
 def normalise_by_batch(network: nn.Module) -> nn.Module:
