@@ -231,6 +231,7 @@ def validation_seconds(trainee: Trainee) -> float:
         depth_mm=trainee.slices.depth_mm[few],
         subject=trainee.slices.subject[few],
         ids=trainee.slices.ids[:heads],
+        windows=trainee.slices.windows[:heads],
     )
     configuration = CONFIGURATIONS[trainee.model.inputs]
     before = clock()
