@@ -28,6 +28,7 @@ BY_STATISTICS = ("means", "comparisons", "claims")
 BY_LOCALIZATION = ("agreement", "cohort_burden", "groups")
 TABLES = ("cohort", "regions", "region_volumes", *BY_EVALUATION, *BY_STATISTICS, *BY_LOCALIZATION)
 EVERYWHERE = ("seed", "compute")
+HALF = max(1, workflow.cores // 2)
 
 
 def sources(notebook, **options):
@@ -62,7 +63,7 @@ def images():
 
 def run(notebook):
     return (
-        f"{sys.executable} -m wmh.pipeline.notebook {STUDY.name} {notebook} "
+        f"WMH_CORES={{threads}} {sys.executable} -m wmh.pipeline.notebook {STUDY.name} {notebook} "
         "--depends-on {input} --settings {params.settings:q} --state {params.state}"
     )
 
@@ -98,7 +99,7 @@ rule data_preparation:
     params:
         settings=settings("cohort"),
         state=[],
-    threads: 2
+    threads: workflow.cores
     shell:
         run("01_data_preparation")
 
@@ -114,7 +115,7 @@ rule atlas_registration:
     params:
         settings=settings("cohort", "regions"),
         state=f"{RESULTS}/regions",
-    threads: 2
+    threads: HALF  # the other half trains meanwhile
     priority: 1
     shell:
         run("02_atlas_registration")
@@ -155,6 +156,7 @@ rule train_regions_multitask:
     wildcard_constraints:
         training=trainings_of(REGION_MODELS),
     threads: STUDY.compute.threads
+    priority: 1  # they take longest
     resources:
         accelerator=1,
     shell:
@@ -173,7 +175,7 @@ rule evaluation:
     params:
         settings=settings("slices", "training", "models", "evaluation"),
         state=f"{RESULTS}/predictions",
-    threads: 2
+    threads: workflow.cores
     resources:
         accelerator=1,
     shell:
@@ -205,6 +207,7 @@ rule localization:
     params:
         settings=settings("models", "evaluation", "participants"),
         state=[],
+    threads: HALF
     shell:
         run("07_localization")
 

@@ -37,7 +37,7 @@ from wmh.learning.batches import draw_batch
 from wmh.learning.devices import autocast
 from wmh.learning.inference import predict
 from wmh.learning.inputs import CONFIGURATIONS
-from wmh.learning.losses import loss_of, pixels
+from wmh.learning.losses import loss_of
 from wmh.learning.memory import keep_freed_memory
 from wmh.learning.models import Model
 from wmh.learning.networks import STRUCTURES, build_network, to_device
@@ -108,10 +108,7 @@ class Trainee:
         batch = draw_batch(self.slices, configuration, self.model.task, training, generator)
         lap()
         with autocast(self.slices.device, self.precision):
-            answers = [self.forward(part.images, part.where) for part in batch.parts]
-        logits = {
-            k: torch.cat([pixels(answer[k]).float() for answer in answers]) for k in answers[0]
-        }
+            logits = batch.logits(self.forward)
         loss_of(logits, batch.labels, training.loss).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         lap()

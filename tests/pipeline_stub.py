@@ -1,6 +1,7 @@
 """Stands in for ``wmh.pipeline.notebook`` where only the order of stages is tested.
 
-Writes what a stage would leave and logs when it began and ended; trainings take a second.
+Writes what a stage would leave and logs when it began, when it ended and what cores it was given;
+trainings and the atlas take a second.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import argparse
 import time
 
+from wmh.cores import cores_here
 from wmh.pipeline.stages import Stage, files_of
 from wmh.study import load_study
 
@@ -33,7 +35,7 @@ def main() -> None:
     study = load_study(given.study)
     stage = Stage(given.notebook, given.model, given.repeat)
     began = time.time()
-    time.sleep(1.0 if given.model else 0.0)
+    time.sleep(1.0 if given.model or stage.notebook == "02_atlas_registration" else 0.0)
     files = files_of(study, stage)
     training = study.of_repeat(given.repeat).run_name(given.model)
     tables = [study.results / name.format(training=training) for name in TABLES[stage.notebook]]
@@ -44,7 +46,7 @@ def main() -> None:
     cost = '"seconds": 0.3, "peak_memory_mb": 1, "commit": null, "dirty": null'
     files.record.write_text(f'{{"stage": "{stage.name}", {cost}}}')
     with (study.results / "order.txt").open("a") as log:
-        log.write(f"{stage.name} {began} {time.time()}\n")
+        log.write(f"{stage.name} {began} {time.time()} {cores_here()}\n")
 
 
 if __name__ == "__main__":

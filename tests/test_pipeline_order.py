@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from wmh.cores import cores_here
 from wmh.pipeline.stages import stages_of
 from wmh.study import load_study, project_root
 
@@ -67,6 +68,10 @@ class Checkout:
         return {f"{name} {found[1]}" if found else name for name, found in names} - {"all"}
 
     def times(self) -> dict[str, tuple[float, float]]:
+        return {name: (began, ended) for name, (began, ended, _) in self.order().items()}
+
+    def order(self) -> dict[str, tuple[float, ...]]:
+        """When each stage began and ended, and how many cores it was given."""
         lines = self.path("results/smoke/order.txt").read_text().split("\n")[:-1]
         return {line.split()[0]: tuple(map(float, line.split()[1:])) for line in lines}
 
@@ -130,7 +135,16 @@ def overlaps(times: dict[str, tuple[float, float]]) -> int:
 
 def test_trainings_run_two_at_a_time_on_two_cores(checkout):
     trainings = {n: t for n, t in checkout.times().items() if n.startswith("03")}
-    assert overlaps(trainings) == min(2, len(os.sched_getaffinity(0)))
+    assert overlaps(trainings) == min(2, cores_here())
+
+
+def test_the_atlas_takes_half_the_cores_and_lesions_are_learned_meanwhile(checkout):
+    cores = {name: given for name, (_, _, given) in checkout.order().items()}
+    assert cores["01_data_preparation"] == cores["05_evaluation"] == cores_here()
+    assert cores["02_atlas_registration"] == max(1, cores_here() // 2)
+    side_by_side = {n: t for n, t in checkout.times().items() if n.startswith(("02", "03"))}
+    first = min(t for n, t in side_by_side.items() if n.startswith("03"))
+    assert (first[0] < side_by_side["02_atlas_registration"][1]) == (cores_here() > 1)
 
 
 def test_trainings_run_one_at_a_time_on_one_accelerator(checkout):

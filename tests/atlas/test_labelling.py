@@ -112,9 +112,7 @@ def study(tmp_path, monkeypatch):
 
 def test_a_study_with_published_labels_from_end_to_end(task, study):
     subject = _Subject("7", task)
-    fits, volumes = labelling.label_cohort(
-        study("published"), [subject], {"7": task.true_regions}, jobs=1
-    )
+    fits, volumes = labelling.label_cohort(study("published"), [subject], {"7": task.true_regions})
     assert fits.loc[0, "mean_region_dice"] == 1
     assert fits["white_matter_dice"].isna().all() and not fits["outlier"].any()
     assert len(volumes) == 36
@@ -123,7 +121,7 @@ def test_a_study_with_published_labels_from_end_to_end(task, study):
 @pytest.mark.shared
 def test_a_study_with_the_fetched_atlas_from_end_to_end(task, study, shared):
     mine = study("jhu", atlas_folder=shared / "mirror")
-    fits, volumes = labelling.label_cohort(mine, [_Subject("7", task)], jobs=1)
+    fits, volumes = labelling.label_cohort(mine, [_Subject("7", task)])
     labels, truth = (load_labels(p) for p in (mine.results / "regions/7.nii.gz", task.true_regions))
     assert not fits.loc[0, "outlier"] and fits.loc[0, "white_matter_dice"] > 0.5
     assert 0.6 < fits.loc[0, "mean_region_dice"] < 0.85  # the truth here is the built-in atlas

@@ -112,7 +112,11 @@ def test_thin_slices_are_averaged_over_a_slab(have_mm, weights):
 def test_averaging_keeps_what_does_not_change_from_slice_to_slice(have_mm, wanted_mm, count):
     stack = torch.rand(1, 3, 4).expand(count, 3, 4)
     torch.testing.assert_close(as_thick(stack, have_mm, wanted_mm), stack)
-    ramp = torch.arange(count, dtype=torch.float32)[:, None, None]
-    middle = as_thick(ramp, have_mm, wanted_mm)[count // 2]
-    if count % 2 and wanted_mm < have_mm * count:
-        torch.testing.assert_close(middle, ramp[count // 2])
+
+
+@given(have_mm=st.floats(0.4, 6.0), wanted_mm=st.floats(0.0, 6.0), around=st.integers(0, 6))
+@settings(deadline=None)
+def test_a_slab_lies_evenly_around_its_slice(have_mm, wanted_mm, around):
+    ramp = torch.arange(2.0 * around + 1)[:, None, None]
+    middle = as_thick(ramp, have_mm, wanted_mm)[around]
+    torch.testing.assert_close(middle, ramp[around])

@@ -12,7 +12,7 @@ from tests.learning.test_volumes import study_of_volumes
 from wmh.learning.batches import draw_batch
 from wmh.learning.devices import DeviceError, choose_device
 from wmh.learning.inputs import CONFIGURATIONS
-from wmh.learning.losses import loss_of, pixels
+from wmh.learning.losses import loss_of
 from wmh.learning.networks import build_network, to_device
 from wmh.learning.optimiser import build_optimiser
 from wmh.learning.slices import Slices
@@ -65,9 +65,7 @@ def test_no_step_looks_at_a_value_on_the_device(dimensions, storage):
     optimiser = build_optimiser(network, torch.nn.ParameterDict(), study.training)
     generator = torch.Generator().manual_seed(0)
     batch = draw_batch(slices, configuration, "multitask", study.training, generator)
-    answers = [network(part.images, part.where) for part in batch.parts]
-    logits = {name: torch.cat([pixels(answer[name]) for answer in answers]) for name in answers[0]}
-    loss_of(logits, batch.labels, study.training.loss).backward()
+    loss_of(batch.logits(network), batch.labels, study.training.loss).backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
 

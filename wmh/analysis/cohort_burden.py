@@ -14,14 +14,15 @@ import pandas as pd
 
 from wmh.analysis.burden import TRUTH, regional_burden
 from wmh.cohorts.cohort import Subject, load_lesions, read_cohort
+from wmh.cores import cores_here
 from wmh.images import load_labels
 from wmh.study import Study
 
 
-def cohort_burden(study: Study, jobs: int = 2) -> pd.DataFrame:
+def cohort_burden(study: Study) -> pd.DataFrame:
     """The burden table of all subjects' true lesions in true regions; else in registered ones."""
     subjects = read_cohort(study.results / "cohort.csv")
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(cores_here()) as pool:
         tables = list(pool.map(partial(_burden_of, study.results / "regions"), subjects))
     return pd.concat(tables, ignore_index=True)
 

@@ -26,6 +26,7 @@ from wmh.analysis.further_metrics import (
 )
 from wmh.analysis.metrics import FIVE_MEASURES, REGION_COUNT, five_measures, lesion_pair
 from wmh.cohorts.cohort import LESION_LABELS, Subject
+from wmh.cores import cores_here
 from wmh.images import Image, ImageError, load_labels, same_grid
 
 COLUMNS = (
@@ -56,7 +57,7 @@ class Case:
     repeat: int = 1
 
 
-def evaluate(cases: Sequence[Case], jobs: int = 2) -> pd.DataFrame:
+def evaluate(cases: Sequence[Case], jobs: int | None = None) -> pd.DataFrame:
     """Measure every case; a tidy table in the order of the cases, whatever ``jobs`` is.
 
     Raises :class:`ImageError`, which names the file, for a prediction that is missing, broken or on
@@ -65,7 +66,7 @@ def evaluate(cases: Sequence[Case], jobs: int = 2) -> pd.DataFrame:
     if not cases:
         return pd.DataFrame(columns=list(COLUMNS))
     # threads: reading, distances and array arithmetic all let go of Python's lock
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(jobs or cores_here()) as pool:
         found = pool.map(evaluate_case, cases)
         tables = list(tqdm(found, "evaluated", len(cases), disable=len(cases) == 1))
     return pd.concat(tables, ignore_index=True)

@@ -25,6 +25,7 @@ from wmh.atlas.regions import REGION_LABELS, REST_LABELS
 from wmh.atlas.registration import Fit, RegistrationWarning, carry_labels, register_atlas
 from wmh.atlas.source import Atlas, load_atlas, read_published
 from wmh.atlas.tissue import border_contrast, white_matter
+from wmh.cores import cores_here
 from wmh.images import Image, ImageError, load_image, load_labels, resample_to, save_image
 from wmh.settings import RegionSettings
 from wmh.study import Study, project_root
@@ -72,7 +73,6 @@ def label_cohort(
     study: Study,
     subjects: Iterable[SubjectFiles],
     published: dict[str, Path] | None = None,
-    jobs: int = 2,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Label every subject of a study; write and return ``regions.csv`` and ``region_volumes.csv``.
 
@@ -86,7 +86,7 @@ def label_cohort(
     _raise_without_atlas(study, subjects, published or {})
     tasks = [_task(study, subject, (published or {}).get(subject.id)) for subject in subjects]
     done: dict[str, dict] = {}
-    with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(cores_here(), mp_context=get_context("spawn")) as pool:
         running = [pool.submit(label_subject, task) for task in tasks]
         for finished in tqdm(as_completed(running), total=len(running), desc="regions"):
             row = finished.result()

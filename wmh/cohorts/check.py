@@ -27,6 +27,7 @@ from wmh.cohorts.challenge import known_subjects, missing_subjects
 from wmh.cohorts.cohort import LESION_LABELS, Subject
 from wmh.cohorts.found import Found, Problem
 from wmh.cohorts.sources import Layout, find_subjects, layout_of
+from wmh.cores import cores_here
 from wmh.images import Image, ImageError, load_image, load_labels, same_grid
 
 MOST_LESION_OUTSIDE_HEAD = 0.05
@@ -100,14 +101,12 @@ def check_subjects(found: Iterable[Found], measure_offset: bool = False) -> list
     )
 
 
-def side_by_side(
-    work: Callable[[Task], Result], tasks: list[Task], title: str, jobs: int = 2
-) -> list[Result]:
-    """What ``work`` makes of each task, in order; many tasks in ``jobs`` processes."""
+def side_by_side(work: Callable[[Task], Result], tasks: list[Task], title: str) -> list[Result]:
+    """What ``work`` makes of each task, in order; many tasks in a process for each core."""
     bar = partial(tqdm, total=len(tasks), desc=title, leave=False)
     if len(tasks) < WORTH_PROCESSES:
         return list(bar(map(work, tasks)))
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(cores_here(), mp_context=get_context("spawn")) as pool:
         return list(bar(pool.map(work, tasks)))
 
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from wmh.cohorts.gather import gather_cohort
 from wmh.cohorts.phantom import MEASURES, read_statistics, real_quantiles, simulate_cohort
+from wmh.cores import cores_here
 from wmh.study import Study
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -15,7 +16,7 @@ def prepare_cohort(study: Study) -> pd.DataFrame:
     """Simulate the study's subjects if it is to, check all images, write and return the table."""
     if study.cohort.simulation is not None:
         seed = study.seed_for("simulation")
-        simulate_cohort(study.cohort_folder, study.cohort.simulation, seed)
+        simulate_cohort(study.cohort_folder, study.cohort.simulation, seed, cores_here())
     return gather_cohort(study)
 
 

@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from wmh.learning.augment import apply, draw
 from wmh.learning.devices import send
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, View, show
+from wmh.learning.losses import pixels
 from wmh.learning.networks import STRUCTURES
 from wmh.learning.slices import Slices
 from wmh.learning.stacks import centred
@@ -47,6 +49,14 @@ class Batch:
         return {
             name: torch.cat([part.labels[name].flatten() for part in self.parts])
             for name in self.parts[0].labels
+        }
+
+    def logits(self, network: nn.Module) -> dict[str, torch.Tensor]:
+        """A network's scores of every pixel by structure, (pixels, classes), one part at a time."""
+        answers = [network(part.images, part.where) for part in self.parts]
+        return {
+            name: torch.cat([pixels(answer[name]).float() for answer in answers])
+            for name in answers[0]
         }
 
 

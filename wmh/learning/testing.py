@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 from wmh.analysis.burden import TRUTH, error_sources, regional_burden
 from wmh.analysis.evaluation import Case
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair, of_split, read_cohort
+from wmh.cores import cores_here
 from wmh.images import load_labels, save_image
 from wmh.learning.devices import choose_device
 from wmh.learning.inference import Prediction, predict_prepared, prepare
@@ -105,7 +105,7 @@ def _predict_repeat(study: Study) -> None:
     device = choose_device(study.compute.device)
     models = [load_model_of(study, model, device) for model in study.models]
     subjects = tested_subjects(study)
-    workers = os.cpu_count() if device.type == "cpu" else 1
+    workers = cores_here() if device.type == "cpu" else 1
     with ThreadPoolExecutor(workers) as pool:
         work = pool.map(partial(_predict_subject, study, models), subjects)
         list(tqdm(work, "predicting", len(subjects), unit="subject"))

@@ -34,7 +34,7 @@ from wmh.learning.checkpoints import (
 from wmh.learning.devices import autocast, choose_device
 from wmh.learning.failures import MEMORY_OF, when_out_of_memory
 from wmh.learning.inputs import CONFIGURATIONS
-from wmh.learning.losses import loss_of, pixels
+from wmh.learning.losses import loss_of
 from wmh.learning.memory import keep_freed_memory
 from wmh.learning.networks import STRUCTURES, WithRegionPrior, build_network, to_device
 from wmh.learning.optimiser import build_optimiser, learning_rate
@@ -139,8 +139,7 @@ def steady_dice(history: list[dict[str, float]], validation_dice: float) -> floa
 def _step(run: Run, batch: Batch, training: Training, device: torch.device) -> Step:
     """One step of the optimiser. Nothing in it waits for a GPU."""
     with autocast(device, training.precision):
-        answers = [run.network(part.images, part.where) for part in batch.parts]
-    logits = {k: torch.cat([pixels(answer[k]).float() for answer in answers]) for k in answers[0]}
+        logits = batch.logits(run.network)
     loss = loss_of(logits, batch.labels, training.loss, run.log_variances)
     loss.backward()
     gradient_norm = nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from wmh.cores import cores_here
 from wmh.pipeline.stages import Stage, files_of, stages_of
 from wmh.pipeline.watch import DRIVER, name_driver
 from wmh.provenance import gpus_here
@@ -60,7 +61,7 @@ def _snakemake(study: Study) -> list[str]:
     return [
         *(sys.executable, "-m", "snakemake"),
         *("--snakefile", "Snakefile", "--config", f"study={study.name}"),
-        *("--cores", str(len(os.sched_getaffinity(0)))),
+        *("--cores", str(cores_here())),
         *("--scheduler", "greedy", "--nolock", "--rerun-incomplete", "--latency-wait", "2"),
         *("--quiet", "host"),
         *resources,

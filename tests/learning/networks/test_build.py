@@ -3,9 +3,10 @@
 import pytest
 import torch
 from pydantic import ValidationError
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import CLASSES, STRUCTURES, batch_norms, build_network, to_device
+from wmh.learning.networks import CLASSES, STRUCTURES, build_network, to_device
 from wmh.settings import LossSettings, NetworkSettings
 
 ARCHITECTURES = ("unet", "unetr", "mednext", "multiresunet")
@@ -139,10 +140,12 @@ def test_unetr_has_about_the_published_parameters():
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(92.58e6, rel=0.006)
 
 
-def test_only_some_architectures_normalise_by_batch():
-    counts = {
-        name: sum(1 for _ in batch_norms(build_network(tiny(name, 3), 1, "lesions")))
-        for name in ARCHITECTURES
-    }
-    assert [counts[name] for name in ("unet", "unetr", "mednext")] == [0, 0, 0]
-    assert counts["multiresunet"] > 0
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_network_keeps_statistics_of_whom_it_learned_from(architecture, dimensions):
+    network = build_network(tiny(architecture, dimensions), 1, "lesions")
+    assert not [name for name in network.state_dict() if "running" in name or "tracked" in name]
+    by_batch = [layer for layer in network.modules() if isinstance(layer, _BatchNorm)]
+    assert bool(by_batch) == (
+        architecture == "multiresunet" or (architecture, dimensions) == ("unet", 2)
+    )

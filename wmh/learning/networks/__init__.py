@@ -1,7 +1,7 @@
 """Networks: one encoder, and one decoder and head for each structure a task predicts."""
 
 from wmh.learning.networks.build import build_network, to_device
-from wmh.learning.networks.normalisation import batch_norms, middle_of_head, statistics_from
+from wmh.learning.networks.normalisation import middle_of_head, statistics_from
 from wmh.learning.networks.place import place
 from wmh.learning.networks.prior import WithRegionPrior
 from wmh.learning.networks.structures import CLASSES, STRUCTURES
@@ -10,7 +10,6 @@ __all__ = [
     "CLASSES",
     "STRUCTURES",
     "WithRegionPrior",
-    "batch_norms",
     "build_network",
     "middle_of_head",
     "place",

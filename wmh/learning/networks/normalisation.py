@@ -63,17 +63,13 @@ def normalise_by_batch(network: nn.Module) -> nn.Module:
 
     A batch is one person's slices. Scanners differ in more than gain; statistics learned on those
     of the training subjects would not fit another (adaptive batch normalisation; Li et al. 2017).
+    UNETR, MedNeXt and the 3-D U-Net have no such layers.
     """
     for parent in list(network.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, nn.BatchNorm2d):
                 setattr(parent, name, PersonNorm(layer))
-    for layer in batch_norms(network):
-        layer.track_running_stats = False
-        layer.running_mean = layer.running_var = layer.num_batches_tracked = None
+            elif isinstance(layer, _BatchNorm):
+                layer.track_running_stats = False
+                layer.running_mean = layer.running_var = layer.num_batches_tracked = None
     return network
-
-
-def batch_norms(network: nn.Module) -> Iterator[nn.Module]:
-    """A network's batch normalisation layers; UNETR, MedNeXt and the 3-D U-Net have none."""
-    return (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
