@@ -128,3 +128,9 @@ def test_the_citation_names_paper_regions_data_and_atlas():
     dois = {reference.get("doi") for reference in citation["references"]}
     assert {"10.34894/AECRSD", "10.1016/j.neuroimage.2009.01.002"} <= dois
     assert citation["version"] == PROJECT["version"]
+
+
+def test_python_keeps_what_it_compiled_even_where_it_is_told_not_to(tmp_path):
+    script, tools = copy_of_run_all(tmp_path, 'echo "${PYTHONDONTWRITEBYTECODE-kept}"')
+    done = run([str(script), "test"], PATH=f"{tools}:/usr/bin:/bin", PYTHONDONTWRITEBYTECODE="1")
+    assert done.stdout.splitlines()[-1] == "kept"

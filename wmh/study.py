@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import pandas as pd
 import yaml
@@ -21,6 +21,7 @@ from wmh.settings import (
     Count,
     Evaluation,
     ModelSettings,
+    OwnScans,
     Participants,
     RegionSettings,
     Settings,
@@ -46,21 +47,17 @@ class Study(Settings):
     models: dict[str, ModelSettings]
     evaluation: Evaluation = Evaluation()
     participants: Participants | None = None
-    own_scans: dict[Literal["FLAIR", "T1", "FLAIR+T1"], str] = Field(default_factory=dict)
-    """Which model finds the lesions of one's own scans, by what is given of them; else the one
-    trained on exactly that."""
+    own_scans: OwnScans = OwnScans()
     compute: Compute = Compute()
     repeat: Count = 1
     """Which repeat of the trainings this is about; :meth:`of_repeat` sets it, not the file."""
 
     @field_validator("own_scans")
     @classmethod
-    def _models_that_find_lesions(
-        cls, own_scans: dict[str, str], info: ValidationInfo
-    ) -> dict[str, str]:
+    def _models_that_find_lesions(cls, own_scans: OwnScans, info: ValidationInfo) -> OwnScans:
         models: dict[str, ModelSettings] = info.data.get("models", {})
         able = [name for name, model in models.items() if model.task != "regions"]
-        if unknown := sorted(set(own_scans.values()) - set(able)):
+        if unknown := sorted(set(own_scans.models.values()) - set(able)):
             raise ValueError(f"{unknown[0]!r} finds no lesions; models that do are {able}")
         return own_scans
 

@@ -13,7 +13,7 @@ from wmh.images import ImageError
 from wmh.learning.models import CheckpointError
 from wmh.report import predict_scan
 from wmh.report.answer import Answerer
-from wmh.settings import Evaluation
+from wmh.settings import Evaluation, OwnScans
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "ASR"])
@@ -92,7 +92,7 @@ def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
 def test_the_study_may_say_which_model_answers_for_own_scans(study, tmp_path):
     flair = write_scan(tmp_path / "flair.nii.gz")
     both = {"FLAIR": flair, "T1": write_scan(tmp_path / "t1.nii.gz")}
-    says = study.model_copy(update={"own_scans": {"FLAIR+T1": "flair"}})
+    says = study.model_copy(update={"own_scans": OwnScans(models={"FLAIR+T1": "flair"})})
     for given, silent, told in (
         (both, "flair_t1", "flair"),
         ({"FLAIR": flair}, "flair", "flair"),
@@ -101,3 +101,15 @@ def test_the_study_may_say_which_model_answers_for_own_scans(study, tmp_path):
         assert [answer.lesion_model.name for answer in answers] == [silent, told]
     fingerprints = {Answerer(s).fingerprint(both) for s in (study, says)}
     assert len(fingerprints) == 2
+
+
+def test_the_study_may_say_from_what_probability_on_it_is_lesion_in_own_scans(study, tmp_path):
+    given = {"FLAIR": write_scan(tmp_path / "flair.nii.gz")}
+    evaluation = study.evaluation.model_copy(update={"threshold": 0.6})
+    silent = study.model_copy(update={"evaluation": evaluation})
+    says = silent.model_copy(update={"own_scans": OwnScans(threshold=0.2)})
+    for asked, threshold in ((silent, 0.6), (says, 0.2)):
+        answer = Answerer(asked).answer(given)
+        assert answer.threshold == threshold
+        np.testing.assert_array_equal(answer.lesions.data, answer.probability >= threshold)
+    assert Answerer(silent).fingerprint(given) != Answerer(says).fingerprint(given)

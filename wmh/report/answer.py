@@ -86,11 +86,11 @@ class Answerer:
             images=found.images,
             like=found.like,
             probability=found.probability.astype(np.float32),
-            lesions=Image(found.lesions(settings.threshold), found.like.affine),
+            lesions=Image(found.lesions(self._threshold), found.like.affine),
             regions=Image(predict(region_model, images, settings).regions, found.like.affine),
             lesion_model=lesion_model,
             region_model=region_model,
-            threshold=settings.threshold,
+            threshold=self._threshold,
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:
@@ -99,17 +99,22 @@ class Answerer:
             "images": {modality: _sha256(path) for modality, path in sorted(given.items())},
             "checkpoints": {name: self._digest(name) for name in self._choose(given)},
             "settings": self.study.evaluation.model_dump(exclude={"bootstrap_samples", "alpha"}),
+            "threshold": self._threshold,
             "version": version("wmh"),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def _choose(self, given: Collection[str]) -> tuple[str, str]:
         """Names of the models that answer for lesions and for regions."""
-        named = self.study.own_scans.get("+".join(m for m in MODALITIES if m in given))
+        named = self.study.own_scans.models.get("+".join(m for m in MODALITIES if m in given))
         return (
             named or choose_model(self.study, "lesions", given),
             choose_model(self.study, "regions", given),
         )
+
+    @property
+    def _threshold(self) -> float:
+        return self.study.own_scans.threshold or self.study.evaluation.threshold
 
     def _checkpoint(self, name: str) -> Path:
         return self.study.model_folder(name) / "checkpoint.pt"
