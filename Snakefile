@@ -27,7 +27,13 @@ BY_EVALUATION = ("metrics", "burden")
 BY_STATISTICS = ("means", "comparisons", "claims")
 BY_LOCALIZATION = ("agreement", "cohort_burden", "groups")
 TABLES = ("cohort", "regions", "region_volumes", *BY_EVALUATION, *BY_STATISTICS, *BY_LOCALIZATION)
+FIGURE_NAMES = (
+    *("01_pipeline", "02_qualitative", "03_measures", "04_missing", "05_scanners"),
+    *("06_regions", "07_burden", "08_frequency", "09_curves", "10_claims"),
+)
+DRAWN = expand(f"{FIGURES}/{{name}}.{{kind}}", name=FIGURE_NAMES, kind=("png", "pdf", "txt"))
 EVERYWHERE = ("seed", "compute")
+ASKED = ("evaluation.threshold", "evaluation.mirroring", "evaluation.slices_at_once")
 HALF = max(1, workflow.cores // 2)
 
 
@@ -51,6 +57,13 @@ def participants():
 def executed(stage):
     """What every stage leaves: the executed notebook, its page, and the record of its run."""
     return [f"{RESULTS}/notebooks/{stage}.ipynb", f"{RESULTS}/html/{stage}.html", f"{RESULTS}/stages/{stage}.json"]
+
+
+def atlas():
+    """The files of an atlas that was fetched; the built-in one is part of the package."""
+    if STUDY.regions.atlas == "built-in":
+        return []
+    return sorted(map(str, STUDY.regions.atlas_folder.rglob("*.*")))
 
 
 def images():
@@ -86,6 +99,7 @@ rule all:
     input:
         f"{RESULTS}/html/index.html",
         tables(TABLES),
+        DRAWN,
         [executed(stage.name) for stage in stages_of(STUDY)],
 
 
@@ -108,6 +122,7 @@ rule atlas_registration:
     input:
         sources("02_atlas_registration"),
         f"{RESULTS}/cohort.csv",
+        atlas(),
     output:
         f"{RESULTS}/regions.csv",
         f"{RESULTS}/region_volumes.csv",
@@ -173,7 +188,7 @@ rule evaluation:
         tables(BY_EVALUATION),
         executed("05_evaluation"),
     params:
-        settings=settings("slices", "training", "models", "evaluation"),
+        settings=settings("slices", "training", "models", *ASKED),
         state=f"{RESULTS}/predictions",
     threads: workflow.cores
     resources:
@@ -218,6 +233,7 @@ rule figures:
         tables(TABLES),
         CHECKPOINTS,
     output:
+        DRAWN,
         executed("08_figures"),
     params:
         settings=settings("title", "models", "evaluation"),

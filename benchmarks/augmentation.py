@@ -2,11 +2,11 @@
 
     PYTHONPATH=. python benchmarks/augmentation.py
 
-A batch of ours is drawn and augmented as in training. Each peer augments slices of the same size
-one by one, as its loader's workers do; only nnU-Net's loader reads files, too. Peers that are not
-installed are left out: run it in an environment of its own that has them beside this project's
-packages, so that all use the same torch. Rounds take turns, so that a slow spell of the machine
-hits all alike.
+A batch of ours is drawn and augmented whole, as training does with each person's part of one. Each
+peer augments slices of the same size one by one, as its loader's workers do; only nnU-Net's loader
+reads files, too. Peers that are not installed are left out: run it in an environment of its own
+that has them beside this project's packages, so that all use the same torch. Rounds take turns, so
+that a slow spell of the machine hits all alike.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from wmh.analysis.figures import FIGURES
 from wmh.cores import cores_here
 from wmh.pipeline.stages import stages_of
 from wmh.study import load_study, project_root
@@ -41,8 +42,9 @@ class Checkout:
     def path(self, name: str) -> Path:
         return self.folder / name
 
-    def python(self, *arguments: str) -> subprocess.CompletedProcess:
-        environment = os.environ | {"PYTHONPATH": str(self.folder), "WMH_ROOT": str(self.folder)}
+    def python(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+        here = {"PYTHONPATH": str(self.folder), "WMH_ROOT": str(self.folder)}
+        environment = os.environ | here | variables
         command = [sys.executable, *arguments]
         return subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True
@@ -50,9 +52,13 @@ class Checkout:
 
     def run(self, study: str = "smoke") -> str:
         """Run a study through its driver; what it printed."""
-        done = self.python("-c", f"from wmh.cli import app; app(['run', '{study}'])")
+        done = self.try_to_run(study)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def try_to_run(self, study: str = "smoke", **variables: str) -> subprocess.CompletedProcess:
+        command = f"from wmh.cli import app; app(['run', '{study}'])"
+        return self.python("-c", command, **variables)
 
     def snakemake(self, *arguments: str, study: str = "smoke") -> str:
         given = ("--cores", "2", "--scheduler", "greedy", "--config", f"study={study}")
@@ -168,6 +174,15 @@ def test_a_figure_style_draws_figures_again_and_nothing_else(checkout, changed):
     assert checkout.plan() == {"figures", "pages"}
 
 
+def test_a_figure_that_was_removed_is_drawn_again(checkout):
+    picture = checkout.path("figures/smoke/07_burden.png")
+    hidden = picture.rename(picture.with_suffix(".hidden"))
+    plan = checkout.plan()
+    hidden.rename(picture)
+    assert plan == {"figures", "pages"}
+    assert [name for name in FIGURES if name not in checkout.path("Snakefile").read_text()] == []
+
+
 def test_a_page_style_makes_pages_again_and_nothing_else(checkout, changed):
     changed("wmh/pages/style.css", "body", "\nbody")
     assert checkout.plan() == {"pages"}
@@ -201,7 +216,7 @@ def test_one_more_repeat_trains_every_model_once_more_and_nothing_again(checkout
 
 def test_a_setting_of_the_statistics_predicts_nothing_before_it_again(checkout, changed):
     changed("studies/smoke.yaml", "bootstrap_samples: 500", "bootstrap_samples: 501")
-    assert not [rule for rule in checkout.plan() if rule.startswith(("train", "data", "atlas"))]
+    assert checkout.plan() == {"statistics", "localization", "figures", "pages"}
 
 
 def test_the_seed_runs_everything_again(checkout, changed):
@@ -224,6 +239,20 @@ def test_a_table_that_was_removed_is_made_again(checkout):
     finally:
         claims.write_text(kept)
         checkout.run()
+
+
+def test_a_stage_that_fails_is_named_with_reason_and_log_and_made_up_for_by_the_next_run(checkout):
+    claims = checkout.path("results/smoke/claims.csv")
+    claims.unlink()
+    failed = checkout.try_to_run(FAILING_STAGE="06_statistics")
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1] == (
+        "wmh: notebook 06_statistics failed: ValueError: no two subjects. "
+        "Log: results/smoke/logs/06_statistics.log"
+    )
+    assert not claims.exists()
+    assert "Study smoke: 2 stages run" in checkout.run()  # the statistics, and the figures of them
+    assert claims.exists()
 
 
 @pytest.mark.parametrize("study", ["demo", "paper"])

@@ -25,7 +25,9 @@ from tests.browser import (
 from wmh.analysis.statistics import means
 from wmh.analysis.style import MEASURES
 from wmh.pipeline.pages import write_index
+from wmh.pipeline.receipt import write_receipt
 from wmh.pipeline.stages import files_of, stages_of
+from wmh.settings import Participants, RegionSettings
 from wmh.study import load_study, project_root
 
 
@@ -194,6 +196,24 @@ def test_the_receipt_names_code_machine_seeds_and_every_input(page):
     assert [stage["seconds"] for stage in receipt["stages"]] == [1.5] * len(stages)
     assert "commit" in receipt
     assert "dirty" in receipt
+
+
+def test_the_receipt_holds_the_users_own_tables_and_a_fetched_atlas(page, monkeypatch):
+    root = page.parents[3]
+    monkeypatch.setenv("WMH_ROOT", str(root))
+    named = ("people.csv", "participants.tsv", "atlas/labels.nii.gz")
+    (root / "atlas").mkdir()
+    for name in named:
+        (root / name).write_bytes(name.encode())
+    smoke = load_study("smoke")
+    own = {
+        "cohort": smoke.cohort.model_copy(update={"folder": Path("people.csv")}),
+        "participants": Participants(table="participants.tsv", variable="age"),
+        "regions": RegionSettings(atlas="jhu", atlas_folder="atlas"),
+    }
+    inputs = write_receipt(smoke.model_copy(update=own))["inputs"]
+    hashes = {name: hashlib.sha256(name.encode()).hexdigest() for name in named}
+    assert {name: inputs.get(name) for name in named} == hashes
 
 
 @needs_browser

@@ -9,7 +9,7 @@ from scans import SHAPE, VOXEL_MM, head, oblique, save, save_bids, save_subject
 from wmh import images
 from wmh.cohorts import check
 from wmh.cohorts.cohort import CohortError, load_pair, read_cohort
-from wmh.cohorts.gather import gather_cohort, left_out_note, read_left_out
+from wmh.cohorts.gather import cohort_note, gather_cohort, left_out_note, read_left_out
 from wmh.images import load_image, same_grid
 from wmh.settings import CohortSettings
 from wmh.study import Study
@@ -68,7 +68,18 @@ def test_a_study_that_may_goes_on_without_and_says_who(study, tmp_path):
     (row,) = read_left_out(mine.results).to_dict("records")
     assert (row["id"], row["split"], row["scanner"]) == ("1", "training", "utrecht_philips_3t")
     assert "T1.nii.gz: the file is empty (0 bytes). Copy or download it again." in row["problems"]
-    assert left_out_note(mine.results).startswith("1 subject was left out as unusable (1);")
+    note = left_out_note(mine.results)
+    assert note.startswith("1 subject was left out as unusable (1);")
+    assert cohort_note(mine) == note
+
+
+def test_numbers_of_simulated_subjects_are_said_to_be_so(study, tmp_path):
+    save_challenge(tmp_path / "data")
+    real = study("challenge")
+    gather_cohort(real)
+    cohort = real.cohort.model_copy(update={"source": "simulated"})
+    assert "**simulated**" not in cohort_note(real)
+    assert "**simulated**" in cohort_note(real.model_copy(update={"cohort": cohort}))
 
 
 def test_a_split_that_would_be_empty_stops_the_study(study, tmp_path):

@@ -13,6 +13,7 @@ from wmh.learning.networks import build_network
 from wmh.learning.skeletons import tubed_skeletons_of_slices
 from wmh.learning.slices import Slices
 from wmh.learning.training import TrainingError, steady_dice, train
+from wmh.settings import Compute
 
 LEARN, VALIDATE = tiny_slices(0), tiny_slices(1, 6)
 
@@ -34,8 +35,11 @@ def test_a_lesion_model_learns(study):
     assert not (checkpoint.parent / "resume.pt").exists()
 
 
-@pytest.mark.parametrize("model", ["interchangeable", "multitask"])
-def test_the_same_seed_gives_the_same_weights(study, model):
+@pytest.mark.parametrize(
+    ("model", "threads"), [("interchangeable", 1), ("multitask", 1), ("multitask", 2)]
+)
+def test_the_same_seed_gives_the_same_weights(study, model, threads):
+    study = study.model_copy(update={"compute": Compute(threads=threads)})
     first = weights(train(study, model, LEARN, VALIDATE))
     again = weights(train(study, model, LEARN, VALIDATE))
     assert all(torch.equal(first[name], again[name]) for name in first)
@@ -147,10 +151,14 @@ def test_a_batch_too_large_for_the_memory_names_the_setting_to_lower(study, monk
     ("changes", "remedy"),
     [
         ({"batch_size": 9, "people_a_batch": 3}, "Lower training.batch_size from 9 to 3"),
-        ({"batch_size": 2}, "Raise slices.voxel_size_mm from the native one"),
+        ({"batch_size": 2}, "Raise slices.voxel_size_mm from the native one to 2"),
         (
             {"batch_size": 1, "network": {"dimensions": 3, "patch_size": [32, 32, 16]}},
-            r"Lower training.network.patch_size from [32, 32, 16]",
+            "Lower training.network.patch_size from [32, 32, 16] to [16, 32, 16]",
+        ),
+        (
+            {"batch_size": 1, "network": {"dimensions": 3, "patch_size": [16, 32, 16]}},
+            "Lower training.network.width from 32 to 16",
         ),
     ],
 )
@@ -163,7 +171,9 @@ def test_what_else_can_be_lowered(study, monkeypatch, changes, remedy):
 def test_people_too_large_to_validate_on_are_told_apart(study, monkeypatch):
     monkeypatch.setattr(training, "validation_scores", short_of_memory)
     said = said_of(study)
-    assert "to validate on, after step 2. Raise slices.voxel_size_mm from the native one" in said
+    assert (
+        "to validate on, after step 2. Raise slices.voxel_size_mm from the native one to 2" in said
+    )
 
 
 def test_slices_too_large_for_the_device_name_their_storage(study, monkeypatch):

@@ -65,6 +65,19 @@ def read_left_out(results: Path) -> pd.DataFrame:
     return pd.read_csv(results / "left_out.csv", dtype=str, keep_default_na=False)
 
 
+def cohort_note(study: Study) -> str:
+    """What to know of a study's people beside its numbers: are they real, and who was left out.
+
+    >>> cohort_note(study)  # doctest: +SKIP
+    'These subjects are **simulated**: ... No subject was left out.'
+    """
+    simulated = (
+        "These subjects are **simulated**: what is found here describes the simulation, not "
+        "patients. "
+    )
+    return simulated * (study.cohort.source == "simulated") + left_out_note(study.results)
+
+
 def left_out_note(results: Path) -> str:
     """One sentence to stand beside a study's numbers: who was left out.
 

@@ -40,7 +40,7 @@ from wmh.learning.networks import STRUCTURES, WithRegionPrior, build_network, to
 from wmh.learning.optimiser import build_optimiser, learning_rate
 from wmh.learning.slices import Slices
 from wmh.learning.validation import validation_scores
-from wmh.settings import Training
+from wmh.settings import NetworkSettings, Training
 from wmh.study import Study
 
 
@@ -200,9 +200,9 @@ def _batch_too_large(study: Study, model: str, run: Run, device: torch.device) -
     if half:
         remedy = f"Lower training.batch_size from {training.batch_size} to {half}"
     elif network.dimensions == 3:
-        remedy = f"Lower training.network.patch_size from {list(network.patch_size)}"
+        remedy = _smaller_patch(network)
     else:
-        remedy = f"Raise slices.voxel_size_mm from {study.slices.voxel_size_mm or 'the native one'}"
+        remedy = _larger_pixels(study)
     return TrainingError(
         f"{model}: {MEMORY_OF[device.type]} ran out in step {run.step + 1}. {remedy}"
         f"{_kept(study, model, run)}"
@@ -212,9 +212,23 @@ def _batch_too_large(study: Study, model: str, run: Run, device: torch.device) -
 def _person_too_large(study: Study, model: str, run: Run, device: torch.device) -> TrainingError:
     return TrainingError(
         f"{model}: {MEMORY_OF[device.type]} ran out for all slices of a person to validate on, "
-        f"after step {run.step}. Raise slices.voxel_size_mm from "
-        f"{study.slices.voxel_size_mm or 'the native one'}{_kept(study, model, run)}"
+        f"after step {run.step}. {_larger_pixels(study)}{_kept(study, model, run)}"
     )
+
+
+def _larger_pixels(study: Study) -> str:
+    now = study.slices.voxel_size_mm
+    return f"Raise slices.voxel_size_mm from {now or 'the native one'} to {1.5 * now if now else 2}"
+
+
+def _smaller_patch(network: NetworkSettings) -> str:
+    """Half the longest edge, as far as there is an edge of 32 voxels left; else half the width."""
+    edges = list(network.patch_size)
+    longest = edges.index(max(edges))
+    edges[longest] = max(edges[longest] // 32, 1) * 16
+    if max(edges) >= 32:
+        return f"Lower training.network.patch_size from {list(network.patch_size)} to {edges}"
+    return f"Lower training.network.width from {network.width} to {max(network.width // 2, 4)}"
 
 
 def _kept(study: Study, model: str, run: Run) -> str:

@@ -99,8 +99,10 @@ def _what_failed(study: Study, began: float, log: Path) -> str:
         if files.started.exists() and files.started.stat().st_mtime >= began:
             reason = json.loads(files.started.read_text()).get("error", "it was stopped")
             return f"notebook {stage.title} failed: {reason}. Log: {files.log.relative_to(root)}"
-    last = [line.strip() for line in (root / log).read_text().splitlines() if line.strip()]
-    return f"study {study.name} failed: {last[0] if last else 'no reason given'}. Log: {log}"
+    lines = [line.strip() for line in (root / log).read_text().splitlines() if line.strip()]
+    named = [line.rstrip(":") for line in lines if "Error" in line or "Exception" in line]
+    reason = (named or lines[-1:] or ["no reason given"])[0]
+    return f"study {study.name} failed: {reason}. Log: {log}"
 
 
 def _recorded_since(study: Study, stage: Stage, began: float) -> bool:

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wmh.analysis.printed import p_text, printed, readable, signed, with_interval
+from wmh.analysis.printed import (
+    effect_text,
+    p_text,
+    printed,
+    readable,
+    signed,
+    with_interval,
+)
 from wmh.analysis.statistics import LESIONS, REGIONS_MEAN
 from wmh.analysis.style import (
     MEASURES,
@@ -85,7 +92,7 @@ def claims_table(claims: pd.DataFrame) -> Table:
             Cell(row.verdict, verdict=True),
             Cell(str(number)),
             Cell(str(row.n)),
-            Cell(_effect(row), _known(row.mean_difference)),
+            Cell(effect_text(row), _known(row.mean_difference)),
             Cell(f"{row.smallest_difference:g}"),
             _p(row.p_holm),
             Cell(f"{row.repeats_agreeing} of {row.repeats}", row.repeats_agreeing),
@@ -185,18 +192,12 @@ def _first_upper(comparison: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def _effect(row: object) -> str:
-    """A part's effect with its interval; agreement has no sign, and no test."""
-    tested = not np.isnan(row.p_holm)
-    return with_interval(row.mean_difference, row.ci_low, row.ci_high, difference=tested)
-
-
 def _evidence(row: object) -> str:
     if not row.n:
         return "not measured"
     test = "no test" if np.isnan(row.p_holm) else f"corrected {_together(p_text(row.p_holm))}"
     count = _together(f"n = {row.n}")
-    return f"{_effect(row)}, {test}, {count} ({row.smallest_difference:g} matters)"
+    return f"{effect_text(row)}, {test}, {count} ({row.smallest_difference:g} matters)"
 
 
 def _together(text: str) -> str:

@@ -53,11 +53,17 @@ def sha256_of(path: Path) -> str:
 
 
 def _inputs(study: Study) -> Iterator[tuple[str, Path]]:
-    """Everything the results come from: settings, notebooks, the lock, every subject's images."""
+    """Everything the results come from: settings, notebooks, the lock, images, atlas, tables."""
     root = project_root()
     own = [root / "studies" / f"{study.name}.yaml", root / "requirements.lock", root / "Snakefile"]
     own += sorted((root / "notebooks").glob("*.ipynb"))
     own += sorted(path for path in (root / "wmh").rglob("*") if path.suffix in (".py", ".csv"))
+    if study.participants:
+        own.append(root / study.participants.table)
+    if study.cohort_folder.is_file():  # a table of images
+        own.append(study.cohort_folder)
+    if study.regions.atlas != "built-in":
+        own += sorted((root / study.regions.atlas_folder).rglob("*.*"))
     for path in [path for path in own if path.exists()] + _images(study):
         yield (str(path.relative_to(root) if path.is_relative_to(root) else path), path)
 
