@@ -29,11 +29,12 @@ MODELS = {
     "flair": (("FLAIR", 0.72),),
     "t1": (("T1", 0.45),),
     "flair_t1": (("FLAIR+T1", 0.76), ("FLAIR", 0.55), ("T1", 0.1)),
+    "flair_t1_dropout": (("FLAIR+T1", 0.74), ("FLAIR", 0.69), ("T1", 0.4)),
     "interchangeable": (("FLAIR+T1", 0.68), ("FLAIR", 0.70), ("T1", 0.42)),
     "multitask": (("FLAIR+T1", 0.64), ("FLAIR", 0.66), ("T1", 0.38)),
 }
-DRAWN = {"flair": "FLAIR", "t1": "T1", "flair_t1": "FLAIR+T1", "interchangeable": "FLAIR+T1",
-         "multitask": "FLAIR+T1"}  # fmt: skip
+DRAWN = {"flair": "FLAIR", "t1": "T1", "flair_t1": "FLAIR+T1", "flair_t1_dropout": "FLAIR+T1",
+         "interchangeable": "FLAIR+T1", "multitask": "FLAIR+T1"}  # fmt: skip
 STUDY_FILE = """title: Invented numbers
 cohort:
   source: simulated
@@ -45,6 +46,7 @@ models:
   flair: {task: lesions, inputs: flair, steps: 10}
   t1: {task: lesions, inputs: t1, steps: 10}
   flair_t1: {task: lesions, inputs: flair_t1, steps: 10}
+  flair_t1_dropout: {task: lesions, inputs: flair_t1_dropout, steps: 10}
   interchangeable: {task: lesions, inputs: interchangeable, steps: 10}
   regions: {task: regions, inputs: interchangeable, steps: 10}
   multitask: {task: multitask, inputs: interchangeable, steps: 10}
@@ -80,6 +82,7 @@ def write_fake_study(root: Path, resolution_mm: int, repeats: int = 1) -> Study:
     for one in study.repeats():
         for model in study.models:
             _history(one.model_folder(model), generator)
+            _split(one.model_folder(model), cohort, one.repeat)
     return study
 
 
@@ -193,3 +196,10 @@ def _history(folder: Path, generator: np.random.Generator) -> None:
     rows["validation_dice"] = np.where(checked, 0.75 * (1 - np.exp(-steps / 60)), np.nan)
     rows["seconds"] = 3.0
     rows.to_csv(folder / "history.csv", index=False)
+
+
+def _split(folder: Path, cohort: pd.DataFrame, repeat: int) -> None:
+    """Repeat 1 validates on two of the six people, repeat 2 on three, as folds may."""
+    rows = cohort.loc[cohort["split"] == "training", ["id", "scanner"]]
+    parts = ["learn"] * (5 - repeat) + ["validate"] * (1 + repeat)
+    rows.assign(part=parts).to_csv(folder / "split.csv", index=False)

@@ -10,10 +10,19 @@ import pytest
 from fake_results import write_fake_study
 from matplotlib.figure import Figure
 
-from wmh.analysis.figures import FIGURES, load_measures, parts
+from wmh.analysis.figures import (
+    FIGURES,
+    load_burden,
+    load_claims,
+    load_measures,
+    load_missing,
+    load_pipeline,
+    parts,
+    plot_claims,
+)
 from wmh.analysis.figures.brain import draw_brain_map, paint_regions
 from wmh.analysis.figures.burden import GROUP_COLOURS, branch_colours, pair_with_truth
-from wmh.analysis.figures.claims import scale_to_smallest
+from wmh.analysis.figures.claims import draw_effect, scale_to_smallest
 from wmh.analysis.figures.curves import structures_of
 from wmh.analysis.figures.frequency import carry_to_mni, matrix_to_mni, share
 from wmh.analysis.figures.parts import (
@@ -30,7 +39,7 @@ from wmh.analysis.figures.pipeline import lesion_ml_by_region, unseen_words
 from wmh.analysis.figures.qualitative import best_median_worst
 from wmh.analysis.figures.scanners import load_scanners, seen_and_unseen_means
 from wmh.analysis.printed import p_text, readable, signed
-from wmh.analysis.style import GREY, look_of
+from wmh.analysis.style import GREY, MM, look_of
 from wmh.atlas.regions import built_in_atlas
 from wmh.images import Image, ImageError
 from wmh.study import StudyError
@@ -51,10 +60,12 @@ def test_every_figure_draws_without_a_warning_and_states_its_n(study, name):
         warnings.simplefilter("error", UserWarning)
         warnings.simplefilter("error", RuntimeWarning)
         data = load(study)
-        plot(data).draw_without_rendering()
+        figure = plot(data)
+        figure.draw_without_rendering()
+    assert figure.get_size_inches()[1] < 235 * MM, "no page holds it with its caption"
     said = {
         "01_pipeline": "n = 6 training and 10 test subjects",
-        "09_curves": "FLAIR 250 steps in 1.2 min",
+        "09_curves": "n = 4 people to learn from and 2 to validate on",
     }
     assert said.get(name, "n = 10 test subjects") in data.caption
     assert re.search(r"imulated|Study 'fake'", data.caption)
@@ -72,6 +83,69 @@ def test_captions_name_the_test_the_correction_and_its_family(study):
     assert "little or no power in 'input configurations'" in caption
 
 
+def test_captions_give_the_level_of_the_studys_own_intervals(study):
+    wide = study.evaluation.model_copy(update={"alpha": 0.2})
+    says = study.model_copy(update={"evaluation": wide})
+    for load, words in (
+        (load_measures, "80 % bootstrap intervals"),
+        (load_missing, "80 % bootstrap intervals"),
+        (load_claims, "80 % interval"),
+        (load_burden, "80 % interval"),
+    ):
+        assert words in load(says).caption
+        assert "95 %" not in load(says).caption
+    least = [load_burden(one).totals["joint"]["icc_low"] for one in (study, says)]
+    assert least[0] < least[1]
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [("challenge", "challenge"), ("bids", "study's own"), ("csv", "study's own")],
+)
+def test_captions_name_the_cohort_rightly(study, source, kind):
+    cohort = study.cohort.model_copy(update={"source": source, "simulation": None})
+    other = study.model_copy(update={"cohort": cohort})
+    assert f"10 test subjects of the {kind} cohort, study 'fake'." in load_measures(other).caption
+    caption = load_pipeline(other).caption
+    assert f". {kind[0].upper()}{kind[1:]} cohort, study 'fake': n = 6 training" in caption
+    assert "imulated" not in caption
+
+
+def test_the_scanners_caption_claims_no_test_that_is_not_made(study):
+    said = load_scanners(study).caption
+    assert "those in Dice of the four input configurations are tested in notebook 6, no" in said
+
+
+def test_the_agreements_interval_is_a_jackknife_and_without_a_sign(study):
+    data = load_claims(study)
+    assert "interval (bootstrap; of the agreement, jackknife)" in data.caption
+    row = data.rows[data.rows["claim"] == "joint_burden_agrees"].iloc[0]
+    words = f"{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
+    drawn = [text.get_text() for axes in plot_claims(data).axes for text in axes.texts]
+    assert words in drawn
+
+
+def test_intervals_show_however_narrow_they_are_and_where_they_are_cut_off(study):
+    def marks(low, effect, high):
+        claims = pd.DataFrame({"verdict": ["supported"], "low": low, "effect": effect})
+        axes = Figure().subplots()
+        draw_effect(axes, 0.0, claims.assign(high=high).iloc[0])
+        heights = {line.get_marker(): line.get_markersize() for line in axes.lines}
+        ends = [(line.get_marker(), line.get_xdata()[0]) for line in axes.lines[1:-1]]
+        return ends, heights, axes.lines[-1].get_marker()
+
+    ends, heights, mean = marks(2.0, 2.01, 2.02)
+    assert ends == [("|", 2.0), ("|", 2.02)]
+    assert mean == "o"
+    assert heights["|"] > 1.5 * heights["o"]
+    ends, _, mean = marks(-7.0, 2.0, 20.0)
+    assert ends == [("<", -5.0), (">", 15.0)]
+    assert mean == "o"
+    ends, _, mean = marks(12.0, 18.0, 30.0)
+    assert ends == [("|", 12.0), (">", 15.0)]
+    assert mean == ">"
+
+
 def test_captions_count_predictions_without_a_distance(study):
     path = study.results / "metrics.csv"
     kept = path.read_text()
@@ -80,7 +154,7 @@ def test_captions_count_predictions_without_a_distance(study):
     metrics.loc[metrics.index[where][:3], "value"] = np.nan
     metrics.to_csv(path, index=False)
     try:
-        assert "undefined for 3 of 50 predictions" in load_measures(study).caption
+        assert "undefined for 3 of 60 predictions" in load_measures(study).caption
     finally:
         path.write_text(kept)
 
@@ -91,7 +165,7 @@ def test_repeats_are_averaged_by_subject_and_their_spread_is_told(tmp_path, monk
     told = {
         "03_measures": "2 trainings with",
         "07_burden": "means over 2 trainings",
-        "09_curves": "1 more training ",
+        "09_curves": "n = 3 to 4 people to learn from and 2 to 3 to validate on",
     }
     for name, words in told.items():
         load, plot = FIGURES[name]
@@ -134,6 +208,7 @@ def test_configurations_stand_in_one_order_each_with_its_own_images(study):
         ("flair", "FLAIR"),
         ("t1", "T1"),
         ("flair_t1", "FLAIR+T1"),
+        ("flair_t1_dropout", "FLAIR+T1"),
         ("interchangeable", "FLAIR+T1"),
         ("multitask", "FLAIR+T1"),
     ]

@@ -8,11 +8,14 @@ from wmh.analysis.leaderboard import (
     BEST_AND_WORST,
     PUBLISHED_SCORES,
     TEST_SUBJECTS,
+    are_challenge_tests,
     place,
     rank,
     score,
 )
+from wmh.analysis.printed import place_words
 from wmh.analysis.statistics import Configuration
+from wmh.cohorts.challenge import known_subjects
 
 NNUNET = Configuration("nnunet", "FLAIR+T1")
 MEANS = {  # nnU-Net, mean over the 110 test subjects, as published by JeanBrrt/wmh-multisite
@@ -38,14 +41,35 @@ def test_nnunet_has_its_published_place():
     found = place(table_of(MEANS), NNUNET)
     assert found.score == pytest.approx(0.0555, abs=5e-5)
     assert found.rank == 9
-    assert (found.n, found.comparable) == (110, True)
+    assert (found.n, found.complete, found.missing) == (110, True, {})
 
 
-def test_fewer_subjects_are_not_comparable():
-    assert not place(table_of(MEANS, n=15), NNUNET).comparable
+def test_fewer_subjects_have_no_rank():
+    found = place(table_of(MEANS, n=15), NNUNET)
+    assert not found.complete
+    words = place_words(found)
+    assert words == "only 15 of the 110 test subjects were predicted: no rank"
+
+
+def test_a_missing_distance_is_left_out_and_counted_and_costs_no_rank():
     missing = table_of(MEANS)
-    missing.loc[missing["metric"] == "hd95_mm", "value"] = [np.nan] + [6.0] * 109
-    assert not place(missing, NNUNET).comparable
+    missing.loc[missing["metric"] == "hd95_mm", "value"] = [np.nan] * 2 + [MEANS["hd95_mm"]] * 108
+    found = place(missing, NNUNET)
+    assert found.score == pytest.approx(0.0555, abs=5e-5)
+    assert (found.complete, found.missing) == (True, {"hd95_mm": 2})
+    words = "score 0.0555, rank 9 among 57 published teams; HD95 (mm) of 2 subjects missing"
+    assert place_words(found) == words
+
+
+def test_the_challenges_test_subjects_are_known_in_every_layout():
+    known = known_subjects()
+    tests, others = (known.loc[known["split"] == split, "id"] for split in ("test", "training"))
+    assert len(tests) == TEST_SUBJECTS
+    assert are_challenge_tests(tests)
+    assert are_challenge_tests([f"sub-{int(number):03d}" for number in tests])
+    assert not are_challenge_tests(tests.iloc[1:])
+    assert not are_challenge_tests([*tests.iloc[1:], others.iloc[0]])
+    assert not are_challenge_tests([f"sub-control{number}" for number in tests])
 
 
 def test_best_and_worst_of_all_measures():
@@ -74,4 +98,5 @@ def test_nnunets_own_subjects(shared):
     tidy = wide.melt(["subject", "scanner"], list(BEST_AND_WORST), "metric", "value")
     found = place(tidy.assign(model="nnunet", inputs_given="FLAIR+T1", structure="lesions"), NNUNET)
     assert found.score == pytest.approx(0.0555, abs=5e-5)
-    assert (found.rank, found.comparable) == (9, True)
+    assert (found.rank, found.complete) == (9, True)
+    assert are_challenge_tests(wide["subject"])

@@ -65,7 +65,7 @@ def test_no_comparison_makes_an_empty_table(metrics):
 
 def test_friedman_and_the_mixed_model_in_words(metrics):
     sides = [FLAIR, T1, CONCATENATED]
-    words = printed.friedman_words(friedman(metrics, "lesions", "dice", sides))
+    words = printed.friedman_words(friedman(metrics, "lesions", "dice", sides), 0.05)
     assert "χ²(2) = 24.0, n = 12, p < 0.001, Kendall's W = 1.00" in words
     assert "Concatenated 3.00, FLAIR 2.00, T1 1.00" in words
     model = fit_mixed_model(metrics, "lesions", "dice", sides)
@@ -78,8 +78,33 @@ def test_friedman_and_the_mixed_model_in_words(metrics):
 
 
 def test_a_place_among_the_teams_in_words():
-    words = printed.place_words(Place(0.05554, 9, 110, True))
+    words = printed.place_words(Place(0.05554, 9, 110, {}))
     assert words == "score 0.0555, rank 9 among 57 published teams"
+
+
+def test_only_differences_have_a_sign():
+    row = {
+        "claim": "a", "sentence": "It agrees.",
+        "comparison": "regional burden (ml): ICC(A,1) of joint with truth", "n": 12,
+        "mean_difference": 0.873, "ci_low": 0.8, "ci_high": 0.91, "p_holm": np.nan,
+        "smallest_difference": 0.75, "verdict": "supported",
+        "claim_verdict": "supported",
+        "repeats": 2, "repeat_sd": 0.01, "repeat_low": 0.863, "repeat_high": 0.883,
+        "repeats_agreeing": 2,
+    }  # fmt: skip
+    table = printed.evidence_table(pd.DataFrame([row])).iloc[0]
+    assert table["effect [interval]"] == "0.873 [0.800, 0.910]"
+    assert table["over repeats"] == "0.863 to 0.883 (sd 0.010); 2 of 2 alike"
+    side = {"model": ["flair"], "inputs_given": ["FLAIR"], "n": [12]}
+    numbers = {"rho": [0.618], "ci_low": [-0.1], "ci_high": [0.9], "p_holm": [0.04]}
+    found = printed.correlation_table(pd.DataFrame(side | numbers))
+    assert found.loc["FLAIR", "Spearman's rho"] == f"0.618 [{MINUS}0.100, 0.900]"
+
+
+def test_the_posthoc_test_follows_the_studys_alpha(metrics):
+    found = friedman(metrics, "lesions", "dice", [FLAIR, T1, CONCATENATED])
+    assert "FLAIR and T1 (p = 0.0" in printed.friedman_words(found, 0.05)
+    assert "FLAIR and T1 (" not in printed.friedman_words(found, 1e-3)
 
 
 def test_the_spread_over_repeats_is_shown_where_there_are_several():
@@ -99,6 +124,8 @@ def test_the_spread_over_repeats_is_shown_where_there_are_several():
     thrice = printed.evidence_table(pd.DataFrame([row | {"repeats_agreeing": 2}]))
     assert thrice["over repeats"].iloc[0] == "+0.080 to +0.120 (sd 0.020); 2 of 3 alike"
     assert printed.verdict_words(pd.DataFrame([row])) == "> It is so.\n\n**Supported.**"
-    assert (
-        printed.index_words(pd.DataFrame([row, row])) == "1. [It is so.](#Claim-1) **Supported.**"
+    never = {"comparison": "lesion Dice: t1 (T1) minus flair_t1 (T1)", "n": 0}
+    assert printed.index_words(pd.DataFrame([row, row | never])) == (
+        "1. [It is so.](#Claim-1) **Supported.** lesion Dice: T1 minus FLAIR: +0.100 "
+        "[+0.050, +0.150]; lesion Dice: T1 minus Concatenated, FLAIR blank: not measured"
     )

@@ -13,6 +13,8 @@ from wmh.images import ImageError
 from wmh.learning.models import CheckpointError
 from wmh.report import predict_scan
 from wmh.report.answer import Answerer
+from wmh.report.derivatives import Place, write_images
+from wmh.report.page import write_report
 from wmh.settings import Evaluation, OwnScans
 
 
@@ -87,6 +89,15 @@ def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
     plain, mirrored, same = (answerer.answer(given).probability for answerer in answerers)
     np.testing.assert_array_equal(plain, same)
     assert np.abs(plain - mirrored).max() > 0.01
+    for answerer, says, words in (
+        (answerers[0], False, "none: images were looked at as they are"),
+        (answerers[1], True, "images were also looked at mirrored left to right"),
+    ):
+        answer, place = answerer.answer(given), Place(tmp_path / str(says), "sub-1")
+        sidecars = write_images(answer, place, given, tmp_path)
+        assert [one["AveragedWithMirrored"] for one in sidecars.values()] == [says] * 3
+        page = write_report(place.report, "sub-1", answer, None, answerer.study).read_text()
+        assert f"<dt>Mirroring</dt><dd>{words}" in page
 
 
 def test_the_study_may_say_which_model_answers_for_own_scans(study, tmp_path):

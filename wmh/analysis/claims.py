@@ -81,7 +81,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the paper's abstract (arXiv 2506.22041) and what it says in numbers."""
+    """Worded after a sentence of the paper's abstract (arXiv 2506.22041), or half of one."""
 
     id: str
     sentence: str

@@ -8,6 +8,7 @@ in 2022 (https://wmh.isi.uu.nl), as recorded in JeanBrrt/wmh-multisite.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ import pandas as pd
 
 from wmh.analysis.metrics import FIVE_MEASURES
 from wmh.analysis.statistics import LESIONS, Configuration, subject_values
+from wmh.cohorts.challenge import known_subjects
 
 TEST_SUBJECTS = 110
 
@@ -44,21 +46,26 @@ PUBLISHED_SCORES = (
 class Place:
     """Score (0 best, 1 worst), rank among the published teams, and the subjects behind them.
 
-    ``comparable`` says whether these are the challenge's 110 test subjects, all with a value of
-    every measure; otherwise score and rank only show what the means would be worth.
+    ``missing`` counts the subjects without a value of a measure, by measure; 0 is not listed.
     """
 
     score: float
     rank: int
     n: int
-    comparable: bool
+    missing: dict[str, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether as many subjects were predicted as the teams were ranked on."""
+        return self.n == TEST_SUBJECTS
 
 
 def place(metrics: pd.DataFrame, configuration: Configuration) -> Place:
     """Place one configuration of a tidy table of measures among the published teams.
 
-    The caller sees to it that the table holds the challenge's test subjects; their number is
-    checked. Subjects without a value of a measure are left out of its mean, as in the challenge.
+    The caller sees to it that these are the challenge's test subjects
+    (:func:`are_challenge_tests`). Subjects without a value of a measure are left out of its mean,
+    as in the challenge.
     """
     values = pd.DataFrame(
         {
@@ -67,8 +74,17 @@ def place(metrics: pd.DataFrame, configuration: Configuration) -> Place:
         }
     )
     points = score(values.mean().to_dict())
-    complete = len(values) == TEST_SUBJECTS and bool(values.notna().all(axis=None))
-    return Place(points, rank(points), len(values), complete)
+    missing = {metric: int(count) for metric, count in values.isna().sum().items() if count}
+    return Place(points, rank(points), len(values), missing)
+
+
+def are_challenge_tests(subjects: Iterable[str]) -> bool:
+    """Whether these are the identities of the challenge's test subjects, and of all of them.
+
+    They are numbers; a BIDS folder or a CSV may have them as ``sub-007``.
+    """
+    known = known_subjects().query("split == 'test'")["id"]
+    return {_number(subject) for subject in subjects} == set(known)
 
 
 def score(measures: dict[str, float]) -> float:
@@ -87,3 +103,9 @@ def score(measures: dict[str, float]) -> float:
 def rank(points: float) -> int:
     """Rank of a score among the published ones; 1 is the best."""
     return 1 + sum(published < points for published in PUBLISHED_SCORES)
+
+
+def _number(subject: str) -> str:
+    """An identity without BIDS's prefix and leading zeros."""
+    bare = subject.removeprefix("sub-")
+    return str(int(bare)) if bare.isdecimal() else bare

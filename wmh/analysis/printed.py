@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from wmh.analysis.leaderboard import PUBLISHED_SCORES, Place
+from wmh.analysis.leaderboard import PUBLISHED_SCORES, TEST_SUBJECTS, Place
 from wmh.analysis.metrics import FIVE_MEASURES
 from wmh.analysis.mixed_model import MixedModel
 from wmh.analysis.statistics import REGIONS_MEAN, Friedman
@@ -106,12 +107,23 @@ def differences_table(comparisons: pd.DataFrame) -> pd.DataFrame:
     return table[[heading for heading in _headings() if heading in table]].fillna("")
 
 
+def is_difference(part: NamedTuple | pd.Series) -> bool:
+    """Whether a part of a claim is a difference, which has a sign; an agreement (ICC) has none."""
+    return " minus " in part.comparison
+
+
+def effect_text(part: NamedTuple | pd.Series) -> str:
+    """The effect of a part of a claim with its interval."""
+    numbers = (part.mean_difference, part.ci_low, part.ci_high)
+    return with_interval(*numbers, difference=is_difference(part))
+
+
 def evidence_table(claim: pd.DataFrame) -> pd.DataFrame:
     """The parts of one claim, each with its numbers and verdict."""
     table = pd.DataFrame(
         {
             "n": claim["n"],
-            "effect [interval]": _intervals(claim, "mean_difference", difference=True),
+            "effect [interval]": [effect_text(part) for part in claim.itertuples()],
             "corrected p": [
                 "no test" if np.isnan(p) and n else p_text(p)
                 for p, n in zip(claim["p_holm"], claim["n"], strict=True)
@@ -122,8 +134,7 @@ def evidence_table(claim: pd.DataFrame) -> pd.DataFrame:
     )
     if claim["repeats"].max() > 1:
         table["over repeats"] = [
-            f"{signed(row.repeat_low)} to {signed(row.repeat_high)} (sd {row.repeat_sd:.3f}); "
-            f"{row.repeats_agreeing} of {row.repeats} alike"
+            f"{_range(row)} (sd {row.repeat_sd:.3f}); {row.repeats_agreeing} of {row.repeats} alike"
             for row in claim.itertuples()
         ]
     return table.set_axis([readable(comparison) for comparison in claim["comparison"]])
@@ -147,7 +158,7 @@ def correlation_table(correlations: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "n": correlations["n"].to_numpy(),
-            "Spearman's rho": _intervals(correlations, "rho", difference=True),
+            "Spearman's rho": _intervals(correlations, "rho", difference=False),
             "corrected p": [p_text(p) for p in correlations["p_holm"]],
         },
         index=_names(correlations),
@@ -169,12 +180,16 @@ def volume_table(volumes: pd.DataFrame) -> pd.DataFrame:
 
 
 def index_words(claims: pd.DataFrame) -> str:
-    """All claims with their verdicts, each linked to its section ``Claim N``, as Markdown."""
-    of_claims = claims.groupby("sentence", sort=False)["claim_verdict"].first()
-    return "\n".join(
-        f"{number}. [{sentence}](#Claim-{number}) **{verdict.capitalize()}.**"
-        for number, (sentence, verdict) in enumerate(of_claims.items(), start=1)
-    )
+    """All claims with their verdicts and numbers, each linked to its section, as Markdown."""
+    lines = []
+    for number, (sentence, parts) in enumerate(claims.groupby("sentence", sort=False), start=1):
+        numbers = "; ".join(
+            f"{readable(part.comparison)}: {effect_text(part) if part.n else 'not measured'}"
+            for part in parts.itertuples()
+        )
+        verdict = parts["claim_verdict"].iloc[0].capitalize()
+        lines.append(f"{number}. [{sentence}](#Claim-{number}) **{verdict}.** {numbers}")
+    return "\n".join(lines)
 
 
 def verdict_words(claim: pd.DataFrame) -> str:
@@ -215,12 +230,12 @@ def relation_table(relation: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def friedman_words(found: Friedman) -> str:
+def friedman_words(found: Friedman, alpha: float) -> str:
     """Friedman's test and the pairs that its post-hoc test tells apart."""
     k = len(found.mean_ranks)
     ranks = found.mean_ranks.sort_values(ascending=False)
     order = ", ".join(f"{readable(name)} {rank:.2f}" for name, rank in ranks.items())
-    apart = found.posthoc[found.posthoc["p_nemenyi"] < 0.05]
+    apart = found.posthoc[found.posthoc["p_nemenyi"] < alpha]
     pairs = "; ".join(
         f"{readable(row.a)} and {readable(row.b)} ({p_text(row.p_nemenyi)})"
         for row in apart.itertuples()
@@ -263,9 +278,15 @@ def effects_table(model: MixedModel) -> pd.DataFrame:
 
 
 def place_words(place: Place) -> str:
-    """A score and rank among the published teams."""
+    """A score and rank among the published teams, and what they leave out."""
+    if not place.complete:
+        return f"only {place.n} of the {TEST_SUBJECTS} test subjects were predicted: no rank"
+    missing = "".join(
+        f"; {MEASURES[metric].label} of {count} subject{'s' * (count > 1)} missing"
+        for metric, count in place.missing.items()
+    )
     teams = len(PUBLISHED_SCORES)
-    return f"score {place.score:.4f}, rank {place.rank} among {teams} published teams"
+    return f"score {place.score:.4f}, rank {place.rank} among {teams} published teams{missing}"
 
 
 def _headings() -> list[str | None]:
@@ -279,6 +300,12 @@ def _heading(structure: str, metric: str) -> str | None:
     if structure == REGIONS_MEAN:
         return "Region Dice" if metric == "dice" else None
     return MEASURES[metric].label if structure == "lesions" and metric in MEASURES else None
+
+
+def _range(part: NamedTuple) -> str:
+    """The smallest and the largest effect over repeats."""
+    write = signed if is_difference(part) else printed
+    return f"{write(part.repeat_low)} to {write(part.repeat_high)}"
 
 
 def _intervals(table: pd.DataFrame, column: str, difference: bool) -> list[str]:

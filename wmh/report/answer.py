@@ -41,6 +41,8 @@ class Answer:
     lesion_model: Model
     region_model: Model
     threshold: float
+    mirrored: bool
+    """Whether each prediction is the mean with that from the mirrored images."""
 
     @cached_property
     def burden(self) -> pd.DataFrame:
@@ -91,6 +93,7 @@ class Answerer:
             lesion_model=lesion_model,
             region_model=region_model,
             threshold=self._threshold,
+            mirrored=settings.mirroring,
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:

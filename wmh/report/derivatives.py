@@ -109,6 +109,7 @@ def write_images(
     write_tsv(table, place.file(REGION_TABLE, ".tsv"))
     sources = [_uri(path, source) for path in given.values()]
     common = {"Sources": sources, "SpatialReference": sources[0], "Manual": False}
+    common["AveragedWithMirrored"] = answer.mirrored
     lesions = _model_facts(answer.lesion_model)
     return {
         PROBABILITY: {**common, "LabelMap": ["WMH"], **lesions},

@@ -25,6 +25,7 @@ from wmh.analysis.figures.brain import (
     settle_layout,
 )
 from wmh.analysis.figures.parts import cohort_words, read_table, root_scale
+from wmh.analysis.printed import with_interval
 from wmh.analysis.statistics import repeats_of
 from wmh.analysis.style import (
     BLACK,
@@ -82,7 +83,8 @@ def load_burden(study: Study) -> Burden:
     percent = {source: profiles(burden, source, "percent_of_region").mean() for source in sources}
     everyone = profiles(cohort, TRUTH, "percent_of_region")
     pairs = {source: pair_with_truth(burden, source) for source in others}
-    totals = {source: agreement(burden, source).set_index("region").loc["all"] for source in others}
+    alpha = study.evaluation.alpha
+    totals = {s: agreement(burden, s, alpha).set_index("region").loc["all"] for s in others}
     caption = (
         "Regional lesion burden. (a) True burden, percent of each region that is lesion, one "
         f"column for each of the {len(everyone)} training and test subjects, ordered by Ward's "
@@ -93,7 +95,8 @@ def load_burden(study: Study) -> Burden:
         "of two separate models, and both of the joint model; one point a subject and region, "
         "square-root axes: line, mean difference; "
         "dashed, limits of agreement (± 1.96 standard deviations; points of one subject are not "
-        "independent). ICC(A,1) of the volume summed over the regions, with its 95 % interval. "
+        "independent). ICC(A,1) of the volume summed over the regions, with its "
+        f"{100 * (1 - alpha):g} % interval. "
         f"Nothing is tested here. {_repeat_words(len(repeats_of(burden)))}"
         f"{cohort_words(study, burden['subject'].nunique())}"
     )
@@ -213,6 +216,6 @@ def _draw_bland_altman(axes: Axes, pairs: pd.DataFrame, total: pd.Series, look: 
     axes.set_title(look.name)
     root_scale(axes, "x", TICKS_ML)
     root_scale(axes, "y", TICKS_ML)
-    icc = f"ICC of totals {total['icc']:.2f} [{total['icc_low']:.2f}, {total['icc_high']:.2f}]"
-    numbers = f"{bias:+.2f} ml, limits {low:+.2f} to {high:+.2f}\n{icc}".replace("-", MINUS)
-    axes.set_xlabel(f"mean of both (ml)\n{numbers}")
+    numbers = f"{bias:+.2f} ml, limits {low:+.2f} to {high:+.2f}".replace("-", MINUS)
+    icc = with_interval(*total[["icc", "icc_low", "icc_high"]])
+    axes.set_xlabel(f"mean of both (ml)\n{numbers}\nICC of totals {icc}")

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from wmh.analysis.figures.parts import cohort_words, read_table
-from wmh.analysis.printed import p_text, readable, signed
+from wmh.analysis.printed import effect_text, p_text, readable
 from wmh.analysis.style import (
     BLACK,
     BLUE,
@@ -53,9 +53,10 @@ def load_claims(study: Study) -> Claims:
     level = 100 * (1 - study.evaluation.alpha)
     caption = (
         "The paper's claims at a glance. Each part of a claim is an effect that is large and "
-        f"positive if the claim holds: points, its mean; lines, {level:g} % bootstrap interval; in "
-        "units of the smallest effect that matters (dashed; beyond it, grey). Triangles: beyond "
-        "the axis. Supported: the whole interval lies in the grey and the test agrees; not "
+        f"positive if the claim holds: points, its mean; lines, {level:g} % interval (bootstrap; "
+        "of the agreement, jackknife); in units of the smallest effect that matters (dashed; "
+        "beyond it, grey). Filled triangles: the mean lies beyond the axis; hollow: the interval "
+        "does. Supported: the whole interval lies in the grey and the test agrees; not "
         "supported: the whole interval lies left of it; else inconclusive. Right: the effect with "
         "its interval in its own unit, and p of the two-sided paired Wilcoxon signed-rank test "
         f"with Holm's correction over these {tests} tests (agreement has an interval and no test). "
@@ -90,7 +91,7 @@ def plot_claims(data: Claims) -> StyledFigure:
         for _, row in claim.iterrows():
             at += 1
             words.text(0.03, at, readable(row["comparison"]), va="center", fontsize=6)
-            _draw_effect(axes, at, row)
+            draw_effect(axes, at, row)
             _print_numbers(numbers, at, row)
         at += 1.25
     for side in (words, numbers):
@@ -116,7 +117,7 @@ def _print_claim(words: Axes, axes: Axes, numbers: Axes, at: float, row: pd.Seri
     axes.axhline(at - 0.62, color=PALE, lw=0.8, zorder=0)
 
 
-def _draw_effect(axes: Axes, at: float, row: pd.Series) -> None:
+def draw_effect(axes: Axes, at: float, row: pd.Series) -> None:
     axes.fill_between([1, MOST], at - 0.5, at + 0.5, color="#efefef", lw=0, zorder=0)
     axes.vlines(1, at - 0.5, at + 0.5, color=BLACK, lw=0.8, ls=(0, (3, 2)))
     axes.vlines(0, at - 0.5, at + 0.5, color=GREY, lw=0.6)
@@ -125,16 +126,26 @@ def _draw_effect(axes: Axes, at: float, row: pd.Series) -> None:
     colour, marker = VERDICTS[row["verdict"]]
     low, effect, high = np.clip(row[["low", "effect", "high"]].astype(float), LEAST, MOST)
     axes.plot([low, high], [at, at], color=colour, lw=1.4)
+    for end, known, beyond in ((low, row["low"], "<"), (high, row["high"], ">")):
+        if not np.isnan(end):
+            _draw_end(axes, end, at, colour, beyond if end != known else None)
     if effect != row["effect"]:
         marker = ">" if row["effect"] > 0 else "<"
     axes.plot(effect, at, marker, color=colour, ms=4.5, mec="white", mew=0.4, clip_on=False)
+
+
+def _draw_end(axes: Axes, end: float, at: float, colour: str, beyond: str | None) -> None:
+    """An end of an interval: a cap higher than the mean's marker, or a triangle ``beyond``."""
+    if beyond is None:
+        axes.plot(end, at, "|", color=colour, ms=8, mew=1.1)
+    else:
+        axes.plot(end, at, beyond, mec=colour, mfc="white", ms=4, mew=0.9, clip_on=False)
 
 
 def _print_numbers(axes: Axes, at: float, row: pd.Series) -> None:
     if row["n"] == 0 or np.isnan(row["mean_difference"]):
         axes.text(0.03, at, "not measured", va="center", fontsize=6, color=GREY)
         return
-    mean, low, high = (signed(row[name]) for name in ("mean_difference", "ci_low", "ci_high"))
-    axes.text(0.03, at, f"{mean} [{low}, {high}]", va="center", fontsize=6)
+    axes.text(0.03, at, effect_text(row), va="center", fontsize=6)
     test = p_text(row["p_holm"]) if not np.isnan(row["p_holm"]) else "no test"
     axes.text(1, at, f"{test}, n = {row['n']:.0f}", va="center", ha="right", fontsize=6)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 
+from wmh.analysis.printed import printed
 from wmh.analysis.style import (
     DOUBLE_COLUMN,
     MODELS,
@@ -45,7 +46,8 @@ def load_curves(study: Study) -> Curves:
         "Learning curves. (a) Loss in training (grey) and on the validation subjects (coloured); "
         "losses of different tasks are not comparable. (b) Dice on the validation subjects, a "
         "part of the training split: of lesions, or the mean over regions for the region model; "
-        f"the joint model has both. {others}{training}. Study {study.name!r}."
+        f"the joint model has both. {others}{training}. "
+        f"{_people_words(study, next(iter(histories)))}Study {study.name!r}."
     )
     return Curves(histories, caption)
 
@@ -78,10 +80,31 @@ def _draw(upper: Axes, lower: Axes, history: pd.DataFrame, colour: str, alpha: f
     checked = history.dropna(subset=["validation_loss", "validation_dice"])
     upper.plot(checked["step"], checked["validation_loss"], color=colour, alpha=alpha)
     for column, name, dashes in structures_of(checked):
-        label = f"{name} {checked[column].iloc[-1]:.2f}" if alpha == 1 else None
+        label = f"{name} {printed(checked[column].iloc[-1])}" if alpha == 1 else None
         lower.plot(
             checked["step"], checked[column], color=colour, ls=dashes, alpha=alpha, label=label
         )
+
+
+def _people_words(study: Study, model: str) -> str:
+    """How many people the models learned from and were validated on; the same for all models.
+
+    Where each repeat validates on another fold, the smallest and the largest number.
+    """
+    files = [one.model_folder(model) / "split.csv" for one in study.repeats()]
+    splits = [pd.read_csv(file, dtype={"id": str}) for file in files if file.is_file()]
+    if not splits:
+        raise StudyError(f"{files[0]}: not there. Run notebooks 03 and 04")
+    person = [split["id"].str.partition("_ses-")[0] for split in splits]
+    counts = pd.DataFrame(
+        [who.groupby(s["part"]).nunique() for who, s in zip(person, splits, strict=True)]
+    )
+    least, most = counts.min(), counts.max()
+    learn, validate = (
+        f"{least[part]}" if least[part] == most[part] else f"{least[part]} to {most[part]}"
+        for part in ("learn", "validate")
+    )
+    return f"n = {learn} people to learn from and {validate} to validate on. "
 
 
 def _histories(study: Study, model: str) -> list[pd.DataFrame]:

@@ -37,6 +37,9 @@ from wmh.images import Image, ImageError, load_labels, resample_to
 from wmh.study import Study
 
 COLOURS = "magma_r"
+ROW_MM = 31
+"""Height of a row; with seven, a page still has room for the caption."""
+
 RAREST = 0.02
 """Share of subjects below which a place is left grey."""
 
@@ -84,7 +87,7 @@ def load_frequency(study: Study) -> Frequency:
 @styled
 def plot_frequency(data: Frequency) -> StyledFigure:
     """A row of axial cuts for the truth and for each configuration, in one colour scale."""
-    figure = new_figure(DOUBLE_COLUMN, 35 * len(data.maps) + 4)
+    figure = new_figure(DOUBLE_COLUMN, ROW_MM * len(data.maps) + 4)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     panels = figure.subplot_mosaic([[name, "bar"] for name in data.maps], width_ratios=(10, 0.12))
     limits = (0.0, max(RAREST, *(float(image.data.max()) for image in data.maps.values())))

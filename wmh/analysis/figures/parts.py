@@ -203,9 +203,15 @@ def subject_differences(values: pd.DataFrame, pairs: pd.DataFrame, metric: str) 
     return apart
 
 
+def cohort_kind(study: Study) -> str:
+    """What kind of cohort a study has, as captions name it."""
+    source = study.cohort.source
+    return source if source in ("simulated", "challenge") else "study's own"
+
+
 def cohort_words(study: Study, subjects: int, split: str = "test") -> str:
     """Where the numbers come from, as the caption's last sentence."""
-    kind = "simulated" if study.cohort.source == "simulated" else "challenge"
+    kind = cohort_kind(study)
     warning = " Simulated data: no statement about patients." if kind == "simulated" else ""
     return f"n = {subjects} {split} subjects of the {kind} cohort, study {study.name!r}.{warning}"
 
@@ -218,8 +224,8 @@ def test_words(comparisons: pd.DataFrame, families: list[str], alpha: float) -> 
     return (
         "Two-sided Wilcoxon signed-rank tests of paired differences, p corrected by Holm's method "
         f"over the {several} {shown}; filled symbols and bold p: corrected p < {alpha:g}. "
-        "Lines: 95 % bootstrap intervals of the mean difference. Pairs without a symbol were not "
-        f"tested.{_too_few_words(comparisons, families, alpha)}"
+        f"Lines: {100 * (1 - alpha):g} % bootstrap intervals of the mean difference. Pairs without "
+        f"a symbol were not tested.{_too_few_words(comparisons, families, alpha)}"
     )
 
 

@@ -12,6 +12,7 @@ from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import NullFormatter
 
 from wmh.analysis.figures.parts import (
+    cohort_kind,
     prediction,
     prediction_path,
     read_table,
@@ -77,7 +78,6 @@ def load_pipeline(study: Study) -> Pipeline:
     lesions, lesion_model = _first_prediction(study, row["id"], "lesions", "multitask", "flair_t1")
     regions, region_model = _first_prediction(study, row["id"], "regions", "multitask", "regions")
     counts = cohort["split"].value_counts()
-    kind = "Simulated" if study.cohort.source == "simulated" else "Challenge"
     caption = (
         "From images to burden. (a) FLAIR and T1 of one test subject "
         f"({row['id']}, {row['lesion_ml']:.1f} ml of lesion, the median of the test split; truth "
@@ -85,8 +85,8 @@ def load_pipeline(study: Study) -> Pipeline:
         f"({lesion_model}) and regions ({region_model}) as predicted; lesion volume by region from "
         f"the two predictions. {SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
         "(c) True lesion volume, one point a subject. "
-        f"{kind} cohort, study {study.name!r}: n = {counts.get('training', 0)} training and "
-        f"{counts.get('test', 0)} test subjects."
+        f"{cohort_kind(study).capitalize()} cohort, study {study.name!r}: "
+        f"n = {counts.get('training', 0)} training and {counts.get('test', 0)} test subjects."
     )
     return Pipeline(
         cohort=cohort,

@@ -30,6 +30,7 @@ from wmh.analysis.look.slices import (
     head_box,
     height_over_width,
 )
+from wmh.analysis.printed import printed
 from wmh.analysis.style import (
     DOUBLE_COLUMN,
     StyledFigure,
@@ -154,7 +155,7 @@ def _draw_case(case: Case, row: np.ndarray) -> None:
     draw_errors(row[2], case.truth, case.truth, z, box, other_pathology=True)
     for axes, (name, found) in zip(row[3:], case.predictions.items(), strict=True):
         draw_errors(axes, case.truth, found, z, box)
-        _note(axes, f"{case.dice[name]:.2f}")
+        _note(axes, printed(case.dice[name]))
     _note(row[2], f"{case.lesion_ml:.1f} ml")
     place = scanner_name(case.scanner)
     row[0].set_ylabel(f"{case.rank}: subject {case.subject}\n{place}", fontsize=6)

@@ -58,8 +58,9 @@ def load_scanners(study: Study) -> Scanners:
     caption = (
         "Each configuration by scanner: scanners with training subjects, then scanners the models "
         "never saw. Left: one point a subject, bars are means. Right: means over the "
-        f"{counts.sum()} subjects of seen and the {(~counts).sum()} of unseen scanners; the gaps "
-        f"are tested in notebook 6. {cohort_words(study, values['subject'].nunique())}"
+        f"{counts.sum()} subjects of seen and the {(~counts).sum()} of unseen scanners. Of "
+        "these gaps, those in Dice of the four input configurations are tested in notebook 6, no "
+        f"others. {cohort_words(study, values['subject'].nunique())}"
     )
     return Scanners(values, own_configurations(values), seen, unseen, caption)
 
