@@ -108,8 +108,11 @@ def differences_table(comparisons: pd.DataFrame) -> pd.DataFrame:
 
 
 def is_difference(part: NamedTuple | pd.Series) -> bool:
-    """Whether a part of a claim is a difference, which has a sign; an agreement (ICC) has none."""
-    return " minus " in part.comparison
+    """Whether a part of a claim is a difference, printed with its sign, or an agreement (ICC).
+
+    Differences are tested; of an agreement the interval is the test.
+    """
+    return not np.isnan(part.p_holm)
 
 
 def effect_text(part: NamedTuple | pd.Series) -> str:
