@@ -1,4 +1,4 @@
-"""The commands that fetch and check, as a user types them."""
+"""The commands that fetch, check and simulate, as a user types them."""
 
 from __future__ import annotations
 
@@ -59,3 +59,10 @@ def test_fetch_atlas_from_a_mirror_named_by_the_environment(shared, tmp_path, mo
     assert result.exit_code == 0
     assert "13 files fetched, 0 were there" in result.stdout
     assert "lacks the published labels of 164 subjects" in result.stdout
+
+
+def test_simulate_refuses_fewer_subjects_than_there_are_places_for(tmp_path):
+    result = run("simulate", tmp_path / "cohort", "--subjects", 7)
+    assert result.exit_code == 2
+    assert "--subjects" in result.stderr and "8" in result.stderr
+    assert not (tmp_path / "cohort").exists()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
 
 from wmh.cohorts.phantom import Burden, draw_burdens, lesion_statistics, real_quantiles
 from wmh.cohorts.phantom.anatomy import _smallest_stretch, template
@@ -20,6 +21,17 @@ BURDEN = Burden(lesion_ml=30.0, lesions=25, largest_share=0.4, periventricular_s
 @pytest.fixture(scope="module")
 def subject() -> SimulatedSubject:
     return simulate_subject(SCANNERS["utrecht_philips_3t"], 7, BURDEN, COARSE)
+
+
+@pytest.fixture(scope="module")
+def other() -> SimulatedSubject:
+    return simulate_subject(SCANNERS["utrecht_philips_3t"], 8, BURDEN, COARSE)
+
+
+def from_white_matter(subject: SimulatedSubject) -> np.ndarray:
+    """Distance in mm of each voxel to the nearest white matter."""
+    regions = subject.regions
+    return distance_transform_edt(regions.data == 0, sampling=regions.voxel_size)
 
 
 def grid(parts=(2, 1, 3), start=(1, 0, 2), count=(2, 3, 1), shape=(4, 3, 4)) -> FineGrid:
@@ -138,10 +150,8 @@ def test_a_subject_lies_on_the_scanners_grid(subject):
     assert subject.flair.orientation == "LPS"
 
 
-def test_the_same_seed_gives_the_same_voxels_and_another_seed_does_not(subject):
-    scanner = SCANNERS["utrecht_philips_3t"]
-    again = simulate_subject(scanner, 7, BURDEN, COARSE)
-    other = simulate_subject(scanner, 8, BURDEN, COARSE)
+def test_the_same_seed_gives_the_same_voxels_and_another_seed_does_not(subject, other):
+    again = simulate_subject(SCANNERS["utrecht_philips_3t"], 7, BURDEN, COARSE)
     for name in ("flair", "t1", "flair_raw", "t1_raw", "lesions", "regions"):
         same = getattr(again, name).data
         np.testing.assert_array_equal(same, getattr(subject, name).data)
@@ -173,3 +183,19 @@ def test_corrected_images_have_less_bias_than_raw_ones(subject):
     for corrected, raw in ((subject.flair, subject.flair_raw), (subject.t1, subject.t1_raw)):
         spread = [i.data[white].std() / i.data[white].mean() for i in (corrected, raw)]
         assert spread[0] < spread[1]
+
+
+def test_some_heads_have_skull_and_scalp_and_others_are_stripped(subject, other):
+    for stripped, whole in ((subject.flair, other.flair), (subject.t1, other.t1)):
+        assert not stripped.data[from_white_matter(subject) > 25].any()
+        distance = from_white_matter(other)
+        white = np.median(whole.data[distance == 0])
+        around = (distance > 12) & (distance < 40)
+        assert (whole.data[around] > 0.5 * white).mean() > 0.05  # scalp, within the skull's dark
+
+
+def test_flair_and_t1_have_noise_of_their_own(other):
+    air = from_white_matter(other) > 60
+    noise = [image.data[air].astype(float) for image in (other.flair_raw, other.t1_raw)]
+    assert len(noise[0]) > 1000 and all(values.std() > 0 for values in noise)
+    assert abs(np.corrcoef(noise)[0, 1]) < 0.05

@@ -116,7 +116,7 @@ def test_ids_are_numbers_that_occur_once():
     assert len({subject.seed for subject in plan}) == 20
 
 
-def test_33_subjects_are_shared_out_as_in_the_demo():
+def test_33_subjects_are_18_to_train_on_and_15_to_test_on():
     simulation = simulation_of(33, 2)
     assert simulation.training == dict.fromkeys(
         ("utrecht_philips_3t", "singapore_siemens_3t", "amsterdam_ge_3t"), 6

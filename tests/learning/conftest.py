@@ -6,11 +6,12 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from wmh.learning import training
 from wmh.learning.batches import draw_batch
 from wmh.learning.slices import Slices
-from wmh.study import Study
+from wmh.study import Study, project_root
 
 
 def tiny_study(**changes) -> Study:
@@ -35,6 +36,13 @@ def tiny_study(**changes) -> Study:
     }
     settings["training"]["network"]["encoder"] = "tu-resnet10t"
     return Study(**(settings | changes))
+
+
+def write_study(study: Study) -> None:
+    """Put a study's settings where commands look for them."""
+    settings = study.model_dump(mode="json", exclude={"name", "repeat"})
+    path = project_root() / "studies" / f"{study.name}.yaml"
+    path.write_text(yaml.safe_dump(settings))
 
 
 def tiny_slices(seed: int = 0, count: int = 12) -> Slices:

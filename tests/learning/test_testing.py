@@ -1,12 +1,16 @@
 """Test subjects are predicted as the study says, by the study's own models only."""
 
+import json
+
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from tests.learning.conftest import tiny_slices, tiny_study
+from tests.learning.conftest import tiny_slices, tiny_study, write_study
 from tests.report.conftest import write_scan
+from wmh.cli import app
 from wmh.cohorts.cohort import Subject, write_cohort
-from wmh.images import load_image
+from wmh.images import Image, load_image, save_image
 from wmh.learning.inference import predict
 from wmh.learning.models import CheckpointError, load_model_of
 from wmh.learning.testing import predict_cohort, prediction
@@ -46,3 +50,22 @@ def test_the_checkpoint_of_another_study_predicts_nothing(scanned):
     with pytest.raises(CheckpointError, match=r"checkpoint\.pt: trained with seed 3"):
         predict_cohort(changed)
     assert not (study.results / "predictions").exists()
+
+
+def test_the_command_measures_what_a_studys_models_predicted(study, tmp_path):
+    small = tiny_study(models=FLAIR)
+    write_study(small)
+    lesion, shifted = np.zeros((2, 8, 8, 4), np.uint8)
+    lesion[2:4, 3, 2] = shifted[3:5, 3, 2] = 1
+    like = Image(lesion, np.eye(4))
+    truth = save_image(tmp_path / "truth.nii.gz", lesion, like)
+    for name, found in (("a", lesion), ("b", shifted)):
+        save_image(prediction(small, "flair", "FLAIR", name, "lesions"), found, like)
+        save_image(prediction(small, "flair", "FLAIR", name, "probability"), found * 0.9, like)
+    people = [Subject(name, "test", "x", truth, truth, truth) for name in "ab"]
+    write_cohort(map(vars, people), small.results / "cohort.csv")
+    done = CliRunner().invoke(app, ["evaluate", "--study", small.name, "--json"])
+    assert done.exit_code == 0, done.output
+    ((name, measures),) = json.loads(done.stdout).items()
+    assert name == "flair (FLAIR)"
+    assert measures["dice"] == pytest.approx((1 + 0.5) / 2)

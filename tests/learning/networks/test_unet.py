@@ -25,6 +25,16 @@ def test_every_task_and_channel_count_gives_logits_of_the_input_size(task, chann
         assert scores.shape == (2, CLASSES[structure], 64, 96)
 
 
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", "efficientnet-b0", "tu-regnetx_002"])
+def test_encoders_of_other_families_do_as_well(encoder):
+    network = build_network(SMALL.model_copy(update={"encoder": encoder}), 2, "multitask")
+    logits = network(torch.rand(2, 2, 64, 96), torch.zeros(2))
+    assert {name: scores.shape for name, scores in logits.items()} == {
+        name: (2, CLASSES[name], 64, 96) for name in STRUCTURES["multitask"]
+    }
+    assert not [name for name in network.state_dict() if "running" in name]
+
+
 def test_a_step_lowers_the_loss():
     torch.manual_seed(0)
     network = build_network(SMALL, 1, "multitask").train()
