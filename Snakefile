@@ -24,8 +24,11 @@ REGION_MODELS = STUDY.models_of("regions", "multitask")
 TRAININGS = {one.run_name(model): (model, one.repeat) for one in STUDY.repeats() for model in STUDY.models}
 CHECKPOINTS = expand(f"{RESULTS}/models/{{training}}/checkpoint.pt", training=TRAININGS)
 BY_EVALUATION = ("metrics", "burden")
-BY_STATISTICS = ("means", "comparisons", "claims")
-BY_LOCALIZATION = ("agreement", "cohort_burden", "groups")
+BY_STATISTICS = ("means", "comparisons", "claims", "volumes")
+BY_LOCALIZATION = (
+    *("agreement", "agreement_summary", "error_parts"),
+    *("cohort_burden", "groups", "group_choices"),
+)
 TABLES = ("cohort", "regions", "region_volumes", *BY_EVALUATION, *BY_STATISTICS, *BY_LOCALIZATION)
 FIGURE_NAMES = (
     *("01_pipeline", "02_qualitative", "03_measures", "04_missing", "05_scanners"),

@@ -24,8 +24,11 @@ TABLES = {
     "03_train_lesions": ["models/{training}/checkpoint.pt"],
     "04_train_regions_multitask": ["models/{training}/checkpoint.pt"],
     "05_evaluation": ["metrics.csv", "burden.csv"],
-    "06_statistics": ["means.csv", "comparisons.csv", "claims.csv"],
-    "07_localization": ["agreement.csv", "cohort_burden.csv", "groups.csv"],
+    "06_statistics": ["means.csv", "comparisons.csv", "claims.csv", "volumes.csv"],
+    "07_localization": [
+        *("agreement.csv", "agreement_summary.csv", "error_parts.csv"),
+        *("cohort_burden.csv", "groups.csv", "group_choices.csv"),
+    ],
     "08_figures": [],
 }
 
