@@ -38,7 +38,7 @@ from wmh.analysis.figures.parts import (
 from wmh.analysis.figures.pipeline import lesion_ml_by_region, unseen_words
 from wmh.analysis.figures.qualitative import best_median_worst
 from wmh.analysis.figures.scanners import load_scanners, seen_and_unseen_means
-from wmh.analysis.printed import p_text, readable, signed
+from wmh.analysis.printed_numbers import p_text, readable, signed
 from wmh.analysis.style import GREY, MM, look_of
 from wmh.atlas.regions import built_in_atlas
 from wmh.images import Image, ImageError

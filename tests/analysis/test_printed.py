@@ -1,7 +1,5 @@
 """Every statistic is printed one way, with its n where it matters, and nothing is lost."""
 
-import doctest
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -29,16 +27,6 @@ def metrics() -> pd.DataFrame:
                 rows.append((*about, "lesions", metric, np.nan if lost else value))
     columns = ["subject", "scanner", "model", "inputs_given", "structure", "metric", "value"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def test_the_examples_in_the_documentation_hold():
-    assert doctest.testmod(printed).failed == 0
-
-
-def test_units_decide_on_decimals():
-    assert printed.with_interval(8.26, 7.0, 9.94, "hd95_mm") == "8.3 [7.0, 9.9]"
-    assert printed.signed(-12.34, "volume_bias_ml") == f"{MINUS}12.3"
-    assert printed.printed(float("nan")) == printed.signed(float("nan")) == "–"
 
 
 def test_means_stand_by_configuration_and_measure(metrics):

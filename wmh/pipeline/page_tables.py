@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wmh.analysis.printed import (
+from wmh.analysis.printed_numbers import (
     effect_text,
     p_text,
     printed,

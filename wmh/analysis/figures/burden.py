@@ -25,7 +25,7 @@ from wmh.analysis.figures.brain import (
     settle_layout,
 )
 from wmh.analysis.figures.parts import cohort_words, read_table, root_scale
-from wmh.analysis.printed import with_interval
+from wmh.analysis.printed_numbers import with_interval
 from wmh.analysis.statistics import repeats_of
 from wmh.analysis.style import (
     BLACK,

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from wmh.analysis.figures.parts import cohort_words, read_table
-from wmh.analysis.printed import effect_text, p_text, readable
+from wmh.analysis.printed_numbers import effect_text, p_text, readable
 from wmh.analysis.style import (
     BLACK,
     BLUE,

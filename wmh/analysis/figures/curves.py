@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wmh.analysis.printed import printed
+from wmh.analysis.printed_numbers import printed
 from wmh.analysis.style import (
     DOUBLE_COLUMN,
     MODELS,

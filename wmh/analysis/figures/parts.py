@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wmh.analysis.printed import p_text
+from wmh.analysis.printed_numbers import p_text
 from wmh.analysis.style import (
     BLACK,
     GREY,

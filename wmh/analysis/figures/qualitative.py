@@ -30,7 +30,7 @@ from wmh.analysis.look.slices import (
     head_box,
     height_over_width,
 )
-from wmh.analysis.printed import printed
+from wmh.analysis.printed_numbers import printed
 from wmh.analysis.style import (
     DOUBLE_COLUMN,
     StyledFigure,
