@@ -46,23 +46,21 @@ def tiny_batch(channels: int, dimensions: int, task: str):
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("task", STRUCTURES)
 @pytest.mark.parametrize("channels", [1, 2])
-def test_logits_have_the_input_size_and_steps_lower_the_loss(
+def test_logits_have_the_input_size_and_one_step_lowers_the_loss(
     architecture, dimensions, task, channels
 ):
     images, place, labels = tiny_batch(channels, dimensions, task)
     network = to_device(build_network(tiny(architecture, dimensions), channels, task), "cpu")
-    optimiser = torch.optim.Adam(network.train().parameters(), lr=2e-3)
-    losses = []
-    for _ in range(4):
-        logits = network(images, place)
-        losses.append(loss_of(logits, labels, LossSettings()))
-        optimiser.zero_grad()
-        losses[-1].backward()
-        optimiser.step()
+    optimiser = torch.optim.SGD(network.train().parameters(), lr=0.01)
+    logits = network(images, place)
+    before = loss_of(logits, labels, LossSettings())
+    before.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
     assert {name: scores.shape for name, scores in logits.items()} == {
         name: (2, CLASSES[name], *SIZES[dimensions]) for name in STRUCTURES[task]
     }
-    assert losses[-1] < losses[0]
+    assert loss_of(network(images, place), labels, LossSettings()) < before
     if architecture != "unet" or dimensions == 3:  # others' encoders have a deepest block unused
         assert all(p.grad is not None for p in network.parameters())
 
