@@ -2,9 +2,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from segmentation_models_pytorch.encoders import get_encoder
 
 from wmh.learning.networks import build_network, middle_of_head, statistics_from
-from wmh.learning.networks.normalisation import PersonNorm
+from wmh.learning.networks.normalisation import PersonNorm, normalise_by_batch
 from wmh.learning.volumes import logits_of_slices
 from wmh.settings import NetworkSettings
 
@@ -76,3 +77,13 @@ def test_a_noisy_neck_does_not_change_what_is_said_of_the_middle():
         )
         torch.testing.assert_close(calm[middle], loud[middle])
         assert not torch.allclose(network(images, depth_mm)["lesions"][middle], calm[middle])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tu-regnetx_002", "tu-mobilenetv3_small_050"])
+def test_nothing_that_an_encoder_does_beside_normalising_is_lost(name):
+    """Some encoders' normalisation layers hold the activation that follows them."""
+    encoder = get_encoder(name, in_channels=1, depth=3, weights=None).train()
+    images = torch.rand(2, 1, 64, 64)
+    before = encoder(images)
+    for one, other in zip(before, normalise_by_batch(encoder)(images), strict=True):
+        torch.testing.assert_close(one, other)

@@ -23,9 +23,15 @@ class PersonNorm(nn.BatchNorm2d):
     def __init__(self, layer: nn.BatchNorm2d):
         super().__init__(layer.num_features, layer.eps, track_running_stats=False)
         self.weight, self.bias = layer.weight, layer.bias
+        # timm's layers also hold what comes after them
+        self.drop = getattr(layer, "drop", nn.Identity())
+        self.act = getattr(layer, "act", nn.Identity())
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """From features (B, C, H, W) to the same, normalised."""
+        return self.act(self.drop(self._normalised(features)))
+
+    def _normalised(self, features: torch.Tensor) -> torch.Tensor:
         chosen = _chosen.get()
         if chosen is None:
             return super().forward(features)
