@@ -54,10 +54,11 @@ def project(tmp_path, monkeypatch):
 
 
 LOOK = """
-import json, os, sys
+import json, os, sys, time
 from pathlib import Path
 from tqdm.auto import tqdm
 for _ in tqdm(range(3), desc="counting"): pass
+time.sleep(1.5)  # memory is looked at once a second
 seen = {"executable": sys.executable, "study": study, "model": model, "cwd": os.getcwd()}
 seen |= {k: os.environ[k] for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONHASHSEED")}
 Path("seen.json").write_text(json.dumps(seen))
