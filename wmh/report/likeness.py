@@ -116,9 +116,10 @@ def _length(modality: str, name: str, value: float, training: pd.Series) -> Quan
     unlike = None
     if not low / SLACK <= value <= high * SLACK:
         way = "smaller" if value < low else "larger"
+        known = " to ".join(dict.fromkeys(f"{end:.3g}" for end in (low, high)))
         unlike = (
             f"{modality}: {name.lower()} is {value:.3g} mm, {way} than in the training scans "
-            f"({low:.3g} to {high:.3g} mm)"
+            f"({known} mm)"
         )
     return Quantity(modality, name, "mm", value, low, high, unlike)
 
