@@ -66,7 +66,7 @@ def atlas():
     """The files of an atlas that was fetched; the built-in one is part of the package."""
     if STUDY.regions.atlas == "built-in":
         return []
-    return sorted(map(str, STUDY.regions.atlas_folder.rglob("*.*")))
+    return sorted(str(path) for path in STUDY.regions.atlas_folder.rglob("*") if path.is_file())
 
 
 def images():

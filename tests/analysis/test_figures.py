@@ -3,7 +3,6 @@
 import re
 import warnings
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,31 +16,17 @@ from wmh.analysis.figures import (
     load_measures,
     load_missing,
     load_pipeline,
-    parts,
     plot_claims,
 )
-from wmh.analysis.figures.brain import draw_brain_map, paint_regions
-from wmh.analysis.figures.burden import GROUP_COLOURS, branch_colours, pair_with_truth
-from wmh.analysis.figures.claims import draw_effect, scale_to_smallest
-from wmh.analysis.figures.curves import structures_of
-from wmh.analysis.figures.frequency import carry_to_mni, matrix_to_mni, share
+from wmh.analysis.figures.claims import draw_effect
 from wmh.analysis.figures.parts import (
-    draw_points,
     lesion_values,
     own_configurations,
     read_table,
-    round_below,
-    smallest_p,
-    spread,
-    subject_differences,
 )
-from wmh.analysis.figures.pipeline import lesion_ml_by_region, unseen_words
-from wmh.analysis.figures.qualitative import best_median_worst
+from wmh.analysis.figures.pipeline import unseen_words
 from wmh.analysis.figures.scanners import load_scanners, seen_and_unseen_means
-from wmh.analysis.printed_numbers import p_text, readable, signed
-from wmh.analysis.style import GREY, MM, look_of
-from wmh.atlas.regions import built_in_atlas
-from wmh.images import Image, ImageError
+from wmh.analysis.style import MM
 from wmh.study import StudyError
 
 
@@ -214,73 +199,6 @@ def test_configurations_stand_in_one_order_each_with_its_own_images(study):
     ]
 
 
-def test_only_tested_pairs_of_shown_configurations_are_drawn():
-    columns = ["structure", "metric", "model_a", "inputs_a", "model_b", "inputs_b"]
-    rows = [
-        ("lesions", "dice", "flair", "FLAIR", "t1", "T1"),
-        ("lesions", "volume", "flair", "FLAIR", "t1", "T1"),
-        ("regions_mean", "dice", "flair", "FLAIR", "t1", "T1"),
-        ("lesions", "dice", "flair", "FLAIR", "flair_t1", "FLAIR"),
-    ]
-    comparisons = pd.DataFrame(rows, columns=columns)
-    shown = parts.tested_pairs(comparisons, [("flair", "FLAIR"), ("t1", "T1")], ["dice"])
-    assert shown.index.tolist() == [0]
-
-
-def test_paired_differences_are_first_minus_second_by_subject():
-    values = pd.DataFrame(
-        {
-            "subject": ["b", "a", "a", "b", "c"],
-            "model": ["x", "x", "y", "y", "x"],
-            "inputs_given": "FLAIR",
-            "dice": [0.9, 0.5, 0.4, 0.6, 0.7],
-        }
-    )
-    pair = {"model_a": "x", "inputs_a": "FLAIR", "model_b": "y", "inputs_b": "FLAIR"}
-    (apart,) = subject_differences(values, pd.DataFrame([pair]), "dice").values()
-    np.testing.assert_allclose(apart, [0.1, 0.3])
-
-
-def test_every_value_is_a_point_and_the_bar_is_their_mean():
-    axes = Figure().subplots()
-    draw_points(axes, np.array([0.2, np.nan, 0.4, 0.9]), 3, look_of("flair"), upright=True)
-    places, values = axes.collections[0].get_offsets().T
-    np.testing.assert_allclose(values, [0.2, 0.4, 0.9])
-    assert np.abs(places - 3).max() < 0.34
-    assert axes.lines[0].get_ydata()[0] == pytest.approx(0.5)
-
-
-def test_points_of_a_group_never_share_a_place():
-    assert len(np.unique(spread(110))) == 110
-    assert np.abs(spread(110)).max() < 0.5
-
-
-@pytest.mark.parametrize(
-    ("p", "text"),
-    [(0.0004, "p < 0.001"), (0.0123, "p = 0.012"), (0.4, "p = 0.40"), (np.nan, "not testable")],
-)
-def test_p_values_are_printed_one_way(p, text):
-    assert p_text(p) == text
-
-
-@pytest.mark.parametrize(("limit", "tick"), [(3900, 2000), (0.7, 0.5), (1000, 1000), (99, 50)])
-def test_ticks_are_round(limit, tick):
-    assert round_below(limit) == pytest.approx(tick)
-
-
-def test_few_pairs_cannot_reach_a_small_p():
-    assert smallest_p(5, 1) == 0.0625
-    assert smallest_p(3, 30) == 1.0
-
-
-def test_the_median_of_an_even_number_is_the_upper_one():
-    assert best_median_worst(pd.Series({"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2})) == {
-        "Best": "b",
-        "Median": "c",
-        "Worst": "a",
-    }
-
-
 def test_seen_scanners_are_those_with_training_subjects(study):
     data = load_scanners(study)
     assert data.seen == ["utrecht_philips_3t", "singapore_siemens_3t", "amsterdam_ge_3t"]
@@ -291,140 +209,3 @@ def test_seen_scanners_are_those_with_training_subjects(study):
     assert seen_and_unseen_means(data, "flair", "FLAIR", "dice")[1] == pytest.approx(unseen)
     cohort = pd.read_csv(study.results / "cohort.csv")
     assert unseen_words(cohort).startswith("2 of 5 scanners")
-
-
-def test_effects_are_scaled_by_the_smallest_that_matters():
-    claims = pd.DataFrame(
-        {
-            "mean_difference": [0.04],
-            "ci_low": [-0.01],
-            "ci_high": [0.1],
-            "smallest_difference": 0.02,
-        }
-    )
-    scaled = scale_to_smallest(claims).iloc[0]
-    assert (scaled["low"], scaled["effect"], scaled["high"]) == pytest.approx((-0.5, 2.0, 5.0))
-
-
-def test_comparisons_are_printed_with_the_names_of_the_figures():
-    text = readable("lesion Dice: interchangeable (T1) minus flair_t1 (T1)")
-    assert text == "lesion Dice: Interchangeable, T1 only minus Concatenated, FLAIR blank"
-
-
-def test_branches_have_the_colour_of_their_group_where_they_are_in_one():
-    joined = np.array([[0, 1, 0.1, 2], [2, 3, 0.2, 2], [4, 5, 0.9, 4]])
-    first, second = GROUP_COLOURS[:2]
-    assert branch_colours(joined, np.array([1, 1, 2, 2])) == {4: first, 5: second, 6: GREY}
-    assert set(branch_colours(joined, np.ones(4)).values()) == {GREY}
-
-
-def test_burden_is_paired_with_the_truth_by_subject_and_region():
-    rows = [
-        (subject, source, region, factor * (region + number))
-        for number, subject in enumerate("ab")
-        for source, factor in (("truth", 1.0), ("joint", 2.0))
-        for region in range(1, 37)
-    ]
-    burden = pd.DataFrame(rows, columns=["subject", "source", "region", "lesion_ml"])
-    pairs = pair_with_truth(burden, "joint")
-    assert len(pairs) == 2 * 34
-    np.testing.assert_allclose(pairs["found"], 2 * pairs["true"])
-
-
-def test_lesion_volume_is_counted_in_its_region():
-    lesions = Image(np.array([[[1, 1, 2, 0, 1]]], dtype=np.uint8), np.diag([10.0, 10, 10, 1]))
-    regions = Image(np.array([[[3, 3, 3, 3, 36]]], dtype=np.uint8), lesions.affine)
-    volumes = lesion_ml_by_region(lesions, regions)
-    assert volumes[3] == pytest.approx(2.0)
-    assert volumes.sum() == pytest.approx(2.0)
-
-
-def test_regions_are_painted_with_their_values():
-    painted = paint_regions({1: 0.5, 34: 0.0, 2: float("nan")})
-    atlas, values = built_in_atlas(2).data, painted.get_fdata()
-    assert (values[atlas == 1] == 0.5).all()
-    assert (values[atlas == 34] > 0).all()
-    assert not values[(atlas != 1) & (atlas != 34)].any()
-
-
-def test_regions_tell_the_way_to_mni():
-    atlas = built_in_atlas(4)
-    way = nib.affines.from_matvec(
-        [[1.1, 0.05, 0.0], [-0.04, 0.95, 0.1], [0.0, -0.1, 1.02]], [5.0, -8.0, 12.0]
-    )
-    subject = Image(atlas.data, np.linalg.inv(way) @ atlas.affine)
-    at = nib.affines.apply_affine(subject.affine, np.argwhere(atlas.data == 13))
-    found = nib.affines.apply_affine(matrix_to_mni(subject), at)
-    wanted = nib.affines.apply_affine(way, at)
-    assert np.abs(found - wanted).max() < 1.5  # mm; the atlas of 2 mm has other voxels
-
-
-def test_the_way_to_mni_needs_regions():
-    few = Image(np.arange(8, dtype=np.uint8).reshape(2, 2, 2), np.eye(4))
-    with pytest.raises(ImageError, match="holds 7 regions"):
-        matrix_to_mni(few)
-
-
-def test_lesions_land_at_their_place_in_mni():
-    lesions = Image(np.zeros((9, 9, 9), dtype=np.uint8), np.diag([2.0, 2, 2, 1]))
-    lesions.data[4, 4, 4], lesions.data[0, 0, 0] = 1, 2
-    moved = carry_to_mni(lesions, nib.affines.from_matvec(np.eye(3), [10, 20, 30]))
-    centre = np.average(
-        nib.affines.apply_affine(moved.affine, np.argwhere(moved.data > 0)),
-        axis=0,
-        weights=moved.data[moved.data > 0],
-    )
-    np.testing.assert_allclose(centre, [18, 28, 38], atol=1e-3)
-    assert moved.data.sum() == pytest.approx(1, abs=1e-3)
-    assert not carry_to_mni(Image(lesions.data * 0, lesions.affine), np.eye(4)).data.any()
-
-
-def test_frequency_is_the_share_of_subjects():
-    masks = [Image(np.full((2, 2, 2), value, dtype=np.float32), np.eye(4)) for value in (0, 1, 1)]
-    np.testing.assert_allclose(share(masks).data, 2 / 3)
-
-
-def test_brain_maps_show_the_subjects_left_on_the_left():
-    figure = Figure()
-    axes = figure.subplots()
-    draw_brain_map(axes, paint_regions(dict.fromkeys(range(1, 18), 0.5)), "viridis", (0, 1))
-    cut = figure.axes[-1]
-    drawn = cut.images[-1]
-    left, right, *_ = drawn.get_extent()
-    filled = ~np.ma.getmaskarray(np.ma.masked_invalid(drawn.get_array()))
-    columns = np.argwhere(filled)[:, 1] / filled.shape[1] * (right - left) + left
-    assert columns.mean() < -5
-    assert cut.get_xlim()[0] < cut.get_xlim()[1]
-
-
-def test_brain_maps_without_any_value_show_the_template_alone():
-    figure = Figure()
-    axes = figure.subplots()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        draw_brain_map(axes, paint_regions({}), "viridis", (0, 1))
-    assert len(figure.axes[-1].images) == 1
-
-
-def test_brain_maps_draw_values_below_the_limits_too():
-    figure = Figure()
-    axes = figure.subplots()
-    draw_brain_map(axes, paint_regions(dict.fromkeys(range(1, 35), 0.1)), "viridis", (0.4, 1))
-    drawn = figure.axes[-1].images[-1].get_array()
-    assert np.ma.count(drawn) > 100
-    assert drawn.max() == pytest.approx(0.4, abs=1e-3)
-
-
-def test_a_joint_model_shows_the_dice_of_both_structures():
-    alone = pd.DataFrame({"validation_dice": [0.5]})
-    joint = alone.assign(validation_lesions_dice=0.4, validation_regions_dice=0.6)
-    assert [column for column, *_ in structures_of(alone)] == ["validation_dice"]
-    assert [name for _, name, _ in structures_of(joint)] == ["lesions", "regions"]
-
-
-def test_effects_that_round_to_nothing_have_no_sign():
-    assert [signed(value) for value in (0.0217, -0.0217, -0.0001)] == [
-        "+0.022",
-        "\N{MINUS SIGN}0.022",
-        "0.000",
-    ]

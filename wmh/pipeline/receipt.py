@@ -63,7 +63,8 @@ def _inputs(study: Study) -> Iterator[tuple[str, Path]]:
     if study.cohort_folder.is_file():  # a table of images
         own.append(study.cohort_folder)
     if study.regions.atlas != "built-in":
-        own += sorted((root / study.regions.atlas_folder).rglob("*.*"))
+        folder = root / study.regions.atlas_folder
+        own += sorted(path for path in folder.rglob("*") if path.is_file())
     for path in [path for path in own if path.exists()] + _images(study):
         yield (str(path.relative_to(root) if path.is_relative_to(root) else path), path)
 

@@ -118,6 +118,7 @@ def _print_claim(words: Axes, axes: Axes, numbers: Axes, at: float, row: pd.Seri
 
 
 def draw_effect(axes: Axes, at: float, row: pd.Series) -> None:
+    """One part of a claim on a line of its own: its mean and interval, in smallest that matter."""
     axes.fill_between([1, MOST], at - 0.5, at + 0.5, color="#efefef", lw=0, zorder=0)
     axes.vlines(1, at - 0.5, at + 0.5, color=BLACK, lw=0.8, ls=(0, (3, 2)))
     axes.vlines(0, at - 0.5, at + 0.5, color=GREY, lw=0.6)
