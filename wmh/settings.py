@@ -26,10 +26,13 @@ class Settings(BaseModel):
 
 
 class Simulation(Settings):
-    """How many subjects of each scanner folder of the challenge to simulate."""
+    """How many subjects of each of the challenge's scanners, or of ``various``, to simulate."""
 
     training: dict[str, Count]
     test: dict[str, Count]
+    anatomy: Literal["template", "heads"] = "template"
+    """From the MNI152 template, or from real people's whole heads (``wmh fetch heads``)."""
+    heads_folder: Path = Path("data/heads")
     in_plane_coarsening: Count = 1
 
 
@@ -40,6 +43,9 @@ class CohortSettings(Settings):
     folder: Path
     """Folder of the images; for ``source: csv``, the CSV file itself."""
     simulation: Simulation | None = None
+    further: Path | None = None
+    """A CSV table of further people to learn from, beside those of ``folder``. None of them is
+    validated on, and none tested unless the table's column ``split`` says so."""
     test_share: Share = 0.3
     """Share of the people to test on, where a BIDS folder or a CSV does not say who is."""
     register_t1: bool = False
@@ -57,8 +63,9 @@ class CohortSettings(Settings):
 class RegionSettings(Settings):
     """Which atlas is carried to the subjects, and how."""
 
-    atlas: Literal["built-in", "jhu", "published"] = "built-in"
-    """``wmh fetch atlas`` brings ``jhu`` and ``published``, the authors' own labels."""
+    atlas: Literal["built-in", "jhu", "published", "known"] = "built-in"
+    """``wmh fetch atlas`` brings ``jhu`` and ``published``, the authors' own labels. ``known`` are
+    the subjects' own true regions; who has none gets an empty image, and trains lesions alone."""
     atlas_folder: Path = Path("data/atlas")
     method: Literal["affine", "paper", "deformable"] = "affine"
 
@@ -171,6 +178,9 @@ class Training(Settings):
     validate_every: Count = 50
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` takes bfloat16 where the processor multiplies it natively."""
+    start_from: str | None = None
+    """Weights to start from instead of random ones: ``general``, those of the package, or the file
+    of a checkpoint. Its network must be the study's; what its inputs and tasks share is taken."""
     network: NetworkSettings = NetworkSettings()
     loss: LossSettings = LossSettings()
     augmentation: Augmentation = Augmentation()

@@ -111,7 +111,9 @@ def label_subject(task: Task) -> dict:
         if finished["fingerprint"] == fingerprint:
             return finished
     flair = load_image(task.flair)
-    if task.settings.atlas == "published":
+    if task.settings.atlas == "known":
+        labels, fit = _known(task.true_regions, flair), {}
+    elif task.settings.atlas == "published":
         labels, fit = read_published(task.published, flair), {}
     else:
         atlas = load_atlas(task.settings.atlas, task.atlas_folder)
@@ -133,6 +135,13 @@ def label_subject(task: Task) -> dict:
     record.with_suffix(".part").write_text(json.dumps(row))
     record.with_suffix(".part").replace(record)
     return row
+
+
+def _known(true_regions: Path | None, flair: Image) -> Image:
+    """A subject's own region labels; without any an empty image: they are not known."""
+    if true_regions is not None:
+        return load_labels(true_regions, LABELS)
+    return replace(flair, data=np.zeros(flair.data.shape, dtype=np.uint8))
 
 
 def label_image(

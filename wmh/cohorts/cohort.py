@@ -35,6 +35,8 @@ class Subject:
     t1: Path | None
     lesions: Path | None = None
     true_regions: Path | None = None
+    further: bool = False
+    """Whether the person stands in a table of further people, who are never validated on."""
 
     @property
     def person(self) -> str:
@@ -106,7 +108,7 @@ def validation_split(
     strangers = [s.id for s in subjects if s.split != "training"]
     if strangers:
         raise CohortError(f"subjects {', '.join(strangers)} are not of the training split")
-    held_out = draw_people(subjects, share, seed)
+    held_out = draw_people([s for s in subjects if not s.further], share, seed)
     learn = [s for s in subjects if s.person not in held_out]
     validate = [s for s in subjects if s.person in held_out]
     if not validate:
@@ -172,7 +174,8 @@ def _below(root: Path, path: Path | None) -> str | None:
 
 def _subject_of_row(row: dict[str, object], root: Path) -> Subject:
     files = {name: root / str(row[name]) if pd.notna(row.get(name)) else None for name in PATHS}
-    return Subject(id=str(row["id"]), split=str(row["split"]), scanner=str(row["scanner"]), **files)
+    about = {name: str(row[name]) for name in ("id", "split", "scanner")}
+    return Subject(**about, **files, further=row.get("further") is True)
 
 
 def _required(subject: Subject, name: str) -> Path:

@@ -21,10 +21,10 @@ from wmh.cohorts.check import (
     without_doubles,
 )
 from wmh.cohorts.cohort import CohortError, write_cohort
-from wmh.cohorts.found import Found
+from wmh.cohorts.found import UNDECIDED, Found
 from wmh.cohorts.sources import decide_splits, find_subjects
 from wmh.images import same_grid, save_image
-from wmh.study import Study
+from wmh.study import Study, project_root
 
 LEFT_OUT_COLUMNS = ["id", "split", "scanner", "problems"]
 
@@ -38,6 +38,9 @@ def gather_cohort(study: Study) -> pd.DataFrame:
     settings = study.cohort
     layout = "challenge" if settings.source in ("simulated", "challenge") else settings.source
     found = find_subjects(study.cohort_folder, layout)
+    if settings.further is not None:
+        further = find_subjects(project_root() / settings.further, "csv")
+        found += [_learned_from(one) for one in further]
     rows = side_by_side(take_in, [_task(one, study) for one in found], "cohort")
     for warning in (warning for row in rows for warning in row.warnings):
         warnings.warn(warning, stacklevel=2)
@@ -58,6 +61,13 @@ def gather_cohort(study: Study) -> pd.DataFrame:
         for row, subject in zip(usable, subjects, strict=True)
     ]
     return write_cohort(described, study.results / "cohort.csv")
+
+
+def _learned_from(found: Found) -> Found:
+    """A subject of the further table: of the training split, unless the table says otherwise."""
+    subject = found.subject
+    split = "training" if subject.split == UNDECIDED else subject.split
+    return replace(found, subject=replace(subject, split=split, further=True))
 
 
 def read_left_out(results: Path) -> pd.DataFrame:

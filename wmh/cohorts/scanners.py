@@ -1,8 +1,10 @@
-"""The five scanners of the MICCAI WMH Segmentation Challenge (Kuijf et al. 2019)."""
+"""The five scanners of the MICCAI WMH Segmentation Challenge (Kuijf et al. 2019), and any other."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,34 @@ SCANNERS = {
 }
 
 
+VARIOUS = Scanner(
+    name="various",
+    title="Various scanners",
+    site="Various",
+    folder="Various",
+    published_folder="Various",
+    shape=(0, 0, 0),
+    voxel_size=(0.0, 0.0, 0.0),
+    in_training=True,
+)
+"""Stands for any scanner at all: each simulated subject gets a grid and a contrast of its own."""
+
+SIMULATED = SCANNERS | {VARIOUS.name: VARIOUS}
+
+
+def draw_scanner(generator: np.random.Generator) -> Scanner:
+    """A scanner of no challenge: slices from 2 to 7.5 mm, pixels about 1 mm, a field of its own."""
+    pixel = generator.uniform(0.9, 1.3)
+    thickness = generator.choice([3.0, generator.uniform(2, 4), generator.uniform(4, 7.5)])
+    right, front = generator.uniform(205, 260), generator.uniform(225, 260)
+    height = generator.uniform(115, 200)
+    shape = (round(right / pixel), round(front / pixel), max(round(height / thickness), 16))
+    return replace(VARIOUS, shape=shape, voxel_size=(pixel, pixel, float(thickness)))
+
+
 def scanner_at(folder: str) -> Scanner | None:
     """The scanner of a folder of the challenge's tree, in its published or its safe spelling."""
     return next(
-        (s for s in SCANNERS.values() if folder in (s.folder, s.published_folder)),
+        (s for s in SIMULATED.values() if folder in (s.folder, s.published_folder)),
         None,
     )

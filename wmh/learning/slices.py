@@ -14,12 +14,15 @@ from tqdm.auto import tqdm
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair
 from wmh.images import ImageError, load_labels, same_grid
 from wmh.learning.cut import cut, normalise
-from wmh.learning.losses import SKELETON
+from wmh.learning.losses import LEFT_OUT, SKELETON
 from wmh.learning.memory import fits
 from wmh.learning.skeletons import tubed_skeleton, tubed_skeletons_of_slices
 from wmh.learning.stacks import Stored, StoredVoxels, centred, is_structure
 
 CPU = torch.device("cpu")
+
+THINNEST = 0.1
+"""Share of the subjects with thinner slices than those a network is said to know."""
 
 Stack = torch.Tensor | Stored
 """Slices (N, ..., H, W), in memory or on disk; indexing gives a tensor either way."""
@@ -30,11 +33,11 @@ class Slices:
     """All slices of some subjects.
 
     ``images`` (N, 2, H, W) normalised FLAIR and T1; ``lesions`` (N, H, W) 0, 1, and 2 for what is
-    left out; ``regions`` (N, H, W) 0 to 36, or None; ``depth_mm`` (N,) below the crown; ``subject``
-    (N,) index into ``ids``; ``windows`` edges of each subject's own window, centred in the common
-    one of H x W (all as large as that where none are given); ``skeletons`` (N, H, W) of each
-    structure, where the loss needs them; ``device`` where batches of them are made, whether or not
-    they lie there.
+    left out; ``regions`` (N, H, W) 0 to 36, 255 where they are not known, or None; ``depth_mm``
+    (N,) below the crown; ``subject`` (N,) index into ``ids``; ``windows`` edges of each subject's
+    own window, centred in the common one of H x W (all as large as that where none are given);
+    ``skeletons`` (N, H, W) of each structure, where the loss needs them; ``device`` where batches
+    of them are made, whether or not they lie there.
     """
 
     images: Stack
@@ -90,10 +93,10 @@ class Slices:
 
     @property
     def thickness_mm(self) -> float:
-        """The subjects' median thickness of a slice; 0 where none has two slices."""
+        """Thickness of a slice that few subjects' are below; 0 where none has two slices."""
         first = self.spans[self.spans.diff(dim=1)[:, 0] > 1, 0]
         steps = self.depth_mm[first] - self.depth_mm[first + 1]
-        return float(steps.median()) if len(steps) else 0.0
+        return float(steps.quantile(THINNEST)) if len(steps) else 0.0
 
     def stacks(self, structures: Iterable[str]) -> dict[str, Stack]:
         """Labels of each structure, and its skeletons where there are any."""
@@ -203,12 +206,14 @@ def subject_slices(
                 labels.path, f"lies on another grid than {flair.path}", "Run notebook 02 again"
             )
         regions = plan.label_slices(labels.data)
+        if not labels.data.any():  # not known of this subject
+            regions[:] = LEFT_OUT
     head = slice(*plan.span)  # slices above and below the head are left out
     marked, regions = marked[head], regions[head]
     thin = tubed_skeleton if skeletons == 3 else tubed_skeletons_of_slices
     thinned = {"lesions": marked * (marked == 1)}
     if regions_folder is not None:
-        thinned["regions"] = regions
+        thinned["regions"] = regions * (regions != LEFT_OUT)
     return Slices(
         images=images[head].to(precision),
         lesions=marked,

@@ -27,9 +27,9 @@ def split_training(study: Study) -> tuple[list[Subject], list[Subject]]:
     training, seed = study.training, study.of_repeat(1).seed_for("validation")
     if training.folds is None:
         return validation_split(subjects, training.validation_share, seed)
-    fold = fold_of(subjects, training.folds, seed)
-    learn = [s for s in subjects if fold[s.person] != study.repeat]
-    return learn, [s for s in subjects if fold[s.person] == study.repeat]
+    fold = fold_of([s for s in subjects if not s.further], training.folds, seed)
+    validate = [s for s in subjects if fold.get(s.person) == study.repeat]
+    return [s for s in subjects if s not in validate], validate
 
 
 def fold_of(subjects: Sequence[Subject], folds: int, seed: int) -> dict[str, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from wmh.learning.cut import window
+from wmh.learning.losses import LEFT_OUT
 
 OPEN_AT_ONCE = 4
 """Files kept mapped, so that the images and labels of a batch open each person's file once."""
@@ -129,7 +130,7 @@ def open_slices(*paths: Path) -> dict[str, torch.Tensor]:
 
 def is_structure(structure: str, labels: torch.Tensor) -> torch.Tensor:
     """Where labels say lesion (label 1, not other pathology), or any region."""
-    return labels == 1 if structure == "lesions" else labels > 0
+    return labels == 1 if structure == "lesions" else (labels > 0) & (labels != LEFT_OUT)
 
 
 def centred(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

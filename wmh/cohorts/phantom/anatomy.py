@@ -1,25 +1,22 @@
-"""The anatomy of a simulated head: the MNI152 template, deformed, on a scanner's native grid.
+"""The anatomy of a simulated head: a reference, deformed, on a scanner's native grid.
 
-Real average anatomy is turned into a person by a random affine and a smooth invertible deformation,
-ventricles of varying size, tissue fractions sharper than an average has them, and folds drawn into
-the cortex, where averaging has blurred them away.
+The reference is the MNI152 template, or one of twenty real people's whole heads
+(:mod:`wmh.cohorts.phantom.heads`). It is turned into a person by a random affine and a smooth
+invertible deformation with ventricles of varying size. The template is an average: its tissue
+fractions are sharpened, and folds drawn into the cortex, where averaging has blurred them away.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from wmh.atlas.regions import built_in_atlas, mni_grey_matter, mni_t1, mni_white_matter
 from wmh.cohorts.phantom.fields import FineGrid, enlarge, on_every_second, smooth_field
+from wmh.cohorts.phantom.reference import MARGIN, Reference
 from wmh.cohorts.scanners import Scanner
-
-MARGIN = 22
-"""Voxels of 2 mm around the template, so that distances reach out to the skin."""
 
 OBLIQUENESS_DEGREES = {
     "utrecht_philips_3t": (20.0, 6.0, 6.0),
@@ -27,24 +24,12 @@ OBLIQUENESS_DEGREES = {
     "amsterdam_ge_3t": (0.0, 0.0, 0.0),
     "amsterdam_ge_1p5t": (3.0, 8.0, 3.0),
     "amsterdam_philips_3t": (0.0, 0.0, 0.0),
+    "various": (8.0, 4.0, 4.0),
 }
 """Standard deviation of the slices' tilt in the scanner about its x, y and z axes."""
 
 PART_MM, MOST_PARTS = 1.0, 3
 """Aimed-at edge length of the parts of a native voxel, and their largest number along an axis."""
-
-
-@dataclass(frozen=True)
-class Template:
-    """The MNI152 template on its 1 mm grid; distances in mm on a padded 2 mm grid."""
-
-    affine: np.ndarray
-    white: np.ndarray
-    grey: np.ndarray
-    brain: np.ndarray
-    regions: np.ndarray
-    from_ventricles: np.ndarray
-    from_brain: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -54,7 +39,8 @@ class Anatomy:
     ``white``, ``grey`` and ``csf`` are fractions that sum to the brain's share of the voxel;
     ``mni`` (3, x, y, z) is the template position in mm; ``from_ventricles`` and ``from_brain`` are
     signed distances in template mm, negative inside. ``regions`` (uint8) are the labels at the
-    centres of the box's native voxels, defined everywhere.
+    centres of the box's native voxels, defined everywhere. ``around`` (uint8) says what surrounds
+    the brain, where that is known.
     """
 
     grid: FineGrid
@@ -65,48 +51,33 @@ class Anatomy:
     from_ventricles: np.ndarray
     from_brain: np.ndarray
     regions: np.ndarray
-
-
-@cache
-def template() -> Template:
-    """The template, prepared once a process: fractions, ventricles, regions spread outwards."""
-    white, grey = mni_white_matter(1).data, mni_grey_matter(1).data
-    brain = (mni_t1(1).data > 0).astype(np.float32)
-    ventricles = _lateral_ventricles(brain - white - grey, mni_t1(1).affine)
-    white, grey = _without_grey_rim(white, grey, ventricles)
-    atlas = built_in_atlas(1).data
-    nearest = ndimage.distance_transform_edt(
-        atlas[::2, ::2, ::2] == 0, return_distances=False, return_indices=True
-    )
-    spread = atlas[::2, ::2, ::2][tuple(nearest)]
-    spread = spread.repeat(2, 0).repeat(2, 1).repeat(2, 2)[tuple(slice(n) for n in atlas.shape)]
-    hull = ndimage.binary_closing(np.pad(brain[::2, ::2, ::2] > 0, MARGIN), iterations=5)
-    return Template(
-        affine=mni_t1(1).affine,
-        white=white,
-        grey=grey,
-        brain=ndimage.gaussian_filter(brain, 0.7),
-        regions=np.where(atlas > 0, atlas, spread),
-        from_ventricles=_signed_distance(np.pad(ventricles[::2, ::2, ::2], MARGIN)),
-        from_brain=_signed_distance(hull),
-    )
+    around: np.ndarray | None
 
 
 def draw_anatomy(
-    generator: np.random.Generator, scanner: Scanner, coarsening: int, margin_mm: float
+    generator: np.random.Generator,
+    reference: Reference,
+    scanner: Scanner,
+    coarsening: int,
+    margin_mm: float,
 ) -> Anatomy:
     """Draw a person's head as a scanner sees it.
 
     ``coarsening`` divides the in-plane resolution; ``margin_mm`` is kept around the brain.
     """
-    reference = template()
     native, head = _native_affine(generator, scanner, coarsening)
     grid = _box_around_brain(native, head, scanner, coarsening, margin_mm)
-    places = _template_places(generator, grid, head, reference)  # template voxels (3, x, y, z)
-    mni = places + reference.affine[:3, 3].reshape(3, 1, 1, 1).astype(np.float32)
+    places = _reference_places(generator, grid, head, reference)  # its voxels (3, x, y, z)
+    linear, offset = reference.affine[:3, :3], reference.affine[:3, 3].reshape(3, 1, 1, 1)
+    turned = places if np.array_equal(linear, np.eye(3)) else np.tensordot(linear, places, 1)
+    mni = (turned + offset.astype(np.float32)).astype(np.float32)
 
     def sample(values: np.ndarray) -> np.ndarray:
-        return ndimage.map_coordinates(values, places, order=1, mode="nearest")
+        found = ndimage.map_coordinates(values, places, np.float32, order=1, mode="nearest")
+        return found / np.float32(255) if values.dtype == np.uint8 else found
+
+    def sample_labels(labels: np.ndarray, at: np.ndarray | list) -> np.ndarray:
+        return ndimage.map_coordinates(labels, at, order=0, mode="nearest")
 
     def sample_distance(values: np.ndarray) -> np.ndarray:
         def at(*places: np.ndarray) -> np.ndarray:
@@ -116,48 +87,21 @@ def draw_anatomy(
         return on_every_second(at, places)
 
     from_ventricles = sample_distance(reference.from_ventricles)
-    fractions = _sharpen(
-        generator,
-        grid,
-        sample(reference.white),
-        sample(reference.grey),
-        sample(reference.brain),
-        on_every_second(_cortex_weight, mni, from_ventricles),
-    )
+    fractions = [sample(reference.white), sample(reference.grey)]
+    if reference.csf is None:
+        cortex = on_every_second(_cortex_weight, mni, from_ventricles)
+        fractions = _sharpen(generator, grid, *fractions, sample(reference.brain), cortex)
+    else:
+        fractions.append(sample(reference.csf))
     return Anatomy(
         grid,
         *fractions,
         mni=mni,
         from_ventricles=from_ventricles,
         from_brain=sample_distance(reference.from_brain),
-        regions=ndimage.map_coordinates(
-            reference.regions, [grid.centres(p) for p in places], order=0, mode="nearest"
-        ),
+        regions=sample_labels(reference.regions, [grid.centres(p) for p in places]),
+        around=None if reference.around is None else sample_labels(reference.around, places),
     )
-
-
-def _lateral_ventricles(csf: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Mask of the lateral ventricles: fluid connected to the middle of either side's body."""
-    parts, _ = ndimage.label(csf > 0.5)
-    middles = nib.affines.apply_affine(np.linalg.inv(affine), [(-12, -20, 25), (12, -20, 25)])
-    return np.isin(parts, [parts[tuple(np.round(m).astype(int))] for m in middles])
-
-
-def _without_grey_rim(
-    white: np.ndarray, grey: np.ndarray, ventricles: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Undo the thin grey rim that partial volume has left between ventricle and white matter."""
-    near = ndimage.binary_dilation(ventricles, iterations=6)
-    rim = np.where(near, grey - ndimage.grey_opening(grey, size=5), 0)
-    return white + np.where(white > 0.35, rim, 0), grey - rim
-
-
-def _signed_distance(mask: np.ndarray) -> np.ndarray:
-    """Distance in mm to the surface of a mask on a 2 mm grid, negative inside, smoothed."""
-    outside = ndimage.distance_transform_edt(~mask)
-    inside = ndimage.distance_transform_edt(mask)
-    distance = 2 * (outside - inside) - np.where(mask, -1, 1)
-    return ndimage.gaussian_filter(distance.astype(np.float32), 0.7)
 
 
 def _native_affine(
@@ -212,16 +156,16 @@ def _box_around_brain(
     return FineGrid(native, shape, start, stop - start, parts)
 
 
-def _template_places(
-    generator: np.random.Generator, grid: FineGrid, head: np.ndarray, reference: Template
+def _reference_places(
+    generator: np.random.Generator, grid: FineGrid, head: np.ndarray, reference: Reference
 ) -> np.ndarray:
-    """Template voxel of every fine voxel, (3, x, y, z) float32: affine plus deformation."""
+    """Reference voxel of every fine voxel, (3, x, y, z) float32: affine plus deformation."""
     shape = grid.fine_shape
-    to_template = np.linalg.inv(head @ reference.affine) @ grid.fine_affine
+    to_reference = np.linalg.inv(head @ reference.affine) @ grid.fine_affine
     nodes = tuple(int(n) for n in np.ceil(np.array(shape) * grid.spacing / 4).astype(int) + 1)
     axes = [np.linspace(0, n - 1, m) for n, m in zip(shape, nodes, strict=True)]
     index = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    straight = np.moveaxis(nib.affines.apply_affine(to_template, index), -1, 0)
+    straight = np.moveaxis(nib.affines.apply_affine(to_reference, index), -1, 0)
     spacing = np.array(shape) * grid.spacing / nodes
     bend = np.stack(
         [
@@ -237,7 +181,7 @@ def _template_places(
 
 
 def _ventricle_widening(
-    generator: np.random.Generator, places: np.ndarray, reference: Template
+    generator: np.random.Generator, places: np.ndarray, reference: Reference
 ) -> np.ndarray:
     """Displacement in mm, (3, x, y, z), that shows the ventricles some mm wider or narrower."""
     amount, reach = generator.uniform(-0.5, 5.0), 14.0

@@ -10,7 +10,7 @@ from scipy import ndimage
 from wmh.cohorts.phantom.anatomy import Anatomy
 from wmh.cohorts.phantom.fields import FineGrid, on_every_second, smooth_field, soft_step
 from wmh.cohorts.phantom.lesions import Lesions
-from wmh.cohorts.scanners import Scanner
+from wmh.cohorts.scanners import VARIOUS, Scanner
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Contrast:
     blur_mm: float
     bias: float
     white_level: float
+    corrected: float | None = None
+    """Share of the bias field that a correction takes away; None for most of it."""
 
 
 # grey, csf and lesion core relative to white matter, noise in a native voxel
@@ -50,6 +52,8 @@ T1_OF_SCANNER = {
 
 def draw_flair_contrast(generator: np.random.Generator, scanner: Scanner) -> Contrast:
     """FLAIR contrast of one subject: the scanner's, varied well beyond what one scanner does."""
+    if scanner.name == VARIOUS.name:
+        return _draw_any_flair_contrast(generator)
     grey, csf, lesion, noise = FLAIR_OF_SCANNER[scanner.name]
     grey = float(np.clip(generator.normal(grey, 0.07), 1.0, 1.5))
     lesion = float(np.clip(generator.normal(lesion, 0.16), 1.16 * grey, 2.4))
@@ -66,6 +70,8 @@ def draw_flair_contrast(generator: np.random.Generator, scanner: Scanner) -> Con
 
 def draw_t1_contrast(generator: np.random.Generator, scanner: Scanner) -> Contrast:
     """T1 contrast of one subject, varied likewise."""
+    if scanner.name == VARIOUS.name:
+        return _draw_any_t1_contrast(generator)
     grey, csf, lesion, noise = T1_OF_SCANNER[scanner.name]
     grey = float(np.clip(generator.normal(grey, 0.06), 0.5, 0.92))
     return Contrast(
@@ -77,6 +83,40 @@ def draw_t1_contrast(generator: np.random.Generator, scanner: Scanner) -> Contra
         bias=generator.uniform(0.05, 0.25),
         white_level=float(np.exp(generator.uniform(np.log(120), np.log(1500)))),
     )
+
+
+def _draw_any_flair_contrast(generator: np.random.Generator) -> Contrast:
+    """FLAIR contrast of any scanner and protocol: from hardly any to strong."""
+    grey = generator.uniform(1.0, 1.45)
+    return Contrast(
+        grey=grey,
+        csf=generator.uniform(0.04, 0.6),
+        lesion=grey * generator.uniform(1.08, 1.75),
+        noise=_log_uniform(generator, 0.01, 0.08),
+        blur_mm=generator.uniform(0.3, 1.2),
+        bias=generator.uniform(0.03, 0.3),
+        white_level=_log_uniform(generator, 90, 1200),
+        corrected=generator.uniform(0, 1),
+    )
+
+
+def _draw_any_t1_contrast(generator: np.random.Generator) -> Contrast:
+    """T1 contrast of any scanner and protocol, spin echo to inversion recovery."""
+    grey = generator.uniform(0.5, 0.95)
+    return Contrast(
+        grey=grey,
+        csf=grey * generator.uniform(0.06, 0.9),
+        lesion=generator.uniform(0.4, 0.97),
+        noise=_log_uniform(generator, 0.01, 0.08),
+        blur_mm=generator.uniform(0.3, 1.2),
+        bias=generator.uniform(0.03, 0.3),
+        white_level=_log_uniform(generator, 120, 1500),
+        corrected=generator.uniform(0, 1),
+    )
+
+
+def _log_uniform(generator: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(generator.uniform(np.log(low), np.log(high))))
 
 
 @dataclass(frozen=True)
@@ -214,7 +254,8 @@ def finish(
     bias = contrast.bias * smooth_field(generator, grid.shape, native, 45.0)
     real, imaginary = generator.standard_normal((2, *grid.shape), dtype=np.float32) * contrast.noise
     raw = np.hypot(clean * np.exp(bias) + real, imaginary)
-    corrected = raw * np.exp(-bias * generator.uniform(0.8, 1.0))
+    share = contrast.corrected
+    corrected = raw * np.exp(-bias * (generator.uniform(0.8, 1.0) if share is None else share))
     return tuple(
         np.clip(np.round(image * contrast.white_level), 0, 32767).astype(np.int16)
         for image in (corrected, raw)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from wmh.cohorts.phantom.anatomy import Anatomy
 from wmh.cohorts.phantom.fields import smooth_field, soft_step
+from wmh.cohorts.phantom.heads import AROUND
+
+NUMBER = {label: number for number, label in enumerate(AROUND, start=1)}
 
 HEAD_MARGIN_MM = 20.0
 """How far around the brain a whole head is drawn."""
+
+FACE_MARGIN_MM = 70.0
+"""How far around the brain a real head is drawn, as far as it was scanned: face and neck too."""
 
 EYES_MM = ((-33, 58, -36), (33, 58, -36))
 """Centres of the eyeballs in MNI152."""
@@ -63,3 +70,49 @@ def add_head(
     new_flair += eyes * (generator.uniform(0.15, 0.4) - new_flair)
     new_t1 += eyes * (generator.uniform(0.15, 0.35) - new_t1)
     return flair + outside * new_flair, t1 + outside * new_t1
+
+
+def add_real_head(
+    generator: np.random.Generator, anatomy: Anatomy, flair: np.ndarray, t1: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add what surrounds a real brain, each part of it with an intensity of its own.
+
+    Where labels do not tell fat from muscle, depth below the skin and chance do. In every third
+    head intensities are any at all, because scanners differ more outside the brain than inside.
+    """
+    shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
+    soft = np.isin(anatomy.around, [NUMBER[507], NUMBER[511]])
+    patchy, broad = (smooth_field(generator, shape, spacing, w) for w in (2.5, 12.0))
+    outwards = ndimage.uniform_filter((anatomy.around > 0).astype(np.float32), 7)
+    muscle = soft * soft_step(3 * patchy + 8 * (outwards - 0.85) + generator.normal(0, 0.7))
+    images = []
+    for image, typical in ((flair, _flair_around(generator)), (t1, _t1_around(generator))):
+        if generator.random() < 0.35:
+            typical = generator.uniform(0.02, 2.3, len(typical))
+        table = np.concatenate([[0.0], typical[:-1]]).astype(np.float32)
+        drawn = table[anatomy.around]
+        drawn += muscle * (np.float32(typical[-1]) - drawn)
+        uneven = generator.uniform(0.05, 0.35) * patchy + 0.15 * broad
+        drawn *= np.maximum(1 + uneven, 0)
+        images.append(image + ndimage.gaussian_filter(drawn, 0.5 / spacing, truncate=2))
+    return tuple(images)
+
+
+def _flair_around(generator: np.random.Generator) -> np.ndarray:
+    """FLAIR intensity of each label of :data:`AROUND`, and last of muscle; white matter is 1."""
+    u = generator.uniform
+    fat = u(0.15, 0.5) if generator.random() < 0.4 else u(0.7, 3.0)  # saturated, or not
+    values = {502: u(0.1, 1.5), 506: u(0.1, 0.5), 507: fat, 508: u(0.2, 1.2), 509: u(0.3, 2.0)}
+    values |= {511: fat * u(0.4, 1.1), 512: u(0.1, 1.5), 514: u(0.2, 1.3)}
+    values |= {515: u(0.02, 0.4), 516: u(0.02, 0.6), 530: u(0.1, 1.5)}
+    return np.array([*(values[label] for label in AROUND), u(0.25, 0.9)])
+
+
+def _t1_around(generator: np.random.Generator) -> np.ndarray:
+    """T1 intensity of each label of :data:`AROUND`, and last of muscle."""
+    u = generator.uniform
+    fat = u(0.3, 0.7) if generator.random() < 0.15 else u(1.0, 3.0)
+    values = {502: u(0.1, 1.5), 506: u(0.1, 0.4), 507: fat, 508: u(0.2, 1.0), 509: u(0.3, 1.0)}
+    values |= {511: fat * u(0.4, 1.1), 512: u(0.1, 1.5), 514: u(0.2, 0.9)}
+    values |= {515: u(0.02, 0.6), 516: u(0.02, 0.9), 530: u(0.1, 1.5)}
+    return np.array([*(values[label] for label in AROUND), u(0.35, 0.8)])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -16,9 +18,17 @@ from wmh.cohorts.phantom.contrast import (
     flair_signal,
     t1_signal,
 )
-from wmh.cohorts.phantom.head import HEAD_MARGIN_MM, add_head, draw_brain_mask
+from wmh.cohorts.phantom.head import (
+    FACE_MARGIN_MM,
+    HEAD_MARGIN_MM,
+    add_head,
+    add_real_head,
+    draw_brain_mask,
+)
+from wmh.cohorts.phantom.heads import head
 from wmh.cohorts.phantom.lesions import draw_lesions
-from wmh.cohorts.scanners import Scanner
+from wmh.cohorts.phantom.reference import template
+from wmh.cohorts.scanners import VARIOUS, Scanner, draw_scanner
 from wmh.images import Image
 
 STRIPPED_MARGIN_MM = 4.0
@@ -45,26 +55,35 @@ class SimulatedSubject:
 
 
 def simulate_subject(
-    scanner: Scanner, seed: int, burden: Burden | None = None, coarsening: int = 1
+    scanner: Scanner,
+    seed: int,
+    burden: Burden | None = None,
+    coarsening: int = 1,
+    heads: Sequence[Path] = (),
 ) -> SimulatedSubject:
     """Simulate one person on one scanner; the same arguments give the same voxels.
 
     ``burden`` says how much lesion to draw (by default drawn from the real quantiles);
-    ``coarsening`` divides the in-plane resolution, never the slice thickness.
+    ``coarsening`` divides the in-plane resolution, never the slice thickness. ``heads`` are label
+    maps of real heads, one of which is taken; the MNI152 template is where there are none.
     """
     generator = np.random.default_rng(seed)
     burden = burden or draw_burdens(generator, 99)[0]
     whole_head = generator.random() < WHOLE_HEAD_SHARE
-    anatomy = draw_anatomy(
-        generator, scanner, coarsening, HEAD_MARGIN_MM if whole_head else STRIPPED_MARGIN_MM
-    )
+    margin_mm = HEAD_MARGIN_MM if whole_head else STRIPPED_MARGIN_MM
+    reference = template() if not heads else head(heads[generator.integers(len(heads))])
+    if whole_head and heads:
+        margin_mm = FACE_MARGIN_MM
+    if scanner.name == VARIOUS.name:
+        scanner = draw_scanner(generator)
+    anatomy = draw_anatomy(generator, reference, scanner, coarsening, margin_mm)
     lesions = draw_lesions(generator, anatomy, burden)
     oddities = draw_oddities(generator, anatomy)
     flair_contrast = draw_flair_contrast(generator, scanner)
     t1_contrast = draw_t1_contrast(generator, scanner)
     flair = flair_signal(generator, anatomy, lesions, oddities, flair_contrast)
     t1 = t1_signal(generator, anatomy, lesions, oddities, t1_contrast)
-    flair, t1 = add_head(generator, anatomy, flair, t1)
+    flair, t1 = (add_real_head if heads else add_head)(generator, anatomy, flair, t1)
     grid = anatomy.grid
     flair_corrected, flair_raw = finish(generator, flair, grid, flair_contrast)
     t1_corrected, t1_raw = finish(generator, t1, grid, t1_contrast)

@@ -24,12 +24,14 @@ from tqdm.auto import tqdm
 import wmh.atlas
 from wmh.cohorts import scanners
 from wmh.cohorts.cohort import CohortError
-from wmh.cohorts.phantom.anatomy import template
 from wmh.cohorts.phantom.burden import Burden, draw_burdens, lesion_statistics
+from wmh.cohorts.phantom.heads import head, head_files
+from wmh.cohorts.phantom.reference import template
 from wmh.cohorts.phantom.simulate import simulate_subject
-from wmh.cohorts.scanners import SCANNERS
+from wmh.cohorts.scanners import SCANNERS, SIMULATED
 from wmh.images import save_image
 from wmh.settings import Simulation
+from wmh.study import project_root
 
 MARKER = "simulated.json"
 
@@ -64,9 +66,15 @@ def simulate_cohort(folder: Path | str, simulation: Simulation, seed: int, jobs:
     missing = [subject for subject in plan if not _is_complete(folder, subject)]
     if not missing:
         return
-    template()  # prepared before the processes part, so that forked ones share it
-    with ProcessPoolExecutor(min(jobs, len(missing))) as pool:
-        futures = [pool.submit(_write_subject, folder, subject) for subject in missing]
+    heads = ()
+    if simulation.anatomy == "heads":
+        heads = tuple(head_files(project_root() / simulation.heads_folder))
+    else:
+        template()  # prepared before the processes part, so that forked ones share it
+    with ProcessPoolExecutor(min(jobs, max(len(missing), len(heads)))) as pool:
+        for _ in tqdm(pool.map(head, heads), "heads", len(heads), disable=not heads):
+            pass  # each is now kept on disk, for whoever is made from it
+        futures = [pool.submit(_write_subject, folder, subject, heads) for subject in missing]
         for future in tqdm(
             as_completed(futures), total=len(futures), desc="simulating", unit="subject"
         ):
@@ -105,22 +113,22 @@ def plan_cohort(simulation: Simulation, seed: int) -> list[PlannedSubject]:
     plan: list[PlannedSubject] = []
     for split in ("training", "test"):
         counts: dict[str, int] = getattr(simulation, split)
-        unknown = sorted(set(counts) - set(SCANNERS))
+        unknown = sorted(set(counts) - set(SIMULATED))
         if unknown:
-            raise CohortError(f"{unknown[0]!r} is no scanner; known are {', '.join(SCANNERS)}")
+            raise CohortError(f"{unknown[0]!r} is no scanner; known are {', '.join(SIMULATED)}")
         names = list(Counter(counts).elements())
         burdens = draw_burdens(np.random.default_rng(_seed(seed, split)), len(names))
         for name, burden in zip(names, burdens, strict=True):
             number = str(len(plan))
             subject = {
                 "id": number,
-                "place": f"{split}/{SCANNERS[name].folder}/{number}",
+                "place": f"{split}/{SIMULATED[name].folder}/{number}",
                 "scanner": name,
                 "seed": _seed(seed, number),
                 "burden": burden,
                 "coarsening": simulation.in_plane_coarsening,
             }
-            fingerprint = _hash(simulated_by, repr(sorted(subject.items())))
+            fingerprint = _hash(simulated_by, simulation.anatomy, repr(sorted(subject.items())))
             plan.append(PlannedSubject(**subject, fingerprint=fingerprint))
     return plan
 
@@ -133,12 +141,12 @@ def read_statistics(folder: Path | str) -> pd.DataFrame:
     )
 
 
-def _write_subject(folder: Path, subject: PlannedSubject) -> None:
+def _write_subject(folder: Path, subject: PlannedSubject, heads: tuple[Path, ...]) -> None:
     """Simulate and write one subject; only the last step marks it as complete."""
     place = folder / subject.place
     _mark(place, {"fingerprint": None})
     made = simulate_subject(
-        SCANNERS[subject.scanner], subject.seed, subject.burden, subject.coarsening
+        SIMULATED[subject.scanner], subject.seed, subject.burden, subject.coarsening, heads
     )
     for name, image in (
         ("orig/FLAIR", made.flair_raw),

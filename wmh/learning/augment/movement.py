@@ -23,7 +23,9 @@ def move(
         name: stack[:, number].to(label.dtype)
         for number, (name, label) in enumerate(labels.items())
     }
-    exchange = torch.as_tensor(mirror_labels(), device=images.device)
+    exchange = torch.arange(256, dtype=torch.uint8)  # 255, not known, stays
+    exchange[:37] = torch.as_tensor(mirror_labels())
+    exchange = exchange.to(images.device)
     for name, label in moved_labels.items():
         if name.startswith("regions"):
             change_some(

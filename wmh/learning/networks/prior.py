@@ -67,8 +67,9 @@ class WithRegionPrior(nn.Module):
         in_plane = right[:, None] * BINS[2] + front
         for numbers in torch.arange(len(regions)).split(SLICES_AT_ONCE):
             for labels, at in zip(regions[numbers].cpu().long(), depth[numbers], strict=True):
-                bins = (at * classes + labels) * BINS[1] * BINS[2] + in_plane
-                counts.index_add_(0, bins.flatten(), torch.ones(labels.numel()))
+                known = labels < classes
+                bins = ((at * classes + labels) * BINS[1] * BINS[2] + in_plane)[known]
+                counts.index_add_(0, bins, torch.ones(len(bins)))
         smooth = counts.view(BINS[0], classes, *BINS[1:]).transpose(0, 1)[None]
         for _ in range(2):
             smooth = functional.avg_pool3d(smooth, 3, stride=1, padding=1)
