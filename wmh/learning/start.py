@@ -1,0 +1,73 @@
+"""Weights to start a training from: those of the general model, or of another study's models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from wmh.learning.inputs import CONFIGURATIONS, MODALITIES
+from wmh.learning.models import CheckpointError, weights_of
+from wmh.learning.networks.place import PLACE_CHANNELS
+from wmh.learning.networks.structures import STRUCTURES
+from wmh.study import Study
+
+
+def start_from(network: nn.Module, study: Study, model: str) -> None:
+    """Fill a network of the study with the weights that ``training.start_from`` names.
+
+    What inputs and tasks share is taken: of the first layers the channels of the modalities that
+    the model sees, of the decoders those of its structures. Raises :class:`CheckpointError` where
+    the networks are not alike, in one line that names what to change.
+    """
+    source = study.training.start_from
+    content = weights_of(source, study.models[model].task, model)
+    theirs, ours = content["network"], study.training.network.model_dump(mode="json")
+    if differing := [key for key in ours if theirs.get(key) != ours[key]]:
+        wanted = ", ".join(f"{key}: {theirs.get(key)}" for key in differing)
+        raise CheckpointError(
+            f"study {study.name}: training.start_from is {source}, whose network is another. Set "
+            f"in training.network {wanted}"
+        )
+    known = {_bare(name): tensor for name, tensor in content["weights"].items()}
+    channels = _channels(content, study, model)
+    own = network.state_dict()
+    for name, tensor in own.items():
+        found = known.get(_bare(name))
+        if found is None:
+            continue
+        if found.shape != tensor.shape and found.shape[2:] == tensor.shape[2:]:
+            found = _picked(found, tensor, channels)
+        if found.shape == tensor.shape:
+            own[name] = found.to(tensor.dtype)
+    network.load_state_dict(own)
+
+
+def _bare(name: str) -> str:
+    """A tensor's name without that of the wrapper that networks for regions have."""
+    return name.removeprefix("network.")
+
+
+def _channels(content: Mapping, study: Study, model: str) -> list[int | None]:
+    """For each input channel of ours, that of theirs which shows the same, or None."""
+    view = CONFIGURATIONS[content["inputs"]].views[0]
+    ours = CONFIGURATIONS[study.models[model].inputs].views[0]
+    found = [view.index(m) if m in view else 0 for m in ours if m in MODALITIES]
+    if "regions" in STRUCTURES[study.models[model].task]:
+        placed = "regions" in STRUCTURES[content["task"]]
+        found += [len(view) + k if placed else None for k in range(PLACE_CHANNELS)]
+    return found
+
+
+def _picked(
+    found: torch.Tensor, tensor: torch.Tensor, channels: list[int | None]
+) -> torch.Tensor:
+    """A first layer's filters (out, in, ...) for our channels; new ones stay as they are."""
+    if len(channels) != tensor.shape[1] or len(found) != len(tensor):
+        return found
+    picked = tensor.clone()
+    for own, theirs in enumerate(channels):
+        if theirs is not None:
+            picked[:, own] = found[:, theirs]
+    return picked
