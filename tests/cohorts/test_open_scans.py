@@ -62,16 +62,17 @@ def mirror(tmp_path, monkeypatch):
 
 
 def test_a_study_reads_who_was_fetched(mirror, tmp_path):
-    result = run(mirror, tmp_path / "open")
+    folder = tmp_path / "sim_vent_wmh_seg"  # named like a data set, which must not matter
+    result = run(mirror, folder)
     assert result.exit_code == 0, result.output
     assert "CC BY" in result.stdout and "MIT" in result.stdout and "Lesjak" in result.stdout
     assert "9 files fetched" in result.stdout and "3 people are complete" in result.stdout
-    found = find_csv(tmp_path / "open/subjects.csv")
+    found = find_csv(folder / "subjects.csv")
     assert [one.subject.id for one in found] == list(PEOPLE)
     assert not any(one.problems for one in found)
     assert {one.subject.split for one in found} == {"training"}
     assert found[2].subject.scanner == "sim_vent_wmh_seg"
-    table = pd.read_csv(tmp_path / "open/subjects.csv", index_col="id")
+    table = pd.read_csv(folder / "subjects.csv", index_col="id")
     assert table.loc["ms01", ["age", "sex"]].tolist() == [31, "F"]
     assert table.loc["sv252", ["age", "sex"]].isna().all()
     for one in found:
@@ -138,7 +139,7 @@ def test_the_table_knows_35_people_pinned_to_commits(tmp_path, monkeypatch):
 
     def nothing_there(files, *_, **__):
         asked.extend(files)
-        return open_scans.Fetched((), (), ())
+        return open_scans.Fetched((), (), tuple(tmp_path / "original" / f.path for f in files))
 
     monkeypatch.setattr(open_scans, "fetch", nothing_there)
     open_scans.fetch_open_scans(tmp_path)

@@ -22,7 +22,7 @@ Scans of 35 people with multiple sclerosis: FLAIR, T1 and lesion masks. Please c
 FACTS = Path(__file__).parent / "facts" / "open_scans.csv"
 IMAGES = ("FLAIR", "T1", "lesions")
 ORIGINALS, TABLE = "original", "subjects.csv"
-REVERSED_T1 = "sim_vent_wmh_seg"
+REVERSED_T1 = "sim_vent_wmh_seg/"
 """The data set whose T1 images are stored with the second array axis back to front."""
 
 
@@ -45,18 +45,15 @@ def fetch_open_scans(
         for row in facts.itertuples()
     ]
     fetched = fetch(files, destination / ORIGINALS, "open scans", patience=patience)
-    here = {*fetched.new, *fetched.kept}
-    originals = {
-        person: {row.image: destination / ORIGINALS / row.path for row in rows.itertuples()}
+    absent = {path.relative_to(destination / ORIGINALS).as_posix() for path in fetched.absent}
+    there = known_people(destination)
+    paths = {
+        person: dict(zip(rows["image"], rows["path"], strict=True))
         for person, rows in facts.groupby("id", sort=False)
+        if not there[person] and absent.isdisjoint(rows["path"])
     }
-    to_do = [
-        person
-        for person, complete in known_people(destination).items()
-        if not complete and here.issuperset(originals[person].values())
-    ]
-    for person in tqdm(to_do, desc="laying out", unit="person", leave=False):
-        _lay_out(originals[person], destination / person)
+    for person in tqdm(paths, desc="laying out", unit="person", leave=False):
+        _lay_out(destination, person, paths[person])
     _write_table(destination, facts)
     return fetched
 
@@ -74,9 +71,10 @@ def _facts() -> pd.DataFrame:
     return pd.read_csv(FACTS, comment="#", dtype=str, keep_default_na=False)
 
 
-def _lay_out(originals: dict[str, Path], folder: Path) -> None:
-    flair, t1, lesions = (load_image(originals[image]) for image in IMAGES)
-    if REVERSED_T1 in originals["T1"].parts:  # beside that it lies on the FLAIR's grid
+def _lay_out(destination: Path, person: str, paths: dict[str, str]) -> None:
+    folder = destination / person
+    flair, t1, lesions = (load_image(destination / ORIGINALS / paths[name]) for name in IMAGES)
+    if paths["T1"].startswith(REVERSED_T1):  # beside that it lies on the FLAIR's grid
         t1 = Image(t1.data[:, ::-1], flair.affine, t1.path)
     lesions = resample_to(lesions, flair, order=0)
     save_image(folder / "FLAIR.nii.gz", flair.data, flair)
