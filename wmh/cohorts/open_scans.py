@@ -74,7 +74,7 @@ def _facts() -> pd.DataFrame:
 def _lay_out(destination: Path, person: str, paths: dict[str, str]) -> None:
     folder = destination / person
     flair, t1, lesions = (load_image(destination / ORIGINALS / paths[name]) for name in IMAGES)
-    if paths["T1"].startswith(REVERSED_T1):  # beside that it lies on the FLAIR's grid
+    if paths["T1"].startswith(REVERSED_T1):  # turned back, it lies on the FLAIR's grid
         t1 = Image(t1.data[:, ::-1], flair.affine, t1.path)
     lesions = resample_to(lesions, flair, order=0)
     save_image(folder / "FLAIR.nii.gz", flair.data, flair)
