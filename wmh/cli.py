@@ -51,12 +51,15 @@ def challenge(
         raise typer.Exit(1)
 
 
+Mirror = Annotated[
+    str | None,
+    typer.Option(envvar="WMH_MIRROR", help="Folder or address that holds the same files."),
+]
+
+
 @fetch.command()
 def atlas(
-    mirror: Annotated[
-        str | None,
-        typer.Option(envvar="WMH_MIRROR", help="Folder or address that holds the same files."),
-    ] = None,
+    mirror: Mirror = None,
     dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/atlas"),
 ) -> None:
     """Fetch the JHU atlas, the refined labels and the authors' labels of the 170 subjects."""
@@ -67,6 +70,40 @@ def atlas(
     echo_fetched(fetched, dest)
     if fetched.absent:
         typer.echo(f"The mirror lacks the published labels of {len(fetched.absent)} subjects.")
+
+
+@fetch.command()
+def heads(
+    mirror: Mirror = None,
+    dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/heads"),
+) -> None:
+    """Fetch label maps of twenty people's whole heads (Apache 2.0)."""
+    from wmh.cohorts import heads
+
+    typer.echo(heads.NOTICE)
+    echo_fetched(heads.fetch_heads(dest, mirror), dest)
+
+
+@fetch.command("open")
+def open_scans(
+    mirror: Mirror = None,
+    dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/open_scans"),
+) -> None:
+    """Fetch openly licensed scans of 35 people with multiple sclerosis (CC BY, MIT).
+
+    A study reads them with source csv and the table subjects.csv, which lists who is complete.
+    """
+    from wmh.cohorts import open_scans
+
+    typer.echo(open_scans.NOTICE)
+    echo_fetched(open_scans.fetch_open_scans(dest, mirror), dest)
+    people = open_scans.known_people(dest)
+    missing = [person for person, complete in people.items() if not complete]
+    if missing:
+        typer.echo(f"{len(missing)} of {len(people)} people lack files: {', '.join(missing)}")
+    if len(missing) == len(people):
+        raise typer.Exit(1)
+    typer.echo(f"{len(people) - len(missing)} people are complete: {dest / open_scans.TABLE}")
 
 
 @app.command()

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from wmh.cohorts import atlas_files
-from wmh.cohorts.atlas_files import REPOSITORIES, fetch_atlas, published_regions
+from wmh.cohorts.atlas_files import fetch_atlas, published_regions
 from wmh.cohorts.download_source import DownloadError, Patience
+from wmh.cohorts.repositories import REPOSITORIES
 
 HURRY = Patience(attempts=2, first_wait=0.01, longest_wait=0.02, timeout=1)
 LABELS = "eve_atlas/labels.nii.gz"
@@ -28,7 +29,6 @@ def small_world(tmp_path, monkeypatch):
     table.write_text(f"path,sha256\n{LABELS},{digest}\n")
     monkeypatch.setattr(atlas_files, "CHECKSUMS", table)
     write_regions(mirror / published_regions("0"), (240, 240, 48), (0.958, 0.958, 3.0))
-    monkeypatch.delenv("WMH_MIRROR", raising=False)
     return mirror
 
 
@@ -44,16 +44,10 @@ def serve(server, mirror) -> str:
     return f"{server.url}/m/"
 
 
-@pytest.mark.parametrize("kind", ["folder", "address", "environment"])
-def test_a_mirror_gives_the_files_and_says_what_it_lacks(
-    small_world, server, tmp_path, monkeypatch, kind
-):
+@pytest.mark.parametrize("kind", ["folder", "address"])
+def test_a_mirror_gives_the_files_and_says_what_it_lacks(small_world, server, tmp_path, kind):
     mirror = serve(server, small_world) if kind == "address" else str(small_world)
-    if kind == "environment":
-        monkeypatch.setenv("WMH_MIRROR", mirror)
-    fetched = fetch_atlas(
-        tmp_path / "here", None if kind == "environment" else mirror, patience=HURRY
-    )
+    fetched = fetch_atlas(tmp_path / "here", mirror, patience=HURRY)
     names = {path.relative_to(tmp_path / "here").as_posix() for path in fetched.new}
     assert names == {LABELS, published_regions("0")}
     assert len(fetched.absent) == 169

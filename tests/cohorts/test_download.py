@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wmh.cohorts.download import Fetched, RemoteFile, fetch, place_below
+from wmh.cohorts.download import Fetched, RemoteFile, checksum_of, fetch, place_below
 from wmh.cohorts.download_source import DownloadError, Patience
 
 HURRY = Patience(attempts=3, first_wait=0.01, longest_wait=0.05, timeout=0.4, slowest=500)
@@ -109,6 +109,12 @@ def test_a_wrong_checksum_is_an_error_and_leaves_nothing(server, tmp_path):
     with pytest.raises(DownloadError, match=r"(?s)/1: its checksum is sha1:.*attempt 3"):
         get(file, tmp_path)
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_a_git_blob_is_known_by_the_id_that_git_gives_it(tmp_path):
+    (tmp_path / "hello").write_bytes(b"hello\n")  # as of: echo hello | git hash-object --stdin
+    found = checksum_of(tmp_path / "hello", "gitblob")
+    assert found == "gitblob:ce013625030ba8dba906f756967f9e9ca394464a"
 
 
 def test_more_bytes_than_announced_is_an_error_and_is_cut_off(server, tmp_path):

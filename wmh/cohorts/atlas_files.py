@@ -8,30 +8,18 @@ of six subjects; the other subjects' labels are checked against the known grid o
 
 from __future__ import annotations
 
-import csv
 import gzip
-import os
 import zlib
 from functools import partial
 from pathlib import Path
-from urllib.parse import quote
 
 import nibabel as nib
 import numpy as np
 
 from wmh.cohorts.challenge import known_subjects
 from wmh.cohorts.download import Fetched, RemoteFile, fetch
-from wmh.cohorts.download_source import Patience, is_web_address
-
-REPOSITORIES = {
-    "eve_atlas": "muschellij2/Eve_Atlas/f1cd7c1a462d2806f74d75850fb19b824d59df35",
-    "wmhlocalization": "juliamachnio/WMHLocalization/1e91392d8560fa76802c76725a3a7d71691bf727",
-}
-"""Folder below the destination (and of a mirror), and the repository and commit it comes from."""
-
-UPSTREAM = "https://raw.githubusercontent.com"
-MIRROR = "WMH_MIRROR"
-"""Environment variable that names a mirror: a folder or an http(s) address."""
+from wmh.cohorts.download_source import Patience
+from wmh.cohorts.repositories import address, known_checksums
 
 NOTICE = """\
 JHU MNI type II atlas: please cite Oishi, K., et al. (2009). Atlas-based whole brain white matter
@@ -44,33 +32,27 @@ LARGEST_LABEL = 36
 
 
 def fetch_atlas(
-    destination: Path | str,
-    mirror: str | None = None,
-    workers: int = 4,
-    patience: Patience | None = None,
+    destination: Path | str, mirror: str | None = None, patience: Patience | None = None
 ) -> Fetched:
     """Fetch the atlas files and the subjects' published region labels into ``destination``.
 
-    ``mirror`` (or else the environment variable WMH_MIRROR) is a folder or an http(s) address with
-    the same files in ``eve_atlas/`` and ``wmhlocalization/``; they pass the same checks. A mirror
-    need not hold every subject's labels: those it lacks are returned as absent. Raises
-    :class:`DownloadError` when any other file could not be had.
+    ``mirror`` is a folder or an http(s) address with the same files in ``eve_atlas/`` and
+    ``wmhlocalization/``; they pass the same checks. A mirror need not hold every subject's labels:
+    those it lacks are returned as absent. Raises :class:`DownloadError` when any other file could
+    not be had.
     """
-    return fetch(
-        atlas_files(mirror or os.environ.get(MIRROR)), destination, "atlas", workers, patience
-    )
+    return fetch(atlas_files(mirror), destination, "atlas", patience=patience)
 
 
 def atlas_files(mirror: str | None = None) -> list[RemoteFile]:
     """All files to fetch, and where from."""
-    with CHECKSUMS.open(newline="") as file:
-        checksums = {row["path"]: row["sha256"] for row in csv.DictReader(file)}
+    checksums = known_checksums(CHECKSUMS)
     subjects = {published_regions(subject.id): subject for subject in known_subjects().itertuples()}
     return [
         RemoteFile(
             path=path,
-            url=_address(path, mirror),
-            checksum=f"sha256:{checksums[path]}" if path in checksums else None,
+            url=address(path, mirror),
+            checksum=checksums.get(path),
             check=partial(_check_grid, subjects[path]) if path in subjects else None,
             optional=mirror is not None and path in subjects,
         )
@@ -89,15 +71,6 @@ def published_labels(folder: Path) -> dict[str, Path]:
     """The authors' region labels that were fetched to a folder, by challenge subject."""
     paths = {subject: folder / published_regions(subject) for subject in known_subjects()["id"]}
     return {subject: path for subject, path in paths.items() if path.is_file()}
-
-
-def _address(path: str, mirror: str | None) -> str:
-    folder, _, name = path.partition("/")
-    if mirror is None:
-        return f"{UPSTREAM}/{REPOSITORIES[folder]}/{quote(name)}"
-    if is_web_address(mirror):
-        return f"{mirror.rstrip('/')}/{quote(path)}"
-    return str(Path(mirror).expanduser() / path)
 
 
 def _check_grid(subject: tuple, path: Path) -> None:

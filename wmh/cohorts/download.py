@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
@@ -36,7 +37,8 @@ class RemoteFile:
     """A file to fetch: where it is, where it goes, and how to know that it is the right one.
 
     ``path`` is relative to the destination, with forward slashes; ``url`` an http(s) address or the
-    path of a local file; ``size`` in bytes; ``checksum`` as ``"sha256:..."`` (any hashlib name).
+    path of a local file; ``size`` in bytes; ``checksum`` as ``"sha256:..."`` (any hashlib name, or
+    ``gitblob``: git's id of a file of that content).
     ``check`` raises ValueError for content that is not right. ``optional``: its absence at the
     source is reported, not raised.
     """
@@ -132,8 +134,10 @@ def place_below(folder: Path, path: str) -> Path:
 
 def checksum_of(path: Path, algorithm: str) -> str:
     """``"algorithm:hexdigest"`` of a file."""
+    size = path.stat().st_size
+    kind = partial(hashlib.sha1, b"blob %d\0" % size) if algorithm == "gitblob" else algorithm
     with path.open("rb") as file:
-        return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
+        return f"{algorithm}:{hashlib.file_digest(file, kind).hexdigest()}"
 
 
 class _Run:
