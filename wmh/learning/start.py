@@ -60,9 +60,7 @@ def _channels(content: Mapping, study: Study, model: str) -> list[int | None]:
     return found
 
 
-def _picked(
-    found: torch.Tensor, tensor: torch.Tensor, channels: list[int | None]
-) -> torch.Tensor:
+def _picked(found: torch.Tensor, tensor: torch.Tensor, channels: list[int | None]) -> torch.Tensor:
     """A first layer's filters (out, in, ...) for our channels; new ones stay as they are."""
     if len(channels) != tensor.shape[1] or len(found) != len(tensor):
         return found

@@ -53,6 +53,11 @@ class Anatomy:
     regions: np.ndarray
     around: np.ndarray | None
 
+    @property
+    def kind(self) -> str:
+        """``template`` or ``heads``: what the person was made from."""
+        return "template" if self.around is None else "heads"
+
 
 def draw_anatomy(
     generator: np.random.Generator,

@@ -103,10 +103,11 @@ def _draw_any_flair_contrast(generator: np.random.Generator) -> Contrast:
 def _draw_any_t1_contrast(generator: np.random.Generator) -> Contrast:
     """T1 contrast of any scanner and protocol, spin echo to inversion recovery."""
     grey = generator.uniform(0.5, 0.95)
+    csf = grey * generator.uniform(0.06, 0.9)
     return Contrast(
         grey=grey,
-        csf=grey * generator.uniform(0.06, 0.9),
-        lesion=generator.uniform(0.4, 0.97),
+        csf=csf,
+        lesion=csf + (1 - csf) * generator.uniform(0.3, 0.97),
         noise=_log_uniform(generator, 0.01, 0.08),
         blur_mm=generator.uniform(0.3, 1.2),
         bias=generator.uniform(0.03, 0.3),

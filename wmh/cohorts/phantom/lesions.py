@@ -15,10 +15,20 @@ from scipy import ndimage
 
 from wmh.cohorts.phantom.anatomy import Anatomy
 from wmh.cohorts.phantom.burden import PERIVENTRICULAR_MM, Burden
-from wmh.cohorts.phantom.fields import FineGrid, smooth_field, soft_step
+from wmh.cohorts.phantom.fields import smooth_field, soft_step
 
 CAPS_MM = np.array([(-17, 32, 6), (17, 32, 6), (-29, -56, 16), (29, -56, 16)], dtype=np.float32)
 """Tips of the frontal and occipital horns in MNI152, where caps are thickest."""
+
+EDGE_MM = {"template": (0.25, 0.7), "heads": (0.3, 2.0)}
+"""How soft the edge of a lesion is, by anatomy: real raters and lesions are of many kinds."""
+
+OUTLINE = {"template": (-0.1, 0.6), "heads": (-1.0, 0.5)}
+"""Where on that edge a rater draws the line: below 0 before half the contrast is reached."""
+
+DEEP_EDGE_MM = {"template": (0.3, 0.7), "heads": (0.3, 1.2)}
+DEEP_OUTLINE = {"template": 0.4, "heads": -0.1}
+"""The same of single lesions."""
 
 BRIDGED_SHARE = 0.62
 """Only where the largest lesion is to hold more than this may the two sides' bands join."""
@@ -115,8 +125,8 @@ def _grow_bands(
     blend = soft_step(anatomy.mni[0])  # 0 left, 1 right
     height = growth - (levels[0] * (1 - blend) + levels[1] * blend)
     broad, patchy = (smooth_field(generator, grid.fine_shape, grid.spacing, w) for w in (9.0, 5.0))
-    edge = generator.uniform(0.25, 0.7) * np.exp(0.3 * broad)
-    outline = generator.uniform(-0.1, 0.6)  # a rater may stop at half the contrast, or short of it
+    edge = generator.uniform(*EDGE_MM[anatomy.kind]) * np.exp(0.3 * broad)
+    outline = generator.uniform(*OUTLINE[anatomy.kind])
     fading = generator.uniform(0.0, 0.35) * soft_step(2 * patchy)
     return truth, (soft_step(height / edge + outline) * (1 - fading)).astype(np.float32)
 
@@ -165,7 +175,7 @@ def _set_deep_lesions(
         where = np.argwhere(free)
         weight = preference[free]
         centre = where[generator.choice(len(where), p=weight / weight.sum())]
-        box, drawn = _set_one(generator, grid, severity, allowed, centre, float(size))
+        box, drawn = _set_one(generator, anatomy, severity, allowed, centre, float(size))
         added = np.count_nonzero(drawn & ~truth[box])
         truth[box] |= drawn
         around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
@@ -183,7 +193,7 @@ def _deep_preference(generator: np.random.Generator, anatomy: Anatomy) -> np.nda
 
 def _set_one(
     generator: np.random.Generator,
-    grid: FineGrid,
+    anatomy: Anatomy,
     severity: np.ndarray,
     allowed: np.ndarray,
     centre: np.ndarray,
@@ -193,6 +203,7 @@ def _set_one(
 
     Returns the native voxels around it, as slices of the box, and its outline there (bool).
     """
+    grid, kind = anatomy.grid, anatomy.kind
     native = np.linalg.norm(grid.affine[:3, :3], axis=0)
     radius = (size * native.prod() * 3 / (4 * np.pi)) ** (1 / 3)  # mm
     stretch = generator.lognormal(0, 0.25, 3)
@@ -215,7 +226,8 @@ def _set_one(
     bumps = smooth_field(generator, x.shape, grid.spacing, max(1.2, 0.45 * radius))
     depth = radius * (1 - relative) + 0.18 * radius * bumps  # mm inside the outline
     seen = 0.7 * np.exp(-((radius / 2.5) ** 2))  # mm: a rater marks a dot only if it stands out
-    local = soft_step((depth + seen) / generator.uniform(0.3, 0.7) + 0.4).astype(np.float32)
+    edge = generator.uniform(*DEEP_EDGE_MM[kind])
+    local = soft_step((depth + seen) / edge + DEEP_OUTLINE[kind]).astype(np.float32)
     local *= generator.uniform(0.7, 1.1) + 0.3 * seen
     np.maximum(severity[patch], local, out=severity[patch])
 
