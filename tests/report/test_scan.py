@@ -12,10 +12,10 @@ from tests.report.conftest import write_scan
 from wmh.images import ImageError
 from wmh.learning.models import CheckpointError
 from wmh.report import predict_scan
-from wmh.report.answer import Answerer
+from wmh.report.answer import StudyAnswerer
 from wmh.report.derivatives import Place, write_images
 from wmh.report.page import write_report
-from wmh.settings import Evaluation, OwnScans
+from wmh.settings import Evaluation
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "ASR"])
@@ -23,7 +23,7 @@ def test_results_lie_exactly_on_the_flairs_grid(study, tmp_path, codes):
     flair = write_scan(tmp_path / "flair.nii.gz", codes)
     t1 = write_scan(tmp_path / "t1.nii.gz", "RAS", (2.0, 2.0, 3.0), (45, 54, 9))
     written = predict_scan(study, tmp_path / "out", flair=flair, t1=t1)
-    assert {path.name for path in written} == {
+    assert {path.name for path in written.paths} == {
         "lesions.nii.gz",
         "probability.nii.gz",
         "regions.nii.gz",
@@ -83,7 +83,7 @@ def test_nothing_given_is_an_error(study, tmp_path):
 def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
     given = {"FLAIR": write_scan(tmp_path / "flair.nii.gz")}
     ways = [Evaluation(), Evaluation(mirroring=True), Evaluation(bootstrap_samples=7)]
-    answerers = [Answerer(study.model_copy(update={"evaluation": way})) for way in ways]
+    answerers = [StudyAnswerer(study.model_copy(update={"evaluation": way}), 1) for way in ways]
     plain, mirrored, same = (answerer.fingerprint(given) for answerer in answerers)
     assert plain == same != mirrored
     plain, mirrored, same = (answerer.answer(given).probability for answerer in answerers)
@@ -96,31 +96,5 @@ def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
         answer, place = answerer.answer(given), Place(tmp_path / str(says), "sub-1")
         sidecars = write_images(answer, place, given, tmp_path)
         assert [one["AveragedWithMirrored"] for one in sidecars.values()] == [says] * 3
-        page = write_report(place.report, "sub-1", answer, None, answerer.study).read_text()
+        page = write_report(place.report, "sub-1", answer, None, answerer).read_text()
         assert f"<dt>Mirroring</dt><dd>{words}" in page
-
-
-def test_the_study_may_say_which_model_answers_for_own_scans(study, tmp_path):
-    flair = write_scan(tmp_path / "flair.nii.gz")
-    both = {"FLAIR": flair, "T1": write_scan(tmp_path / "t1.nii.gz")}
-    says = study.model_copy(update={"own_scans": OwnScans(models={"FLAIR+T1": "flair"})})
-    for given, silent, told in (
-        (both, "flair_t1", "flair"),
-        ({"FLAIR": flair}, "flair", "flair"),
-    ):
-        answers = [Answerer(s).answer(given) for s in (study, says)]
-        assert [answer.lesion_model.name for answer in answers] == [silent, told]
-    fingerprints = {Answerer(s).fingerprint(both) for s in (study, says)}
-    assert len(fingerprints) == 2
-
-
-def test_the_study_may_say_from_what_probability_on_it_is_lesion_in_own_scans(study, tmp_path):
-    given = {"FLAIR": write_scan(tmp_path / "flair.nii.gz")}
-    evaluation = study.evaluation.model_copy(update={"threshold": 0.6})
-    silent = study.model_copy(update={"evaluation": evaluation})
-    says = silent.model_copy(update={"own_scans": OwnScans(threshold=0.2)})
-    for asked, threshold in ((silent, 0.6), (says, 0.2)):
-        answer = Answerer(asked).answer(given)
-        assert answer.threshold == threshold
-        np.testing.assert_array_equal(answer.lesions.data, answer.probability >= threshold)
-    assert Answerer(silent).fingerprint(given) != Answerer(says).fingerprint(given)

@@ -132,13 +132,14 @@ def _answer(
     images, depth_mm = images.to(model.device), depth_mm.to(model.device)
     mean: dict[str, torch.Tensor] = {}
     sides = (False, True) if mirroring else (False,)
-    for view, mirrored in product(views, sides):
+    ways = list(product(views, sides, model.networks))
+    for view, mirrored, network in ways:
         seen = show(images, view, given)
         seen = seen.flip(RIGHT) if mirrored else seen
         with autocast(model.device, "auto"):
-            logits = logits_of_slices(model.network, seen, depth_mm, model.settings)
+            logits = logits_of_slices(network, seen, depth_mm, model.settings)
         for name, scores in logits.items():
-            share = scores.float().softmax(dim=1) / (len(views) * len(sides))
+            share = scores.float().softmax(dim=1) / len(ways)
             share = mirrored_back(share, name) if mirrored else share
             mean[name] = mean[name] + share if name in mean else share
     result = {}
