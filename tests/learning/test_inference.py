@@ -101,9 +101,7 @@ def test_a_scan_with_thin_slices_is_seen_as_thick_as_those_learned_from(trained)
 @pytest.mark.parametrize("inputs", ["flair_t1_dropout", "interchangeable"])
 def test_where_the_t1_is_blank_the_flair_answers_as_if_it_were_alone(study, inputs):
     models = {"model": {"task": "multitask", "inputs": inputs, "steps": 4}}
-    model = load_model(
-        train(tiny_study(models=models), "model", tiny_slices(0), tiny_slices(1, 6))
-    )
+    model = load_model(train(tiny_study(models=models), "model", tiny_slices(0), tiny_slices(1, 6)))
     flair = oblique_head(False)
     t1 = Image(np.where(flair.data == 220, 60, flair.data), flair.affine)
     partial = Image(t1.data.copy(), t1.affine)
@@ -118,11 +116,10 @@ def test_where_the_t1_is_blank_the_flair_answers_as_if_it_were_alone(study, inpu
     )
     np.testing.assert_array_equal(found.probability[:, :, 6:], alone.probability[:, :, 6:])
     np.testing.assert_array_equal(found.regions[:, :, 6:], alone.regions[:, :, 6:])
-    covered = slice(1, 6)
-    np.testing.assert_allclose(
-        found.probability[:, :, covered], both.probability[:, :, covered], atol=1e-5
+    from_both, from_one = (
+        np.abs(found.probability - other.probability)[:, :, 1:6].mean() for other in (both, alone)
     )
-    assert np.abs(found.probability - alone.probability)[:, :, covered].max() > 0.01
+    assert from_both < 0.2 * from_one
 
 
 def test_slices_without_head_are_those_that_the_other_image_shows_and_it_does_not():

@@ -76,6 +76,7 @@ def pack(
     anything but their weights.
     """
     contents = [read_checkpoint(path) for path in checkpoints]
+    models = [model_of(*pair) for pair in zip(contents, checkpoints, strict=True)]
     first = contents[0]
     for path, content in zip(checkpoints, contents, strict=True):
         if differing := [fact for fact in SHARED if content[fact] != first[fact]]:
@@ -83,9 +84,8 @@ def pack(
                 f"{path}: differs from {checkpoints[0]} in {', '.join(differing)}. Pack models that "
                 "were trained alike"
             )
-    halves = [
-        {name: tensor.half() for name, tensor in content["weights"].items()} for content in contents
-    ]
+    networks = [network for model in models for network in model.networks]
+    halves = [{name: t.half() for name, t in n.state_dict().items()} for n in networks]
     WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
     temporary = WEIGHTS.with_suffix(".part")
     torch.save(

@@ -124,7 +124,8 @@ def model_of(content: dict, path: Path | str, device: torch.device | str = "cpu"
         networks = []
         for state in weights if isinstance(weights, list) else [weights]:
             network = build_network(settings, configuration.channels, content["task"])
-            network.load_state_dict(state)
+            # encoders used to hold layers below the depth that is used
+            network.load_state_dict({name: state[name] for name in network.state_dict()})
             networks.append(to_device(network, device).eval())
         return Model(
             name=content["model"],

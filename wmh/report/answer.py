@@ -28,7 +28,6 @@ from wmh.report.likeness import training_scans
 from wmh.settings import Evaluation
 from wmh.study import Study
 
-
 MOST_OUTSIDE = 0.1
 """Share of the lesion volume that may lie outside the regions before a warning."""
 

@@ -42,14 +42,13 @@ class Done:
     doubts: tuple[str, ...] = ()
 
 
-def predict_folder(
-    study: Study | None, source: Path, out: Path, jobs: int = 2
-) -> list[Done]:
+def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) -> list[Done]:
     """Predict everyone of a BIDS data set, a challenge tree or a CSV table, in that order.
 
-    A study's models answer, or the general model where ``study`` is None. ``out`` becomes a BIDS derivatives data set. Who is there already, from the same images,
-    checkpoints and settings, is kept. A subject that cannot be answered for stops no other: it is
-    returned with its problem, and listed in ``left_out.tsv``. Raises
+    A study's models answer, or the general model where ``study`` is None. ``out`` becomes a BIDS
+    derivatives data set. Who is there already, from the same images, weights and settings, is
+    kept. A subject that cannot be answered for stops no other: it is returned with its problem, and
+    listed in ``left_out.tsv``. Raises
     :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
     """
     found = find_subjects(source, needed=())
