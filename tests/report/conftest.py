@@ -45,10 +45,13 @@ def study(trained, monkeypatch):
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory):
-    """The file of a tiny general model of two networks."""
+    """The file of a tiny general model: two networks for lesions, one for regions."""
     root = tmp_path_factory.mktemp("general")
-    joint = {"task": "multitask", "inputs": "flair_t1_dropout", "steps": 2}
-    study = tiny_study(name="general", models={"first": joint, "second": joint})
+    tasks = {"lesions": "lesions", "again": "lesions", "regions": "regions"}
+    models = {
+        m: {"task": task, "inputs": "flair_t1_dropout", "steps": 2} for m, task in tasks.items()
+    }
+    study = tiny_study(name="general", models=models)
     scans = pd.DataFrame([{"subject": "a", "modality": "FLAIR"} | SIZES] * 2)
     scans[INTENSITY] = np.linspace(0.5, 1.5, len(INTENSITY)) * [[1.0], [1.02]]
     with pytest.MonkeyPatch.context() as patch:

@@ -20,28 +20,32 @@ from wmh.settings import Evaluation
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "general.pt"
 
-SHARED = ("study", "task", "inputs", "network", "voxel_size_mm", "slice_thickness_mm")
-"""Facts that all checkpoints of one general model have in common."""
+SHARED = ("study", "inputs", "network", "voxel_size_mm", "slice_thickness_mm")
+"""Facts that all checkpoints of the general model have in common."""
 
 CODE = ("step", "versions", "commit", "dirty")
-"""Facts that are told of the first checkpoint."""
+"""Facts that are told of the first checkpoint of each task."""
 
 
 @dataclass(frozen=True)
 class General:
     """The general model, and all that is to be known where it answers.
 
-    ``trained_on`` are data sets, each with ``name``, ``people`` and ``licence``; ``scores`` the
-    rows of a table of how well it did on people it never saw. ``training_scans`` is the table of
+    ``trained_on`` are the data sets and ``scores`` how well it did on people it never saw, as rows
+    of tables to be printed. ``training_scans`` is that of
     :func:`wmh.report.likeness.training_scans`.
     """
 
-    model: Model
+    models: list[Model]
     evaluation: Evaluation
     trained_on: list[dict[str, object]]
     scores: list[dict[str, object]]
     training_scans: pd.DataFrame
     sha256: str
+
+    def model_of(self, task: str) -> Model:
+        """The model for ``lesions`` or for ``regions``; a multitask one is both."""
+        return next(model for model in self.models if model.task in (task, "multitask"))
 
 
 def load_general(device: torch.device | str = "cpu") -> General:
@@ -53,7 +57,7 @@ def load_general(device: torch.device | str = "cpu") -> General:
         )
     content = read_checkpoint(WEIGHTS, device)
     return General(
-        model=model_of(content, WEIGHTS, device),
+        models=[model_of(model, WEIGHTS, device) for model in content["models"]],
         evaluation=Evaluation(**content["evaluation"]),
         trained_on=content["trained_on"],
         scores=content["scores"],
@@ -69,30 +73,29 @@ def pack(
     scores: list[dict[str, object]],
     training_scans: pd.DataFrame,
 ) -> Path:
-    """Write the general model's file from checkpoints, whose probabilities will be averaged.
+    """Write the general model's file from checkpoints; those of one task answer by their mean.
 
     Beside it goes ``general.sha256``. The same content gives the same bytes. Of ``evaluation``
     threshold and mirroring are kept. Raises :class:`CheckpointError` when the checkpoints differ in
-    anything but their weights.
+    what they are shown.
     """
     contents = [read_checkpoint(path) for path in checkpoints]
-    models = [model_of(*pair) for pair in zip(contents, checkpoints, strict=True)]
-    first = contents[0]
+    first, tasks = contents[0], {}
     for path, content in zip(checkpoints, contents, strict=True):
         if differing := [fact for fact in SHARED if content[fact] != first[fact]]:
+            names = ", ".join(differing)
             raise CheckpointError(
-                f"{path}: differs from {checkpoints[0]} in {', '.join(differing)}. Pack models that "
-                "were trained alike"
+                f"{path}: differs from {checkpoints[0]} in {names}. Pack models trained alike"
             )
-    networks = [network for model in models for network in model.networks]
-    halves = [{name: t.half() for name, t in n.state_dict().items()} for n in networks]
+        facts = {fact: content[fact] for fact in ("task", *SHARED, *CODE)}
+        packed = tasks.setdefault(content["task"], {"model": "general", **facts, "weights": []})
+        (network,) = model_of(content, path).networks
+        packed["weights"].append({name: t.half() for name, t in network.state_dict().items()})
     WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
     temporary = WEIGHTS.with_suffix(".part")
     torch.save(
         {
-            "weights": halves,
-            "model": "general",
-            **{fact: first[fact] for fact in (*SHARED, *CODE)},
+            "models": list(tasks.values()),
             "evaluation": evaluation.model_dump(include={"threshold", "mirroring"}),
             "trained_on": trained_on,
             "scores": scores,

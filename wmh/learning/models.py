@@ -82,7 +82,8 @@ def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
     """Choose the study's model of a task for the given modalities.
 
     The one trained on exactly these comes first, then any that was trained to answer from some of
-    them alone; a study without a model of the task's own asks its multitask model. Raises :class:`CheckpointError` when the study has none.
+    them alone; a study without a model of the task's own asks its multitask model. Raises
+    :class:`CheckpointError` when the study has none.
     """
     given = set(given)
     names = study.models_of(task) or study.models_of("multitask")

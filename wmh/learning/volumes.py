@@ -117,7 +117,8 @@ def logits_of_slices(
     """Logits (N, classes, H, W) of slices (N, C, H, W); a 3-D network needs a subject's whole run.
 
     A 2-D network normalises by the slices in the middle of the head, as it mostly learned to, of
-    these by the ones whose channels all show something (``shown``, (N,)). A 3-D network answers for overlapping patches, weighted by a Gaussian about their middle.
+    these by the ones that are ``shown`` (N,) whole. A 3-D network answers for overlapping patches,
+    weighted by a Gaussian about their middle.
     """
     if settings.dimensions == 2:
         with statistics_from(middle_of_head(depth_mm, shown)):

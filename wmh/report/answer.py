@@ -22,7 +22,7 @@ from wmh.atlas.regions import REST_LABELS
 from wmh.images import Image, ImageError, load_image
 from wmh.learning.devices import choose_device
 from wmh.learning.general import General, load_general
-from wmh.learning.inference import predict
+from wmh.learning.inference import predict_prepared, prepare
 from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.report.likeness import training_scans
 from wmh.settings import Evaluation
@@ -131,9 +131,12 @@ class Answerer(ABC):
         torch.set_num_threads(self.threads)  # a setting of each thread
         images = {modality: load_image(path) for modality, path in given.items()}
         lesion_model, region_model = self._models(given)
-        found = predict(lesion_model, images, self.evaluation)
-        other = region_model is not lesion_model
-        regions = predict(region_model, images, self.evaluation).regions if other else found.regions
+        seen = lesion_model.voxel_size_mm, lesion_model.slice_thickness_mm  # as the other model
+        person = prepare(images, *seen)
+        found = predict_prepared(lesion_model, person, self.evaluation)
+        regions = found.regions
+        if region_model is not lesion_model:
+            regions = predict_prepared(region_model, person, self.evaluation).regions
         return Answer(
             originals=images,
             images=found.images,
@@ -172,7 +175,7 @@ class GeneralAnswerer(Answerer):
         return self.general.training_scans
 
     def _models(self, given: Collection[str]) -> tuple[Model, Model]:
-        return self.general.model, self.general.model
+        return self.general.model_of("lesions"), self.general.model_of("regions")
 
     def _hashes(self, given: Collection[str]) -> list[str]:
         return [self.general.sha256]
