@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 
 from tests.report.conftest import write_scan
-from wmh.images import ImageError
+from wmh.images import Image, ImageError
 from wmh.learning.models import CheckpointError
 from wmh.report import predict_scan
-from wmh.report.answer import StudyAnswerer
+from wmh.report.answer import Answer, StudyAnswerer
 from wmh.report.derivatives import Place, write_images
 from wmh.report.page import write_report
+from wmh.report.slices import slices_of
 from wmh.settings import Evaluation
 
 
@@ -98,3 +99,35 @@ def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
         assert [one["AveragedWithMirrored"] for one in sidecars.values()] == [says] * 3
         page = write_report(place.report, "sub-1", answer, None, answerer).read_text()
         assert f"<dt>Mirroring</dt><dd>{words}" in page
+
+
+def answer_with(lesions: np.ndarray) -> Answer:
+    """An answer whose left half is a region and whose right half is none."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    regions = np.zeros((20, 20, 10), np.uint8)
+    regions[:10] = 12
+    head = Image(np.full(regions.shape, 100.0, np.float32), affine)
+    images = {"FLAIR": head}
+    masks = (Image(lesions, affine), Image(regions, affine))
+    return Answer(images, images, head, lesions * 1.0, *masks, None, None, 0.5, False)
+
+
+@pytest.mark.parametrize(("outside", "doubted"), [(0, False), (4, False), (8, True)])
+def test_much_lesion_outside_the_regions_is_warned_of(outside, doubted):
+    lesions = np.zeros((20, 20, 10), np.uint8)
+    lesions[5, :6, :10] = 1  # 60 voxels of 0.008 ml in the region
+    lesions[15, :outside, 0] = 1
+    answer = answer_with(lesions)
+    assert answer.outside_ml == pytest.approx(0.008 * outside)
+    assert bool(answer.doubts) == doubted
+    if doubted:
+        assert answer.doubts[0].startswith("0.1 of 0.5 ml of lesion lie outside the 34")
+
+
+def test_a_page_opens_at_the_slice_with_most_lesion_in_the_brain():
+    lesions = np.zeros((20, 20, 10), np.uint8)
+    lesions[12:, :, 1] = 1  # outside
+    lesions[5, 5, 6] = 1
+    assert slices_of(answer_with(lesions)).fullest == 6
+    lesions[5, 5, 6] = 0
+    assert slices_of(answer_with(lesions)).fullest == 0  # all slices hold as much brain

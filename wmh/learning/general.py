@@ -21,7 +21,7 @@ from wmh.settings import Evaluation
 WEIGHTS = Path(__file__).parents[1] / "weights" / "general.pt"
 
 SHARED = ("study", "inputs", "network", "voxel_size_mm", "slice_thickness_mm")
-"""Facts that all checkpoints of the general model have in common."""
+"""Facts that all checkpoints of one task have in common."""
 
 CODE = ("step", "versions", "commit", "dirty")
 """Facts that are told of the first checkpoint of each task."""
@@ -76,19 +76,19 @@ def pack(
     """Write the general model's file from checkpoints; those of one task answer by their mean.
 
     Beside it goes ``general.sha256``. The same content gives the same bytes. Of ``evaluation``
-    threshold and mirroring are kept. Raises :class:`CheckpointError` when the checkpoints differ in
-    what they are shown.
+    threshold and mirroring are kept. Raises :class:`CheckpointError` when checkpoints of one task
+    differ in more than their weights.
     """
-    contents = [read_checkpoint(path) for path in checkpoints]
-    first, tasks = contents[0], {}
-    for path, content in zip(checkpoints, contents, strict=True):
-        if differing := [fact for fact in SHARED if content[fact] != first[fact]]:
-            names = ", ".join(differing)
-            raise CheckpointError(
-                f"{path}: differs from {checkpoints[0]} in {names}. Pack models trained alike"
-            )
+    tasks: dict[str, dict] = {}
+    for path in checkpoints:
+        content = read_checkpoint(path)
         facts = {fact: content[fact] for fact in ("task", *SHARED, *CODE)}
         packed = tasks.setdefault(content["task"], {"model": "general", **facts, "weights": []})
+        if differing := [fact for fact in SHARED if content[fact] != packed[fact]]:
+            raise CheckpointError(
+                f"{path}: other {', '.join(differing)} than the first checkpoint for "
+                f"{content['task']}. Pack models that were trained alike"
+            )
         (network,) = model_of(content, path).networks
         packed["weights"].append({name: t.half() for name, t in network.state_dict().items()})
     WEIGHTS.parent.mkdir(parents=True, exist_ok=True)

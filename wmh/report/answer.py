@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
@@ -22,7 +22,7 @@ from wmh.atlas.regions import REST_LABELS
 from wmh.images import Image, ImageError, load_image
 from wmh.learning.devices import choose_device
 from wmh.learning.general import General, load_general
-from wmh.learning.inference import predict_prepared, prepare
+from wmh.learning.inference import Prediction, predict_prepared, prepare
 from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.report.likeness import training_scans
 from wmh.settings import Evaluation
@@ -131,12 +131,14 @@ class Answerer(ABC):
         torch.set_num_threads(self.threads)  # a setting of each thread
         images = {modality: load_image(path) for modality, path in given.items()}
         lesion_model, region_model = self._models(given)
-        seen = lesion_model.voxel_size_mm, lesion_model.slice_thickness_mm  # as the other model
-        person = prepare(images, *seen)
-        found = predict_prepared(lesion_model, person, self.evaluation)
-        regions = found.regions
-        if region_model is not lesion_model:
-            regions = predict_prepared(region_model, person, self.evaluation).regions
+        prepared = cache(partial(prepare, images))  # most often the same for both models
+
+        def ask(model: Model) -> Prediction:
+            person = prepared(model.voxel_size_mm, model.slice_thickness_mm)
+            return predict_prepared(model, person, self.evaluation)
+
+        found = ask(lesion_model)
+        regions = found.regions if region_model is lesion_model else ask(region_model).regions
         return Answer(
             originals=images,
             images=found.images,
