@@ -14,6 +14,10 @@ from wmh.report.page import write_report
 from wmh.study import Study, write_table
 
 
+DPI = 200
+"""Of the picture, whose slices are then about as fine as those of a scan."""
+
+
 @dataclass(frozen=True)
 class Written:
     """What was answered for one scan, who answered, and the files it went to."""
@@ -49,4 +53,5 @@ def predict_scan(
     figure = overview(answer.images, answer.lesions, answer.regions, answer.burden, note)
     name = next(iter(given.values())).name.partition(".nii")[0]
     page = write_report(out / "report.html", name, answer, answerer.training, answerer)
-    return Written(answer, note, [*written, save_png(figure, out / "overview.png"), page])
+    picture = save_png(figure, out / "overview.png", DPI)
+    return Written(answer, note, [*written, picture, page])
