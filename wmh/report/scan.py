@@ -13,7 +13,6 @@ from wmh.report.answer import Answer, answerer_of
 from wmh.report.page import write_report
 from wmh.study import Study, write_table
 
-
 DPI = 200
 """Of the picture, whose slices are then about as fine as those of a scan."""
 
