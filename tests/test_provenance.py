@@ -6,7 +6,9 @@ from importlib.metadata import version
 
 import pytest
 
+from wmh import provenance
 from wmh.provenance import commit_here, versions_here
+from wmh.study import StudyError
 
 
 @pytest.fixture
@@ -36,6 +38,14 @@ def test_a_commit_and_whether_files_differ_from_it(project):
 
 
 def test_outside_a_checkout_there_is_no_commit(project):
+    assert commit_here() == {"commit": None, "dirty": None}
+
+
+def test_a_package_that_was_installed_somewhere_needs_no_checkout(monkeypatch):
+    def no_project():
+        raise StudyError("no studies/ folder here or above")
+
+    monkeypatch.setattr(provenance, "project_root", no_project)
     assert commit_here() == {"commit": None, "dirty": None}
 
 

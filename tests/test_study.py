@@ -152,12 +152,3 @@ def test_a_batch_parts_into_equal_shares_of_its_people(smoke, tmp_path):
 
 def test_the_repeat_is_no_setting(smoke, tmp_path):
     assert "remove the key" in refused(smoke | {"repeat": 2}, tmp_path)
-
-
-def test_only_a_model_that_finds_lesions_is_named_for_own_scans(smoke, tmp_path):
-    smoke["own_scans"] = {"models": {"FLAIR": "multitask", "T1": "regions"}}
-    message = refused(smoke, tmp_path)
-    assert "own_scans: Value error, 'regions' finds no lesions; models that do are" in message
-    assert "'multitask'" in message
-    smoke["own_scans"] = {"models": {"flair": "flair"}}
-    assert "own_scans.models.flair" in refused(smoke, tmp_path)

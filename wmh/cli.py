@@ -5,7 +5,9 @@ Heavy modules are imported inside the functions, so that ``wmh --help`` answers 
 
 from __future__ import annotations
 
+import re
 import sys
+from collections import Counter
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -206,33 +208,55 @@ def segment_tissue(
 
 @app.command()
 def predict(
-    out: Annotated[Path, typer.Option(help="Folder to write the results to.")],
     scans: Annotated[
         Path | None,
         typer.Argument(help="A BIDS data set, a challenge tree or a CSV table (id, flair, t1)."),
     ] = None,
     flair: Annotated[Path | None, typer.Option(help="FLAIR image (NIfTI).")] = None,
     t1: Annotated[Path | None, typer.Option(help="T1 image (NIfTI).")] = None,
-    study: Annotated[str, typer.Option(help="Study whose models are used.")] = "demo",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write the results to; else NAME_wmh, after what is given."),
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="Study whose models answer, instead of the general one."),
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Subjects predicted at a time.")] = 2,
 ) -> None:
     """Find lesions and their regions in one person's scan, or in everyone's of a folder.
 
-    A folder's results are BIDS derivatives with a page for each subject and one table of all; who
-    is done already is kept. Exit code 1 when subjects were left out; they are listed at the end.
+    The general model that comes with the package answers, wherever you are. A folder's results are
+    BIDS derivatives with a page for each subject and one table of all; who is done already is kept.
+    Exit code 1 when subjects were left out; they are listed at the end.
     """
+    given = scans or flair or t1
+    if given is None or (scans and (flair or t1)):
+        raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
     from wmh.report import predict_folder, predict_scan
 
+    asked = None if study is None else load(study)
+    if asked is not None and asked.cohort.source == "simulated":
+        typer.echo(f"The models of study {study} learned from simulated heads alone.", err=True)
+    name = re.sub(r"\.(nii|nii\.gz|csv|tsv)$", "", given.absolute().name)
+    out = out or Path(f"{name}_wmh")
     if scans is None:
-        for path in predict_scan(load(study), out, flair=flair, t1=t1):
+        written = predict_scan(asked, out, flair=flair, t1=t1)
+        for path in written.paths:
             typer.echo(path)
+        typer.echo(f"Answered by {written.answered_by}. Not for diagnosis.", err=True)
+        for doubt in written.answer.doubts:
+            typer.echo(f"Warning: {doubt}.", err=True)
         return
-    if flair is not None or t1 is not None:
-        raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
-    done = predict_folder(load(study), scans, out, jobs)
+    done = predict_folder(asked, scans, out, jobs)
     left_out = [one.problem for one in done if one.problem is not None]
     kept = sum(one.kept for one in done)
     typer.echo(f"{len(done) - kept - len(left_out)} subjects predicted, {kept} kept: {out}")
+    for who, count in Counter(one.answered_by for one in done if one.answered_by).items():
+        typer.echo(f"  {count} by {who}", err=True)
+    for one in done:
+        for doubt in one.doubts:
+            typer.echo(f"Warning: {one.subject}: {doubt}.", err=True)
     if left_out:
         typer.echo(f"{len(left_out)} left out:\n" + "\n".join(f"  - {p}" for p in left_out))
         raise typer.Exit(1)

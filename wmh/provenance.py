@@ -9,7 +9,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from wmh.study import project_root
+from wmh.study import StudyError, project_root
 
 
 def commit_here() -> dict[str, object]:
@@ -65,9 +65,9 @@ def _processor() -> str:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints; None when it is missing or fails."""
+    """What a command prints; None when it is missing or fails, or outside a checkout."""
     try:
         done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, StudyError):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -212,16 +212,6 @@ class Evaluation(Settings):
     alpha: Share = 0.05
 
 
-class OwnScans(Settings):
-    """How one's own scans are answered, where not as the study's test subjects are."""
-
-    models: dict[Literal["FLAIR", "T1", "FLAIR+T1"], str] = Field(default_factory=dict)
-    """Which model finds lesions, by what is given; else the one trained on exactly that."""
-    threshold: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Probability from which on it is lesion, if not ``evaluation.threshold``. Networks are less
-    sure of scans unlike those they learned from, and miss more of what is faint there."""
-
-
 class Participants(Settings):
     """What else is known of the subjects, to be related to where their lesions lie."""
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import pandas as pd
 import yaml
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from wmh.settings import (
     CohortSettings,
@@ -21,7 +21,6 @@ from wmh.settings import (
     Count,
     Evaluation,
     ModelSettings,
-    OwnScans,
     Participants,
     RegionSettings,
     Settings,
@@ -47,19 +46,9 @@ class Study(Settings):
     models: dict[str, ModelSettings]
     evaluation: Evaluation = Evaluation()
     participants: Participants | None = None
-    own_scans: OwnScans = OwnScans()
     compute: Compute = Compute()
     repeat: Count = 1
     """Which repeat of the trainings this is about; :meth:`of_repeat` sets it, not the file."""
-
-    @field_validator("own_scans")
-    @classmethod
-    def _models_that_find_lesions(cls, own_scans: OwnScans, info: ValidationInfo) -> OwnScans:
-        models: dict[str, ModelSettings] = info.data.get("models", {})
-        able = [name for name, model in models.items() if model.task != "regions"]
-        if unknown := sorted(set(own_scans.models.values()) - set(able)):
-            raise ValueError(f"{unknown[0]!r} finds no lesions; models that do are {able}")
-        return own_scans
 
     @property
     def results(self) -> Path:

@@ -133,12 +133,20 @@ def test_slices_spread_over_the_mask_and_leave_its_ends_out():
 
 def test_slices_of_a_page_show_each_part_of_the_lesions():
     lesions = mask((3, 3, 1), (3, 3, 2), (4, 3, 2), (3, 3, 7), (3, 3, 8), (4, 3, 8))
-    regions = mask(*[(5, 5, z) for z in range(10)])
+    regions = mask(*[(x, y, z) for x in range(5) for y in range(5) for z in range(10)])
     assert telling_slices(lesions, regions, 2) == [2, 8]
     speck = mask(*[(x, y, 3) for x in range(5) for y in range(5)], (3, 3, 9))
     assert 9 not in telling_slices(speck, regions, 2)  # one voxel near the crown is no lesion part
     assert telling_slices(mask(), regions, 3) == spread_slices(regions, 3)
     assert len(telling_slices(mask((3, 3, 2)), regions, 4)) == 4
+
+
+def test_what_is_taken_for_lesion_in_the_face_is_not_what_a_page_shows():
+    face = [(x, y, z) for x in range(8, 12) for y in range(8, 12) for z in range(2)]
+    regions = mask(*[(x, 3, z) for x in range(5) for z in range(5, 10)])
+    assert telling_slices(mask(*face, (3, 3, 6)), regions, 1) == [6]
+    shown = telling_slices(mask(*face), regions, 3)
+    assert shown == spread_slices(regions, 3) and min(shown) >= 5
 
 
 def test_the_box_holds_the_head_and_its_margin():

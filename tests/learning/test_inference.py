@@ -4,7 +4,7 @@ import torch
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.images import Image, ImageError
-from wmh.learning.inference import predict, predict_prepared, prepare
+from wmh.learning.inference import predict, predict_prepared, prepare, shows_head
 from wmh.learning.models import load_model
 from wmh.learning.training import train
 
@@ -96,3 +96,36 @@ def test_a_scan_with_thin_slices_is_seen_as_thick_as_those_learned_from(trained)
     torch.testing.assert_close(middle, as_learned.slices, atol=1e-4, rtol=0)
     expected = predict_prepared(model, person).probability
     np.testing.assert_array_equal(predict(model, {"FLAIR": thin}).probability, expected)
+
+
+@pytest.mark.parametrize("inputs", ["flair_t1_dropout", "interchangeable"])
+def test_where_the_t1_is_blank_the_flair_answers_as_if_it_were_alone(study, inputs):
+    models = {"model": {"task": "multitask", "inputs": inputs, "steps": 4}}
+    model = load_model(train(tiny_study(models=models), "model", tiny_slices(0), tiny_slices(1, 6)))
+    flair = oblique_head(False)
+    t1 = Image(np.where(flair.data == 220, 60, flair.data), flair.affine)
+    partial = Image(t1.data.copy(), t1.affine)
+    partial.data[:, :, 6:] = 0  # head lies in slices 1 to 7
+    alone, both, found = (
+        predict(model, images)
+        for images in (
+            {"FLAIR": flair},
+            {"FLAIR": flair, "T1": t1},
+            {"FLAIR": flair, "T1": partial},
+        )
+    )
+    np.testing.assert_array_equal(found.probability[:, :, 6:], alone.probability[:, :, 6:])
+    np.testing.assert_array_equal(found.regions[:, :, 6:], alone.regions[:, :, 6:])
+    from_both, from_one = (
+        np.abs(found.probability - other.probability)[:, :, 1:6].mean() for other in (both, alone)
+    )
+    assert from_both < 0.2 * from_one
+
+
+def test_slices_without_head_are_those_that_the_other_image_shows_and_it_does_not():
+    images = torch.zeros(4, 2, 10, 10)
+    images[1, 0], images[2, 1], images[3] = 1, 1, 1
+    shown = shows_head(images, ("FLAIR", "T1"))
+    assert shown["FLAIR"].tolist() == [True, True, False, True]
+    assert shown["T1"].tolist() == [True, False, True, True]
+    assert shows_head(images, ("T1",))["T1"].all()

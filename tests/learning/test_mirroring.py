@@ -35,7 +35,7 @@ class Sided(nn.Module):
 def model_of(network: nn.Module, dimensions: int) -> Model:
     settings = NetworkSettings(dimensions=dimensions, patch_size=(32, 48, 16))
     configuration = CONFIGURATIONS["flair"]
-    return Model("m", "multitask", configuration, network, settings, None, 0.0, "tiny", 1)
+    return Model("m", "multitask", configuration, (network,), settings, None, 0.0, "tiny", 1)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

@@ -2,11 +2,14 @@
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
 from tests.learning.conftest import tiny_slices, tiny_study
-from wmh.learning import checkpoints
+from wmh.learning import checkpoints, general
 from wmh.learning.training import train
+from wmh.report.likeness import EXTENT, INTENSITY, VOXEL
+from wmh.settings import Evaluation
 
 MODELS = {
     "flair": {"task": "lesions", "inputs": "flair", "steps": 2},
@@ -14,6 +17,7 @@ MODELS = {
     "regions": {"task": "regions", "inputs": "flair_t1_dropout", "steps": 2},
 }
 SHAPE = (60, 72, 9)
+SIZES = dict.fromkeys(EXTENT, 100.0) | dict.fromkeys(VOXEL, 1.5)
 COMMIT = {"commit": "0123456789abcdef", "dirty": True}
 """Of the code that trained them."""
 
@@ -37,6 +41,38 @@ def trained(tmp_path_factory):
 def study(trained, monkeypatch):
     monkeypatch.setenv("WMH_ROOT", str(trained[0]))
     return trained[1]
+
+
+@pytest.fixture(scope="session")
+def packed(tmp_path_factory):
+    """The file of a tiny general model: two networks for lesions, one for regions."""
+    root = tmp_path_factory.mktemp("general")
+    tasks = {"lesions": "lesions", "again": "lesions", "regions": "regions"}
+    models = {
+        m: {"task": task, "inputs": "flair_t1_dropout", "steps": 2} for m, task in tasks.items()
+    }
+    study = tiny_study(name="general", models=models)
+    scans = pd.DataFrame([{"subject": "a", "modality": "FLAIR"} | SIZES] * 2)
+    scans[INTENSITY] = np.linspace(0.5, 1.5, len(INTENSITY)) * [[1.0], [1.02]]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(study), "results", root)
+        patch.setattr(general, "WEIGHTS", root / "weights/general.pt")
+        checkpoints = [train(study, m, tiny_slices(0), tiny_slices(1, 6)) for m in study.models]
+        return general.pack(
+            checkpoints,
+            Evaluation(threshold=0.4),
+            [{"Data": "Tiny heads", "People": 2, "Licence": "CC0"}],
+            [{"Data": "Other heads", "Given": "FLAIR", "Dice": 0.61}],
+            scans,
+        )
+
+
+@pytest.fixture
+def general_model(packed, monkeypatch):
+    """The tiny general model in place of the package's, and no study anywhere."""
+    monkeypatch.delenv("WMH_ROOT", raising=False)
+    monkeypatch.setattr(general, "WEIGHTS", packed)
+    return packed
 
 
 def write_scan(path, codes="LPS", voxel=(1.5, 1.5, 3.0), shape=SHAPE):

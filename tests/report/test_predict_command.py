@@ -1,13 +1,17 @@
 """Own scans predicted, as a user types it."""
 
+import json
 import shutil
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from tests.learning.conftest import write_study
 from tests.report.conftest import write_scan
 from wmh.cli import app
+from wmh.learning import general
+from wmh.settings import CohortSettings
 
 
 @pytest.fixture
@@ -49,3 +53,71 @@ def test_a_folder_and_a_scan_together_are_refused(predict, tmp_path, modality):
     assert refused.exit_code == 2
     assert "not both" in refused.stderr
     assert not (tmp_path / "out").exists()
+
+
+def ask(*words) -> object:
+    return CliRunner().invoke(app, ["predict", *map(str, words)])
+
+
+def test_a_scan_is_answered_for_in_any_folder_without_a_study(general_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_scan(tmp_path / "scan.nii.gz")
+    done = ask("--flair", "scan.nii.gz")
+    assert done.exit_code == 0, done.output
+    written = tmp_path / "scan_wmh"
+    assert sorted(done.stdout.split()) == sorted(f"scan_wmh/{p.name}" for p in written.iterdir())
+    assert "Answered by general model, given FLAIR. Not for diagnosis." in done.stderr
+    page = (written / "report.html").read_text()
+    for told in ("Tiny heads", "CC0", "Other heads", "0.61", "Beside the training data"):
+        assert told in page
+    assert "simulated heads only" not in page
+
+
+@pytest.mark.parametrize("given", [["T1"], ["FLAIR", "T1"]])
+def test_a_folder_is_answered_for_without_a_study(general_model, tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    anat = tmp_path / "people/sub-1/anat"
+    anat.mkdir(parents=True)
+    for modality in given:
+        ending = "T1w" if modality == "T1" else modality
+        write_scan(anat / f"sub-1_{ending}.nii.gz")
+    done = ask(tmp_path / "people")
+    assert done.exit_code == 0, done.output
+    assert f"1 by general model, given {' and '.join(given)}" in done.stderr
+    table = pd.read_csv("people_wmh/participants_burden.tsv", sep="\t")
+    assert table[["model", "given"]].to_numpy().tolist() == [["general", "+".join(given)]]
+    assert "given" in json.loads((tmp_path / "people_wmh/participants_burden.json").read_text())
+
+
+def test_who_is_done_is_kept_until_the_weights_change(general_model, tmp_path, monkeypatch):
+    anat = tmp_path / "people/sub-1/anat"
+    anat.mkdir(parents=True)
+    write_scan(anat / "sub-1_FLAIR.nii.gz")
+    changed = tmp_path / "changed.pt"
+    changed.write_bytes(general_model.read_bytes() + b" ")
+    for weights, said in (
+        (general_model, "1 subjects predicted, 0 kept"),
+        (general_model, "0 subjects predicted, 1 kept"),
+        (changed, "1 subjects predicted, 0 kept"),
+    ):
+        monkeypatch.setattr(general, "WEIGHTS", weights)
+        done = ask(tmp_path / "people", "--out", tmp_path / "out")
+        assert done.stdout.startswith(said), done.output
+
+
+def test_a_study_of_simulated_heads_says_so(study, tmp_path):
+    simulation = {"training": {"utrecht_philips_3t": 2}, "test": {"utrecht_philips_3t": 2}}
+    cohort = {"source": "simulated", "folder": "nowhere", "simulation": simulation}
+    write_study(study.model_copy(update={"cohort": CohortSettings(**cohort)}))
+    scan = write_scan(tmp_path / "scan.nii.gz")
+    done = ask("--flair", scan, "--study", study.name, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert f"study {study.name} learned from simulated heads alone" in done.stderr
+    assert f"model flair of study {study.name}, given FLAIR" in done.stderr
+    assert "simulated heads only" in (tmp_path / "out/report.html").read_text()
+
+
+def test_nothing_given_says_what_to_give():
+    refused = ask()
+    assert refused.exit_code == 2
+    assert "--flair" in refused.stderr

@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 
 from tests.report.conftest import write_scan
-from wmh.images import ImageError
+from wmh.images import Image, ImageError
 from wmh.learning.models import CheckpointError
 from wmh.report import predict_scan
-from wmh.report.answer import Answerer
+from wmh.report.answer import Answer, StudyAnswerer
 from wmh.report.derivatives import Place, write_images
 from wmh.report.page import write_report
-from wmh.settings import Evaluation, OwnScans
+from wmh.report.slices import slices_of
+from wmh.settings import Evaluation
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RAS", "ASR"])
@@ -23,7 +24,7 @@ def test_results_lie_exactly_on_the_flairs_grid(study, tmp_path, codes):
     flair = write_scan(tmp_path / "flair.nii.gz", codes)
     t1 = write_scan(tmp_path / "t1.nii.gz", "RAS", (2.0, 2.0, 3.0), (45, 54, 9))
     written = predict_scan(study, tmp_path / "out", flair=flair, t1=t1)
-    assert {path.name for path in written} == {
+    assert {path.name for path in written.paths} == {
         "lesions.nii.gz",
         "probability.nii.gz",
         "regions.nii.gz",
@@ -83,7 +84,7 @@ def test_nothing_given_is_an_error(study, tmp_path):
 def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
     given = {"FLAIR": write_scan(tmp_path / "flair.nii.gz")}
     ways = [Evaluation(), Evaluation(mirroring=True), Evaluation(bootstrap_samples=7)]
-    answerers = [Answerer(study.model_copy(update={"evaluation": way})) for way in ways]
+    answerers = [StudyAnswerer(study.model_copy(update={"evaluation": way}), 1) for way in ways]
     plain, mirrored, same = (answerer.fingerprint(given) for answerer in answerers)
     assert plain == same != mirrored
     plain, mirrored, same = (answerer.answer(given).probability for answerer in answerers)
@@ -96,31 +97,37 @@ def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
         answer, place = answerer.answer(given), Place(tmp_path / str(says), "sub-1")
         sidecars = write_images(answer, place, given, tmp_path)
         assert [one["AveragedWithMirrored"] for one in sidecars.values()] == [says] * 3
-        page = write_report(place.report, "sub-1", answer, None, answerer.study).read_text()
+        page = write_report(place.report, "sub-1", answer, None, answerer).read_text()
         assert f"<dt>Mirroring</dt><dd>{words}" in page
 
 
-def test_the_study_may_say_which_model_answers_for_own_scans(study, tmp_path):
-    flair = write_scan(tmp_path / "flair.nii.gz")
-    both = {"FLAIR": flair, "T1": write_scan(tmp_path / "t1.nii.gz")}
-    says = study.model_copy(update={"own_scans": OwnScans(models={"FLAIR+T1": "flair"})})
-    for given, silent, told in (
-        (both, "flair_t1", "flair"),
-        ({"FLAIR": flair}, "flair", "flair"),
-    ):
-        answers = [Answerer(s).answer(given) for s in (study, says)]
-        assert [answer.lesion_model.name for answer in answers] == [silent, told]
-    fingerprints = {Answerer(s).fingerprint(both) for s in (study, says)}
-    assert len(fingerprints) == 2
+def answer_with(lesions: np.ndarray) -> Answer:
+    """An answer whose left half is a region and whose right half is none."""
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    regions = np.zeros((20, 20, 10), np.uint8)
+    regions[:10] = 12
+    head = Image(np.full(regions.shape, 100.0, np.float32), affine)
+    images = {"FLAIR": head}
+    masks = (Image(lesions, affine), Image(regions, affine))
+    return Answer(images, images, head, lesions * 1.0, *masks, None, None, 0.5, False)
 
 
-def test_the_study_may_say_from_what_probability_on_it_is_lesion_in_own_scans(study, tmp_path):
-    given = {"FLAIR": write_scan(tmp_path / "flair.nii.gz")}
-    evaluation = study.evaluation.model_copy(update={"threshold": 0.6})
-    silent = study.model_copy(update={"evaluation": evaluation})
-    says = silent.model_copy(update={"own_scans": OwnScans(threshold=0.2)})
-    for asked, threshold in ((silent, 0.6), (says, 0.2)):
-        answer = Answerer(asked).answer(given)
-        assert answer.threshold == threshold
-        np.testing.assert_array_equal(answer.lesions.data, answer.probability >= threshold)
-    assert Answerer(silent).fingerprint(given) != Answerer(says).fingerprint(given)
+@pytest.mark.parametrize(("outside", "doubted"), [(0, False), (4, False), (8, True)])
+def test_much_lesion_outside_the_regions_is_warned_of(outside, doubted):
+    lesions = np.zeros((20, 20, 10), np.uint8)
+    lesions[5, :6, :10] = 1  # 60 voxels of 0.008 ml in the region
+    lesions[15, :outside, 0] = 1
+    answer = answer_with(lesions)
+    assert answer.outside_ml == pytest.approx(0.008 * outside)
+    assert bool(answer.doubts) == doubted
+    if doubted:
+        assert answer.doubts[0].startswith("0.1 of 0.5 ml of lesion lie outside the 34")
+
+
+def test_a_page_opens_at_the_slice_with_most_lesion_in_the_brain():
+    lesions = np.zeros((20, 20, 10), np.uint8)
+    lesions[12:, :, 1] = 1  # outside
+    lesions[5, 5, 6] = 1
+    assert slices_of(answer_with(lesions)).fullest == 6
+    lesions[5, 5, 6] = 0
+    assert slices_of(answer_with(lesions)).fullest == 0  # all slices hold as much brain

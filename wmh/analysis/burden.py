@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # which imports scipy.stats when it is asked for
 
 from wmh.analysis.metrics import raise_unless_same_shape
 from wmh.atlas.regions import REGION_LABELS, REGIONS, REST_LABELS
@@ -173,8 +173,8 @@ def icc_agreement(first: np.ndarray, second: np.ndarray, alpha: float = 0.05) ->
         (a * columns) ** 2 / (k - 1) + (b * error) ** 2 / ((n - 1) * (k - 1))
     )
     between = k * columns + (k * n - k - n) * error
-    lower_f = stats.f.isf(alpha / 2, n - 1, freedom)
-    upper_f = stats.f.isf(alpha / 2, freedom, n - 1)
+    lower_f = scipy.stats.f.isf(alpha / 2, n - 1, freedom)
+    upper_f = scipy.stats.f.isf(alpha / 2, freedom, n - 1)
     low = n * (rows - lower_f * error) / (lower_f * between + n * rows)
     high = n * (upper_f * rows - error) / (between + n * upper_f * rows)
     return Interval(value, float(low), float(high))
@@ -184,7 +184,11 @@ def bland_altman(first: np.ndarray, second: np.ndarray) -> Interval:
     """Mean difference, second minus first, and the limits that hold 95 % of differences."""
     differences = second - first
     bias = float(differences.mean())
-    half = float(stats.norm.isf(0.025) * differences.std(ddof=1)) if len(differences) > 1 else 0.0
+    half = (
+        float(scipy.stats.norm.isf(0.025) * differences.std(ddof=1))
+        if len(differences) > 1
+        else 0.0
+    )
     return Interval(bias, bias - half, bias + half)
 
 
@@ -209,4 +213,4 @@ def _icc(rows: np.ndarray, columns: np.ndarray, error: np.ndarray, n: int) -> np
 def _spearman(first: pd.Series, second: pd.Series) -> float:
     if first.nunique() < 2 or second.nunique() < 2:  # a constant profile has no ranks
         return float("nan")
-    return float(stats.spearmanr(first, second).statistic)
+    return float(scipy.stats.spearmanr(first, second).statistic)

@@ -225,11 +225,11 @@ def save_figure(figure: Figure, folder: Path | str, name: str, caption: str) -> 
     return [_write(folder / f"{name}.{kind}", content) for kind, content in contents.items()]
 
 
-def save_png(figure: Figure, path: Path | str) -> Path:
+def save_png(figure: Figure, path: Path | str, dpi: float = SETTINGS["savefig.dpi"]) -> Path:
     """Write one figure as a PNG; it appears only when complete."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    return _write(path, StyledFigure._encode(figure, "png", {"Software": None}))
+    return _write(path, StyledFigure._encode(figure, "png", {"Software": None}, dpi))
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -15,7 +15,7 @@ from wmh.images import Image, ImageError, resample_to
 from wmh.learning.cut import Cut, as_thick, cut, normalise
 from wmh.learning.devices import autocast
 from wmh.learning.failures import MEMORY_OF, when_out_of_memory
-from wmh.learning.inputs import MODALITIES, View, show
+from wmh.learning.inputs import MODALITIES, show
 from wmh.learning.models import Model
 from wmh.learning.volumes import logits_of_slices
 from wmh.settings import Evaluation
@@ -25,6 +25,14 @@ AS_IS = Evaluation()
 
 RIGHT = 2
 """Axis of slices (N, C, H, W) that runs from left to right."""
+
+TISSUE = 0.25
+"""Normalised intensity above which a pixel counts as tissue; the tissue's median is near 1."""
+
+BLANK = 0.02
+"""A slice with less than this share of the tissue that the other modality shows there is blank."""
+
+Modalities = Collection[str]
 
 
 @dataclass(frozen=True)
@@ -99,7 +107,6 @@ def predict(model: Model, images: Mapping[str, Image], settings: Evaluation = AS
 def predict_prepared(model: Model, person: Prepared, settings: Evaluation = AS_IS) -> Prediction:
     """Predict from images that were prepared at the model's voxel size and slice thickness."""
     plan, stack, given = person.plan, person.slices, person.given
-    views = model.configuration.views_for(given)
     first, end = plan.span
     inside = stack[first:end]
     parted = model.settings.dimensions == 2  # a 3-D network needs all slices together
@@ -108,7 +115,7 @@ def predict_prepared(model: Model, person: Prepared, settings: Evaluation = AS_I
     for part in (slice(start, None, parts) for start in range(parts)):
         images, depth_mm = inside[part], plan.depth_mm[part]
         with when_out_of_memory(partial(_too_large, model, person, images.shape, parted)):
-            found = _answer(model, images, depth_mm, views, given, settings.mirroring)
+            found = _answer(model, images, depth_mm, given, settings.mirroring)
         for name, answer in found.items():
             whole = answers.setdefault(name, answer.new_zeros(len(stack), *answer.shape[1:]))
             whole[first:end][part] = answer  # no head above or below: no lesion and no region
@@ -121,32 +128,63 @@ def predict_prepared(model: Model, person: Prepared, settings: Evaluation = AS_I
 
 
 def _answer(
-    model: Model,
-    images: torch.Tensor,
-    depth_mm: torch.Tensor,
-    views: Sequence[View],
-    given: tuple,
-    mirroring: bool,
+    model: Model, images: torch.Tensor, depth_mm: torch.Tensor, given: Modalities, mirroring: bool
 ) -> dict[str, torch.Tensor]:
-    """Lesion probabilities (N, H, W) and region labels (N, H, W) of a person's slices."""
+    """Lesion probabilities (N, H, W) and region labels (N, H, W) of a person's slices.
+
+    Where one of the images is blank, as a T1 that covers part of the FLAIR, the other answers
+    alone, normalised as if it had been given alone.
+    """
     images, depth_mm = images.to(model.device), depth_mm.to(model.device)
-    mean: dict[str, torch.Tensor] = {}
-    sides = (False, True) if mirroring else (False,)
-    for view, mirrored in product(views, sides):
-        seen = show(images, view, given)
-        seen = seen.flip(RIGHT) if mirrored else seen
-        with autocast(model.device, "auto"):
-            logits = logits_of_slices(model.network, seen, depth_mm, model.settings)
-        for name, scores in logits.items():
-            share = scores.float().softmax(dim=1) / (len(views) * len(sides))
-            share = mirrored_back(share, name) if mirrored else share
-            mean[name] = mean[name] + share if name in mean else share
+    shown = shows_head(images, given)
+    whole = torch.stack(list(shown.values())).all(dim=0)
+    mean = _shares(model, images, depth_mm, given, mirroring, whole)
+    for modality in given:
+        alone = ~whole & shown[modality]
+        if alone.any() and model.configuration.accepts((modality,)):
+            shares = _shares(model, images, depth_mm, (modality,), mirroring, shown[modality])
+            for name, share in shares.items():
+                mean[name][alone] = share[alone]
     result = {}
     if "lesions" in mean:
         result["lesions"] = mean["lesions"][:, 1].cpu()
     if "regions" in mean:
         result["regions"] = mean["regions"].argmax(dim=1).cpu()
     return result
+
+
+def _shares(
+    model: Model,
+    images: torch.Tensor,
+    depth_mm: torch.Tensor,
+    given: Modalities,
+    mirroring: bool,
+    shown: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    """Probabilities (N, classes, H, W) of each structure from the given modalities, averaged."""
+    mean: dict[str, torch.Tensor] = {}
+    sides = (False, True) if mirroring else (False,)
+    ways = list(product(model.configuration.views_for(given), sides, model.networks))
+    for view, mirrored, network in ways:
+        seen = show(images, view, given)
+        seen = seen.flip(RIGHT) if mirrored else seen
+        with autocast(model.device, "auto"):
+            logits = logits_of_slices(network, seen, depth_mm, model.settings, shown)
+        for name, scores in logits.items():
+            share = scores.float().softmax(dim=1) / len(ways)
+            share = mirrored_back(share, name) if mirrored else share
+            mean[name] = mean[name] + share if name in mean else share
+    return mean
+
+
+def shows_head(images: torch.Tensor, given: Modalities) -> dict[str, torch.Tensor]:
+    """Which slices (N,) of images (N, 2, H, W) each modality shows, and does not leave blank."""
+    tissue = {
+        modality: (images[:, MODALITIES.index(modality)] > TISSUE).sum(dim=(1, 2))
+        for modality in given
+    }
+    most = torch.stack(list(tissue.values())).amax(dim=0)
+    return {modality: count >= BLANK * most for modality, count in tissue.items()}
 
 
 def mirrored_back(probability: torch.Tensor, structure: str) -> torch.Tensor:

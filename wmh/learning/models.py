@@ -23,7 +23,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network, ready to predict.
+    """A trained network, ready to predict, or several whose probabilities are averaged.
 
     ``slice_thickness_mm`` is the median one of the subjects it learned from. ``versions``,
     ``commit`` and ``dirty`` are of the code that trained it.
@@ -32,7 +32,7 @@ class Model:
     name: str
     task: str
     configuration: InputConfiguration
-    network: nn.Module
+    networks: tuple[nn.Module, ...]
     settings: NetworkSettings
     voxel_size_mm: float | None
     slice_thickness_mm: float
@@ -44,8 +44,8 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the network's weights are."""
-        return next(self.network.parameters()).device
+        """Where the weights are."""
+        return next(self.networks[0].parameters()).device
 
 
 def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Model:
@@ -53,7 +53,7 @@ def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Mo
 
     Raises :class:`CheckpointError` for a missing file, or one that is no checkpoint.
     """
-    return _model_of(_read(Path(checkpoint), device), Path(checkpoint), device)
+    return model_of(read_checkpoint(checkpoint, device), checkpoint, device)
 
 
 def load_model_of(study: Study, model: str, device: torch.device | str = "cpu") -> Model:
@@ -63,7 +63,7 @@ def load_model_of(study: Study, model: str, device: torch.device | str = "cpu") 
     another study, architecture or input configuration: the message names all that differs.
     """
     path = study.model_folder(model) / "checkpoint.pt"
-    content = _read(path, device)
+    content = read_checkpoint(path, device)
     found, said = _flat(content), _flat(facts_of(study, model))
     differing = [
         f"{key} {found.get(key)} where the study has {wanted}"
@@ -75,17 +75,18 @@ def load_model_of(study: Study, model: str, device: torch.device | str = "cpu") 
             f"{path}: trained with {', '.join(differing)}. Train it again (./run_all.sh "
             f"{study.name}), or put the study's settings back"
         )
-    return _model_of(content, path, device)
+    return model_of(content, path, device)
 
 
 def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
     """Choose the study's model of a task for the given modalities.
 
     The one trained on exactly these comes first, then any that was trained to answer from some of
-    them alone. Raises :class:`CheckpointError` when the study has none.
+    them alone; a study without a model of the task's own asks its multitask model. Raises
+    :class:`CheckpointError` when the study has none.
     """
     given = set(given)
-    names = study.models_of(task)
+    names = study.models_of(task) or study.models_of("multitask")
     views = {name: CONFIGURATIONS[study.models[name].inputs].views for name in names}
     exact = [name for name in names if any(shown(view) == given for view in views[name])]
     able = [name for name in names if any(shown(view) <= given for view in views[name])]
@@ -98,7 +99,12 @@ def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
     return (specialists or able)[0]
 
 
-def _read(path: Path, device: torch.device | str) -> dict:
+def read_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dict:
+    """What a checkpoint holds: tensors and plain values.
+
+    Raises :class:`CheckpointError` for a missing file, or one that is no checkpoint.
+    """
+    path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint. Train it first: ./run_all.sh STUDY")
     try:
@@ -110,17 +116,23 @@ def _read(path: Path, device: torch.device | str) -> dict:
     return content
 
 
-def _model_of(content: dict, path: Path, device: torch.device | str) -> Model:
+def model_of(content: dict, path: Path | str, device: torch.device | str = "cpu") -> Model:
+    """The model that a checkpoint's content describes, which was read from ``path``."""
     try:
         configuration = CONFIGURATIONS[content["inputs"]]
         settings = NetworkSettings(**content["network"])
-        network = build_network(settings, configuration.channels, content["task"])
-        network.load_state_dict(content["weights"])
+        weights = content["weights"]
+        networks = []
+        for state in weights if isinstance(weights, list) else [weights]:
+            network = build_network(settings, configuration.channels, content["task"])
+            # encoders used to hold layers below the depth that is used
+            network.load_state_dict({name: state[name] for name in network.state_dict()})
+            networks.append(to_device(network, device).eval())
         return Model(
             name=content["model"],
             task=content["task"],
             configuration=configuration,
-            network=to_device(network, device).eval(),
+            networks=tuple(networks),
             settings=settings,
             voxel_size_mm=content["voxel_size_mm"],
             slice_thickness_mm=content["slice_thickness_mm"],
@@ -134,7 +146,7 @@ def _model_of(content: dict, path: Path, device: torch.device | str) -> Model:
         raise _no_checkpoint(path, error) from error
 
 
-def _no_checkpoint(path: Path, error: Exception) -> CheckpointError:
+def _no_checkpoint(path: Path | str, error: Exception) -> CheckpointError:
     reason = str(error).partition("\n")[0].rstrip(".: ")
     return CheckpointError(
         f"{path}: not a checkpoint of this version ({reason}). Train the study again"

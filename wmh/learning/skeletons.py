@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
-from skimage.morphology import skeletonize
 
 TUBE_PIXELS = 2
 """The skeleton is widened by so many pixels on each side."""
@@ -33,6 +32,8 @@ def tubed_skeletons_of_slices(labels: np.ndarray) -> np.ndarray:
 
 def _tube(mask: np.ndarray) -> np.ndarray:
     """The widened skeleton of one class's mask."""
+    from skimage.morphology import skeletonize  # only this loss needs it
+
     padded = np.pad(mask, 1)
     skeleton = skeletonize(padded) > 0
     pieces, _ = ndimage.label(padded, ndimage.generate_binary_structure(mask.ndim, mask.ndim))

@@ -108,15 +108,20 @@ def place_of_patch(
 
 
 def logits_of_slices(
-    network: nn.Module, images: torch.Tensor, depth_mm: torch.Tensor, settings: NetworkSettings
+    network: nn.Module,
+    images: torch.Tensor,
+    depth_mm: torch.Tensor,
+    settings: NetworkSettings,
+    shown: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Logits (N, classes, H, W) of slices (N, C, H, W); a 3-D network needs a subject's whole run.
 
-    A 2-D network normalises by the slices in the middle of the head, as it mostly learned to. A 3-D
-    network answers for overlapping patches, weighted by a Gaussian about their middle.
+    A 2-D network normalises by the slices in the middle of the head, as it mostly learned to, of
+    these by the ones that are ``shown`` (N,) whole. A 3-D network answers for overlapping patches,
+    weighted by a Gaussian about their middle.
     """
     if settings.dimensions == 2:
-        with statistics_from(middle_of_head(depth_mm)):
+        with statistics_from(middle_of_head(depth_mm, shown)):
             return network(images, depth_mm)
     volume = images.permute(1, 2, 3, 0)[None]  # (1, C, X, Y, Z)
     missing = [

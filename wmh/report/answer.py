@@ -1,12 +1,13 @@
-"""What a study's models say about one person's scan."""
+"""What the general model, or a study's models, say about one person's scan."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from threading import Lock
@@ -17,12 +18,18 @@ import torch
 
 from wmh.analysis.burden import regional_burden
 from wmh.analysis.metrics import connected_lesions
+from wmh.atlas.regions import REST_LABELS
 from wmh.images import Image, ImageError, load_image
 from wmh.learning.devices import choose_device
-from wmh.learning.inference import predict
-from wmh.learning.inputs import MODALITIES
+from wmh.learning.general import General, load_general
+from wmh.learning.inference import Prediction, predict_prepared, prepare
 from wmh.learning.models import Model, choose_model, load_model_of
+from wmh.report.likeness import training_scans
+from wmh.settings import Evaluation
 from wmh.study import Study
+
+MOST_OUTSIDE = 0.1
+"""Share of the lesion volume that may lie outside the regions before a warning."""
 
 
 @dataclass(frozen=True)
@@ -54,21 +61,64 @@ class Answer:
         """All lesion volume in ml, also that outside every region."""
         return float(np.count_nonzero(self.lesions.data) * self.lesions.voxel_ml)
 
+    @property
+    def outside_ml(self) -> float:
+        """Lesion volume in ml outside the 34 regions."""
+        inside = self.burden[~self.burden["region"].isin(REST_LABELS)]
+        return max(0.0, self.lesion_ml - float(inside["lesion_ml"].sum()))
+
+    @property
+    def doubts(self) -> list[str]:
+        """What in the answer itself says that it may be wrong."""
+        if self.outside_ml <= MOST_OUTSIDE * self.lesion_ml:
+            return []
+        return [
+            f"{self.outside_ml:.1f} of {self.lesion_ml:.1f} ml of lesion lie outside the 34 "
+            "white-matter regions, where true lesions hardly do; look at the slices"
+        ]
+
+    @property
+    def given(self) -> str:
+        """The modalities given, as in tables: ``FLAIR+T1``."""
+        return "+".join(self.images)
+
     @cached_property
     def lesion_count(self) -> int:
         """Number of connected lesions."""
         return int(connected_lesions(self.lesions.data > 0)[1])
 
 
-class Answerer:
-    """A study's models, each read once, and what they answer."""
+class Answerer(ABC):
+    """Models, each read once, and what they answer: a study's, or the general one."""
 
-    def __init__(self, study: Study):
-        self.study = study
-        self._device = choose_device(study.compute.device)
-        self._models: dict[str, Model] = {}
-        self._digests: dict[str, str] = {}
-        self._lock = Lock()
+    evaluation: Evaluation
+    """How the models are asked."""
+    general: General | None = None
+    """What is known of the general model, where it answers."""
+    simulated: bool = False
+    """Whether the models learned from simulated heads alone."""
+
+    def __init__(self, threads: int):
+        self.threads = threads
+
+    def describe(self, answer: Answer) -> str:
+        """Which model answered, from what, in a few words."""
+        model = answer.lesion_model
+        who = "general model" if self.general else f"model {model.name} of study {model.study}"
+        return f"{who}, given {' and '.join(answer.originals)}"
+
+    @property
+    @abstractmethod
+    def training(self) -> pd.DataFrame | None:
+        """What the training scans look like: :func:`wmh.report.likeness.training_scans`."""
+
+    @abstractmethod
+    def _models(self, given: Collection[str]) -> tuple[Model, Model]:
+        """The models that answer for lesions and for regions; one may do both."""
+
+    @abstractmethod
+    def _hashes(self, given: Collection[str]) -> list[str]:
+        """Of their weights' files."""
 
     def answer(self, given: Mapping[str, Path]) -> Answer:
         """Answer from images by modality, FLAIR and T1 or one of the two.
@@ -78,61 +128,97 @@ class Answerer:
         """
         if not given:
             raise ImageError(None, "no image given", "Give --flair, --t1 or both")
-        torch.set_num_threads(self.study.compute.threads)  # a setting of each thread
+        torch.set_num_threads(self.threads)  # a setting of each thread
         images = {modality: load_image(path) for modality, path in given.items()}
-        lesion_model, region_model = (self._model(name) for name in self._choose(given))
-        settings = self.study.evaluation
-        found = predict(lesion_model, images, settings)
+        lesion_model, region_model = self._models(given)
+        prepared = cache(partial(prepare, images))  # most often the same for both models
+
+        def ask(model: Model) -> Prediction:
+            person = prepared(model.voxel_size_mm, model.slice_thickness_mm)
+            return predict_prepared(model, person, self.evaluation)
+
+        found = ask(lesion_model)
+        regions = found.regions if region_model is lesion_model else ask(region_model).regions
         return Answer(
             originals=images,
             images=found.images,
             like=found.like,
             probability=found.probability.astype(np.float32),
-            lesions=Image(found.lesions(self._threshold), found.like.affine),
-            regions=Image(predict(region_model, images, settings).regions, found.like.affine),
+            lesions=Image(found.lesions(self.evaluation.threshold), found.like.affine),
+            regions=Image(regions, found.like.affine),
             lesion_model=lesion_model,
             region_model=region_model,
-            threshold=self._threshold,
-            mirrored=settings.mirroring,
+            threshold=self.evaluation.threshold,
+            mirrored=self.evaluation.mirroring,
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:
-        """A hash of all that an answer depends on: images, checkpoints, settings, version."""
+        """A hash of all that an answer depends on: images, weights, settings, version."""
         parts = {
             "images": {modality: _sha256(path) for modality, path in sorted(given.items())},
-            "checkpoints": {name: self._digest(name) for name in self._choose(given)},
-            "settings": self.study.evaluation.model_dump(exclude={"bootstrap_samples", "alpha"}),
-            "threshold": self._threshold,
+            "weights": self._hashes(given),
+            "settings": self.evaluation.model_dump(exclude={"bootstrap_samples", "alpha"}),
             "version": version("wmh"),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def _choose(self, given: Collection[str]) -> tuple[str, str]:
-        """Names of the models that answer for lesions and for regions."""
-        named = self.study.own_scans.models.get("+".join(m for m in MODALITIES if m in given))
-        return (
-            named or choose_model(self.study, "lesions", given),
-            choose_model(self.study, "regions", given),
-        )
+
+class GeneralAnswerer(Answerer):
+    """The general model answers."""
+
+    def __init__(self, threads: int):
+        super().__init__(threads)
+        self.general = load_general(choose_device("auto"))
+        self.evaluation = self.general.evaluation
 
     @property
-    def _threshold(self) -> float:
-        return self.study.own_scans.threshold or self.study.evaluation.threshold
+    def training(self) -> pd.DataFrame | None:
+        """As the file of the weights has it."""
+        return self.general.training_scans
 
-    def _checkpoint(self, name: str) -> Path:
-        return self.study.model_folder(name) / "checkpoint.pt"
+    def _models(self, given: Collection[str]) -> tuple[Model, Model]:
+        return self.general.model_of("lesions"), self.general.model_of("regions")
+
+    def _hashes(self, given: Collection[str]) -> list[str]:
+        return [self.general.sha256]
+
+
+class StudyAnswerer(Answerer):
+    """The models of a study answer, for what is given those trained on exactly that."""
+
+    def __init__(self, study: Study, threads: int):
+        super().__init__(threads)
+        self.study, self.evaluation = study, study.evaluation
+        self.simulated = study.cohort.source == "simulated"
+        self._device = choose_device(study.compute.device)
+        self._lock = Lock()
+        self._read: dict[str, Model] = {}
+
+    @cached_property
+    def training(self) -> pd.DataFrame | None:
+        """None where the study's cohort is not at hand."""
+        return training_scans(self.study)
+
+    def _models(self, given: Collection[str]) -> tuple[Model, Model]:
+        lesions, regions = (self._model(name) for name in self._choose(given))
+        return lesions, regions
+
+    def _hashes(self, given: Collection[str]) -> list[str]:
+        return [_sha256(self.study.model_folder(n) / "checkpoint.pt") for n in self._choose(given)]
+
+    def _choose(self, given: Collection[str]) -> list[str]:
+        return [choose_model(self.study, task, given) for task in ("lesions", "regions")]
 
     def _model(self, name: str) -> Model:
         with self._lock:
-            if name not in self._models:
-                self._models[name] = load_model_of(self.study, name, self._device)
-            return self._models[name]
+            if name not in self._read:
+                self._read[name] = load_model_of(self.study, name, self._device)
+            return self._read[name]
 
-    def _digest(self, name: str) -> str:
-        with self._lock:
-            if name not in self._digests:
-                self._digests[name] = _sha256(self._checkpoint(name))
-            return self._digests[name]
+
+def answerer_of(study: Study | None, threads: int) -> Answerer:
+    """Who answers: the models of a study, or where none is named the general model."""
+    return GeneralAnswerer(threads) if study is None else StudyAnswerer(study, threads)
 
 
 def _sha256(path: Path) -> str:

@@ -5,16 +5,17 @@ Drawn as SVG, so that it stays sharp, weighs little, and each region says what i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from PIL import Image as Picture
 from scipy import ndimage
-from skimage import measure
 
 from wmh.atlas.regions import REGION_LABELS, built_in_atlas, mni_t1, region_name
 from wmh.pages import as_webp, number, webp_address
@@ -27,6 +28,9 @@ BOX = (slice(20, 178), slice(18, 215))
 
 ROOM_MM = 3.6
 """A region's number is printed where a disc of this radius fits inside it."""
+
+DRAWN = Path(__file__).with_name("brain_map.json")
+"""What :func:`keep_cuts` has drawn."""
 
 COLOURS = colormaps["YlOrRd"]
 SHADES = 6
@@ -109,7 +113,22 @@ def _colour(value: float, top: float) -> tuple[str, str]:
 
 @cache
 def _cuts() -> tuple[Cut, ...]:
-    return tuple(_cut(height) for height in CUTS_MM)
+    """The cuts as they were drawn once, because that takes seconds."""
+    kept = json.loads(DRAWN.read_text())
+    return tuple(
+        Cut(cut["height_mm"], cut["picture"], tuple(Shape(**shape) for shape in cut["shapes"]))
+        for cut in kept
+    )
+
+
+def draw_cuts() -> list[Cut]:
+    """Draw every cut from template and atlas."""
+    return [_cut(height) for height in CUTS_MM]
+
+
+def keep_cuts() -> None:
+    """Draw every cut and keep it in the package; to be done again when the atlas has changed."""
+    DRAWN.write_text(json.dumps([asdict(cut) for cut in draw_cuts()]) + "\n")
 
 
 def _cut(height_mm: int) -> Cut:
@@ -129,6 +148,8 @@ def _plane(data: np.ndarray, z: int) -> np.ndarray:
 
 
 def _shape(mask: np.ndarray, label: int) -> Shape:
+    from skimage import measure  # only drawing anew needs it
+
     smooth = np.pad(ndimage.gaussian_filter(mask.astype(float), 0.8), 1)
     contours = [
         measure.approximate_polygon(contour, 0.3) for contour in measure.find_contours(smooth, 0.5)

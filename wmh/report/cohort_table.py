@@ -41,6 +41,7 @@ def _row(place: Place, source_id: str) -> dict[str, object]:
         "session_id": session or None,
         "source_id": source_id,
         "model": record["GeneratedBy"]["Model"],
+        "given": record["Given"],
         "wmh_total_ml": record["LesionVolumeMl"],
         "wmh_count": record["LesionCount"],
     }
@@ -58,7 +59,8 @@ def _dictionary() -> dict[str, dict[str, str]]:
         "participant_id": {"Description": "Person"},
         "session_id": {"Description": "Session; n/a where there is one only"},
         "source_id": {"Description": "The subject's id in the data that were given"},
-        "model": {"Description": "Model of the study that answered for lesions"},
+        "model": {"Description": "Model that answered for lesions"},
+        "given": {"Description": "Images it was given: FLAIR+T1, FLAIR or T1"},
         "wmh_total_ml": {"Description": "Volume of all lesions", "Units": "ml"},
         "wmh_count": {"Description": "Number of connected lesions", "Units": "1"},
     }

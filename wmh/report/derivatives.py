@@ -110,6 +110,7 @@ def write_images(
     sources = [_uri(path, source) for path in given.values()]
     common = {"Sources": sources, "SpatialReference": sources[0], "Manual": False}
     common["AveragedWithMirrored"] = answer.mirrored
+    common["Given"] = answer.given
     lesions = _model_facts(answer.lesion_model)
     return {
         PROBABILITY: {**common, "LabelMap": ["WMH"], **lesions},

@@ -14,9 +14,10 @@ from tqdm.auto import tqdm
 
 from wmh.cohorts.found import Found, Problem
 from wmh.cohorts.sources import find_subjects
+from wmh.cores import cores_here
 from wmh.images import ImageError
 from wmh.learning.models import CheckpointError
-from wmh.report.answer import Answerer
+from wmh.report.answer import Answerer, answerer_of
 from wmh.report.cohort_table import write_cohort_table
 from wmh.report.derivatives import (
     Place,
@@ -25,7 +26,6 @@ from wmh.report.derivatives import (
     write_sidecars,
     write_tsv,
 )
-from wmh.report.likeness import training_scans
 from wmh.report.page import write_report
 from wmh.study import Study
 
@@ -38,19 +38,23 @@ class Done:
     place: Place
     kept: bool = False
     problem: Problem | None = None
+    answered_by: str | None = None
+    doubts: tuple[str, ...] = ()
 
 
-def predict_folder(study: Study, source: Path, out: Path, jobs: int = 2) -> list[Done]:
+def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) -> list[Done]:
     """Predict everyone of a BIDS data set, a challenge tree or a CSV table, in that order.
 
-    ``out`` becomes a BIDS derivatives data set. Who is there already, from the same images,
-    checkpoints and settings, is kept. A subject that cannot be answered for stops no other: it is
-    returned with its problem, and listed in ``left_out.tsv``. Raises
+    A study's models answer, or the general model where ``study`` is None. ``out`` becomes a BIDS
+    derivatives data set. Who is there already, from the same images, weights and settings, is
+    kept. A subject that cannot be answered for stops no other: it is returned with its problem, and
+    listed in ``left_out.tsv``. Raises
     :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
     """
     found = find_subjects(source, needed=())
     write_description(out, source)
-    answerer, training = Answerer(study), training_scans(study)
+    answerer = answerer_of(study, max(1, cores_here() // jobs))
+    training = answerer.training
     places = [Place(out, bids_name(entry.subject.id)) for entry in found]
     twice = {name for name, count in Counter(place.name for place in places).items() if count > 1}
 
@@ -98,7 +102,7 @@ def _predict_subject(
             return Done(subject.id, place, kept=True)
         answer = answerer.answer(given)
         sidecars = write_images(answer, place, given, source)
-        write_report(place.report, subject.id, answer, training, answerer.study)
+        write_report(place.report, subject.id, answer, training, answerer)
         write_sidecars(place, sidecars, fingerprint)
     except ImageError as error:
         problem = Problem(str(error.path), error.problem, error.remedy)
@@ -108,7 +112,8 @@ def _predict_subject(
     except Exception as error:  # what nobody thought of must not cost the others their results
         remedy = "This is a fault of the program; please report it with the image's header"
         return _left_out(found, place, f"{type(error).__name__}: {error}", remedy)
-    return Done(subject.id, place)
+    doubts = tuple(answer.doubts)
+    return Done(subject.id, place, answered_by=answerer.describe(answer), doubts=doubts)
 
 
 def _left_out(found: Found, place: Place, problem: str, remedy: str) -> Done:

@@ -19,13 +19,11 @@ from tqdm.auto import tqdm
 from wmh.cohorts.cohort import of_split, read_cohort
 from wmh.images import Image, ImageError, load_image, same_grid, to_ras
 from wmh.learning.cut import normalise
+from wmh.learning.inference import TISSUE
 from wmh.study import Study, write_table
 
 QUANTILES = tuple(range(5, 100, 10))
 """Percentiles of normalised intensity by which scans are compared."""
-
-TISSUE = 0.25
-"""Normalised intensity above which a voxel counts as tissue; the tissue's median is near 1."""
 
 SLACK = 1.15
 """A length may leave the training scans' range by this factor before a warning."""

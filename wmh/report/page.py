@@ -12,15 +12,14 @@ from wmh.images import Image
 from wmh.learning.models import Model
 from wmh.pages import write_page
 from wmh.provenance import commit_here
-from wmh.report.answer import Answer
+from wmh.report.answer import Answer, Answerer
 from wmh.report.brain_map import frame_mm, paint, scale_top, shades
 from wmh.report.likeness import compare_scan
 from wmh.report.slices import slices_of
-from wmh.study import Study
 
 
 def write_report(
-    path: Path, name: str, answer: Answer, training: pd.DataFrame | None, study: Study
+    path: Path, name: str, answer: Answer, training: pd.DataFrame | None, answerer: Answerer
 ) -> Path:
     """Write a subject's page.
 
@@ -30,30 +29,34 @@ def write_report(
     percent = answer.burden.set_index("region")["percent_of_region"].drop(list(REST_LABELS))
     values = percent.to_dict()
     quantities = [] if training is None else compare_scan(answer.originals, training)
-    inside = answer.burden[~answer.burden["region"].isin(REST_LABELS)]
     return write_page(
         path,
         "report.html",
         name=name,
-        study=study,
-        simulated=study.cohort.source == "simulated",
+        simulated=answerer.simulated,
+        general=answerer.general,
         answer=answer,
         slices=slices_of(answer),
         cuts=paint(values, "% of the region"),
         frame=frame_mm(),
         shades=shades(scale_top(values)),
         regions=answer.burden.to_dict("records"),
-        outside_ml=max(0.0, answer.lesion_ml - float(inside["lesion_ml"].sum())),
         quantities=quantities,
         warnings=[quantity.unlike for quantity in quantities if quantity.unlike],
         given=[_image_facts(modality, image) for modality, image in answer.originals.items()],
-        models=[
-            _model_facts("Lesions", answer.lesion_model, answer.originals),
-            _model_facts("Regions", answer.region_model, answer.originals),
-        ],
+        models=_models(answer),
         version=version("wmh"),
         **commit_here(),
     )
+
+
+def _models(answer: Answer) -> list[dict[str, object]]:
+    if answer.lesion_model is answer.region_model:
+        return [_model_facts("Lesions and regions", answer.lesion_model, answer.originals)]
+    return [
+        _model_facts("Lesions", answer.lesion_model, answer.originals),
+        _model_facts("Regions", answer.region_model, answer.originals),
+    ]
 
 
 def _image_facts(modality: str, image: Image) -> dict[str, str]:
@@ -79,6 +82,7 @@ def _model_facts(task: str, model: Model, given: dict[str, Image]) -> dict[str, 
         "slice_thickness_mm": model.slice_thickness_mm,
         "views": ", then ".join(views),
         "averaged": len(views) > 1,
+        "networks": len(model.networks),
         "versions": model.versions,
         "commit": model.commit,
         "dirty": model.dirty,

@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from wmh.analysis.look import overview
 from wmh.analysis.style import save_png
+from wmh.cores import cores_here
 from wmh.images import save_image
-from wmh.report.answer import Answerer
-from wmh.report.likeness import training_scans
+from wmh.report.answer import Answer, answerer_of
 from wmh.report.page import write_report
 from wmh.study import Study, write_table
 
+DPI = 200
+"""Of the picture, whose slices are then about as fine as those of a scan."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was answered for one scan, who answered, and the files it went to."""
+
+    answer: Answer
+    answered_by: str
+    paths: list[Path]
+
 
 def predict_scan(
-    study: Study, out: Path, flair: Path | None = None, t1: Path | None = None
-) -> list[Path]:
-    """Predict one person's lesions and regions and write them to ``out``; return what was written.
+    study: Study | None, out: Path, flair: Path | None = None, t1: Path | None = None
+) -> Written:
+    """Predict one person's lesions and regions and write them to ``out``.
 
-    ``lesions.nii.gz``, ``probability.nii.gz`` and ``regions.nii.gz`` lie on the grid of the FLAIR,
-    or of the T1 when it is alone. ``burden.csv`` holds lesion volumes (ml) per region,
-    ``overview.png`` shows them and ``report.html`` lets you look closer. The originals are only
-    read.
+    A study's models answer, or the general model where ``study`` is None. ``lesions.nii.gz``,
+    ``probability.nii.gz`` and ``regions.nii.gz`` lie on the grid of the FLAIR, or of the T1 when it
+    is alone. ``burden.csv`` holds lesion volumes (ml) per region, ``overview.png`` shows them and
+    ``report.html`` lets you look closer. The originals are only read.
     """
     given = {"FLAIR": flair, "T1": t1}
     given = {modality: path for modality, path in given.items() if path is not None}
-    answer = Answerer(study).answer(given)
+    answerer = answerer_of(study, cores_here())
+    answer = answerer.answer(given)
     write_table(answer.burden, out / "burden.csv")
     written = [
         save_image(out / "lesions.nii.gz", answer.lesions.data, answer.like),
-        save_image(out / "probability.nii.gz", answer.probability, answer.like),
+        # three decimals, so that it packs small
+        save_image(out / "probability.nii.gz", answer.probability.round(3), answer.like),
         save_image(out / "regions.nii.gz", answer.regions.data, answer.like),
         out / "burden.csv",
     ]
-    note = f"model {answer.lesion_model.name} of study {study.name}, given {' and '.join(given)}"
+    note = answerer.describe(answer)
     figure = overview(answer.images, answer.lesions, answer.regions, answer.burden, note)
     name = next(iter(given.values())).name.partition(".nii")[0]
-    return [
-        *written,
-        save_png(figure, out / "overview.png"),
-        write_report(out / "report.html", name, answer, training_scans(study), study),
-    ]
+    page = write_report(out / "report.html", name, answer, answerer.training, answerer)
+    picture = save_png(figure, out / "overview.png", DPI)
+    return Written(answer, note, [*written, picture, page])

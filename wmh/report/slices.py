@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image as Picture
 
-from wmh.analysis.look import fullest_slice, head_box, region_colours
-from wmh.analysis.look.slices import grey_window
+from wmh.analysis.look import fullest_slice, head_box, in_regions, region_colours
+from wmh.analysis.look.slices import grey_window, head_mask
+from wmh.cores import cores_here
 from wmh.images import Image, to_ras
 from wmh.pages import as_webp
 from wmh.report.answer import Answer
@@ -42,7 +44,7 @@ class Slices:
     first: int
     """Number of the lowest slice in the image, counted from 1."""
     fullest: int
-    """Place in the lists of the slice with most lesion."""
+    """Place in the lists of the slice that is shown first: that with most lesion in the brain."""
 
     def __len__(self) -> int:
         return len(self.outlines)
@@ -66,15 +68,22 @@ def slices_of(answer: Answer) -> Slices:
     size = to_ras(reference).voxel_size
     return Slices(
         pictures=pictures,
-        regions=[_coloured(plane) for plane in regions],
+        regions=_coloured(regions),
         outlines=[outline_path(plane > 0) for plane in lesions],
         lesion_ml=[round(int((plane > 0).sum()) * answer.lesions.voxel_ml, 3) for plane in lesions],
         columns=columns,
         rows=rows,
         height_over_width=float(rows * size[1] / (columns * size[0])),
         first=first + 1,
-        fullest=fullest_slice(answer.lesions) - first if answer.lesion_ml else len(lesions) // 2,
+        fullest=min(max(_opening(answer), first), end - 1) - first,
     )
+
+
+def _opening(answer: Answer) -> int:
+    """The slice with most lesion in the brain, or of a brain without any that with most brain."""
+    inside = in_regions(answer.lesions, answer.regions)
+    masks = (inside, answer.regions, head_mask(next(iter(answer.images.values()))))
+    return fullest_slice(next((mask for mask in masks if mask.data.any()), masks[-1]))
 
 
 def outline_path(mask: np.ndarray) -> str:
@@ -122,19 +131,23 @@ def _grey(planes: Iterable[np.ndarray], window: tuple[float, float]) -> list[np.
 
 
 def _encode(planes: Iterable[np.ndarray], quality: int, edge: int) -> list[str]:
-    texts = []
-    for plane in planes:
+    def encode(plane: np.ndarray) -> str:
         picture = Picture.fromarray(np.ascontiguousarray(plane))
         if max(picture.size) > edge:
             shrunk = (max(1, round(n * edge / max(picture.size))) for n in picture.size)
             picture = picture.resize(tuple(shrunk), Picture.Resampling.LANCZOS)
-        texts.append(as_webp(picture, quality))
-    return texts
+        return as_webp(picture, quality)
+
+    with ThreadPoolExecutor(cores_here()) as pool:
+        return list(pool.map(encode, planes))
 
 
-def _coloured(plane: np.ndarray) -> str:
+def _coloured(planes: Iterable[np.ndarray]) -> list[str]:
     """Region labels in their colours; clear where there is none. Nothing for an empty slice."""
-    if not plane.any():
-        return ""
     colours = (region_colours()(np.arange(37)) * 255).astype(np.uint8)
-    return as_webp(Picture.fromarray(colours[plane]), 100)
+
+    def encode(plane: np.ndarray) -> str:
+        return as_webp(Picture.fromarray(colours[plane]), 100) if plane.any() else ""
+
+    with ThreadPoolExecutor(cores_here()) as pool:
+        return list(pool.map(encode, planes))

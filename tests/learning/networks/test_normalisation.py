@@ -63,6 +63,13 @@ def test_the_middle_of_the_head_is_told_by_the_depth_below_the_crown(depth_mm, i
     assert middle_of_head(torch.tensor(depth_mm)) == inside
 
 
+def test_only_slices_that_show_all_images_count_for_the_middle():
+    depth_mm = torch.tensor([90.0, 60.0, 30.0, 0.0])
+    assert middle_of_head(depth_mm, torch.tensor([False, True, True, True])) == slice(1, 3)
+    apart = middle_of_head(depth_mm, torch.tensor([True, False, True, True]))
+    assert apart.tolist() == [0, 2]
+
+
 def test_a_noisy_neck_does_not_change_what_is_said_of_the_middle():
     torch.manual_seed(0)
     network = build_network(SMALL, 1, "lesions").eval()

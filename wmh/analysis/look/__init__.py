@@ -11,6 +11,7 @@ from wmh.analysis.look.slices import (
     draw_slice,
     fullest_slice,
     head_box,
+    in_regions,
     region_colours,
     spread_slices,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "draw_slice",
     "fullest_slice",
     "head_box",
+    "in_regions",
     "montage",
     "outline",
     "overlay",

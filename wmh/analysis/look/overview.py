@@ -13,8 +13,10 @@ from wmh.analysis.look.slices import (
     draw_labels,
     draw_outline,
     draw_slice,
+    grey_window,
     head_box,
     height_over_width,
+    in_regions,
     region_colours,
     spread_slices,
 )
@@ -63,11 +65,12 @@ def overview(
 
 
 def telling_slices(lesions: Image, regions: Image, count: int) -> list[int]:
-    """Axial slices worth showing: those on which the lesion volume parts evenly.
+    """Axial slices worth showing: those on which the lesion volume in the brain parts evenly.
 
     Filled up with slices spread over the regions where lesions span fewer slices than ``count``.
     """
-    below = np.count_nonzero(to_ras(lesions).data, axis=(0, 1)).cumsum()
+    inside = in_regions(lesions, regions)
+    below = np.count_nonzero(to_ras(inside).data, axis=(0, 1)).cumsum()
     parts = (np.arange(count) + 0.5) / count * below[-1]
     chosen = set(np.searchsorted(below, parts).tolist()) if below[-1] else set()
     others = [z for z in spread_slices(regions, count) if z not in chosen]
@@ -98,15 +101,16 @@ def _draw_pictures(
     regions: Image,
     places: list[int],
 ) -> None:
-    box = head_box(next(iter(images.values())))
+    first = next(iter(images.values()))
+    box, windows = head_box(first), {name: grey_window(image) for name, image in images.items()}
     grid = pictures.subplots(len(images) + 1, len(places), squeeze=False)
     for (name, image), row in zip(images.items(), grid, strict=False):
         for axes, z in zip(row, places, strict=True):
-            draw_slice(axes, image, z, box)
+            draw_slice(axes, image, z, box, windows[name])
             draw_outline(axes, lesions, z, VERMILION, box)
         row[0].set_ylabel(f"{name}\nlesions outlined")
     for axes, z in zip(grid[-1], places, strict=True):
-        draw_slice(axes, next(iter(images.values())), z, box)
+        draw_slice(axes, first, z, box, next(iter(windows.values())))
         draw_labels(axes, regions, z, box)
         draw_outline(axes, lesions, z, "white", box)
     grid[-1, 0].set_ylabel("Regions\nlesions in white")

@@ -41,6 +41,12 @@ def fullest_slice(mask: Image) -> int:
     return int(np.count_nonzero(to_ras(mask).data, axis=(0, 1)).argmax())
 
 
+def in_regions(lesions: Image, regions: Image) -> Image:
+    """The lesions that lie in a labelled region, and so in the brain; all where there is none."""
+    labelled = regions.data > 0
+    return Image(lesions.data * labelled, lesions.affine) if labelled.any() else lesions
+
+
 def spread_slices(mask: Image, count: int) -> list[int]:
     """``count`` axial slices spread evenly over where ``mask`` has voxels, its ends left out.
 
@@ -95,9 +101,18 @@ def grey_window(image: Image) -> tuple[float, float]:
     return 0.0, float(np.percentile(bright, 99.8)) if bright.size else 1.0
 
 
-def draw_slice(axes: Axes, image: Image, z: int, box: Box | None = None) -> None:
-    """Draw axial slice ``z`` of ``image`` in grey, with L and R at its sides."""
-    low, high = grey_window(image)
+def draw_slice(
+    axes: Axes,
+    image: Image,
+    z: int,
+    box: Box | None = None,
+    window: tuple[float, float] | None = None,
+) -> None:
+    """Draw axial slice ``z`` of ``image`` in grey, with L and R at its sides.
+
+    ``window`` is the image's :func:`grey_window`, for who draws many slices of it.
+    """
+    low, high = window or grey_window(image)
     axes.imshow(_plane(image, z, box), cmap="gray", vmin=low, vmax=high, aspect=_aspect(image))
     axes.autoscale(False)  # outlines drawn later do not widen the picture
     bare(axes)

@@ -14,7 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 MIDDLE_MM = (10.0, 120.0)
 """How far below the crown the middle of a head begins and ends: most of the brain, no neck."""
 
-_chosen: ContextVar[slice | None] = ContextVar("chosen", default=None)  # of each thread
+Chosen = slice | torch.Tensor
+"""Some slices of a batch, as an index."""
+
+_chosen: ContextVar[Chosen | None] = ContextVar("chosen", default=None)  # of each thread
 
 
 class PersonNorm(nn.BatchNorm2d):
@@ -45,7 +48,7 @@ class PersonNorm(nn.BatchNorm2d):
 
 
 @contextmanager
-def statistics_from(chosen: slice) -> Iterator[None]:
+def statistics_from(chosen: Chosen) -> Iterator[None]:
     """Meanwhile networks normalise all slices of a batch by those chosen. No gradients."""
     before = _chosen.set(chosen)
     try:
@@ -54,14 +57,20 @@ def statistics_from(chosen: slice) -> Iterator[None]:
         _chosen.reset(before)
 
 
-def middle_of_head(depth_mm: torch.Tensor) -> slice:
+def middle_of_head(depth_mm: torch.Tensor, shown: torch.Tensor | None = None) -> Chosen:
     """Which slices, in order, lie in the middle of the head; all of them where none does.
+
+    Of those in the middle only the ones ``shown`` (N,) as all others are, without a blank channel.
 
     Most slices that a network learns from lie there, because lesions do. Crown and neck hold little
     tissue; were they counted at inference, the middle would be normalised as it never was before.
     """
-    inside = ((depth_mm >= MIDDLE_MM[0]) & (depth_mm <= MIDDLE_MM[1])).nonzero()[:, 0].tolist()
-    return slice(inside[0], inside[-1] + 1) if inside else slice(None)
+    inside = (depth_mm >= MIDDLE_MM[0]) & (depth_mm <= MIDDLE_MM[1])
+    numbers = (inside if shown is None else inside & shown).nonzero()[:, 0]
+    if not len(numbers):
+        return slice(None)
+    run = slice(int(numbers[0]), int(numbers[-1]) + 1)  # which costs no copy
+    return run if run.stop - run.start == len(numbers) else numbers
 
 
 def normalise_by_batch(network: nn.Module) -> nn.Module:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import segmentation_models_pytorch as smp
 import torch
-from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import nn
 
 from wmh.learning.networks.halving import pad_to_multiple
 from wmh.learning.networks.place import FINE_PLACE_CHANNELS, PLACE_CHANNELS, fine_place, place
+from wmh.learning.networks.resnet import Decoder, build_encoder, convolution
 from wmh.learning.networks.structures import CLASSES
 from wmh.settings import NetworkSettings
 
@@ -33,20 +32,16 @@ class SharedEncoder(nn.Module):
         self.multiple = 2**settings.depth
         self.sees_place = "regions" in structures
         channels += PLACE_CHANNELS * self.sees_place
-        self.encoder = smp.encoders.get_encoder(
-            settings.encoder, in_channels=channels, depth=settings.depth, weights=None
-        )
+        self.encoder = build_encoder(settings.encoder, channels, settings.depth)
         self.detail = nn.Sequential(
-            _convolution(channels, DETAIL_CHANNELS), _convolution(DETAIL_CHANNELS, DETAIL_CHANNELS)
+            convolution(channels, DETAIL_CHANNELS), convolution(DETAIL_CHANNELS, DETAIL_CHANNELS)
         )
         self.decoders = nn.ModuleDict()
         self.heads = nn.ModuleDict()
         width = settings.decoder_channels[-1]
         for structure in structures:
-            self.decoders[structure] = UnetDecoder(
-                encoder_channels=self.encoder.out_channels,
-                decoder_channels=settings.decoder_channels,
-                n_blocks=settings.depth,
+            self.decoders[structure] = Decoder(
+                list(self.encoder.out_channels), settings.decoder_channels
             )
             features = width + DETAIL_CHANNELS
             regions = structure == "regions"
@@ -76,7 +71,7 @@ class LesionHead(nn.Module):
 
     def __init__(self, channels: int, width: int):
         super().__init__()
-        self.see = _convolution(channels, width)
+        self.see = convolution(channels, width)
         self.decide = nn.Conv2d(width, CLASSES["lesions"], kernel_size=1)
 
     def forward(self, features: torch.Tensor, where: torch.Tensor | None) -> torch.Tensor:
@@ -93,7 +88,7 @@ class RegionHead(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.see = _convolution(channels, SEEN_CHANNELS)
+        self.see = convolution(channels, SEEN_CHANNELS)
         self.decide = nn.Sequential(
             nn.Conv2d(SEEN_CHANNELS + FINE_PLACE_CHANNELS, HIDDEN_CHANNELS, kernel_size=1),
             nn.ReLU(inplace=True),
@@ -105,11 +100,3 @@ class RegionHead(nn.Module):
         seen = self.see(features)
         fine = fine_place(where).to(seen.dtype, memory_format=torch.channels_last)
         return self.decide(torch.cat([seen, fine], dim=1))
-
-
-def _convolution(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
-        nn.ReLU(inplace=True),
-    )

@@ -1,0 +1,109 @@
+"""The general model, which comes with the package: packed from its checkpoints, and read again.
+
+``wmh/weights/general.pt`` is like a checkpoint, with weights in half precision, of one network or
+of several. It also says on what data the model learned and how well it did on others, and how its
+training scans look, so that a scan can be compared with them where there is no cohort.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from wmh.learning.models import CheckpointError, Model, model_of, read_checkpoint
+from wmh.settings import Evaluation
+
+WEIGHTS = Path(__file__).parents[1] / "weights" / "general.pt"
+
+SHARED = ("study", "inputs", "network", "voxel_size_mm", "slice_thickness_mm")
+"""Facts that all checkpoints of one task have in common."""
+
+CODE = ("step", "versions", "commit", "dirty")
+"""Facts that are told of the first checkpoint of each task."""
+
+
+@dataclass(frozen=True)
+class General:
+    """The general model, and all that is to be known where it answers.
+
+    ``trained_on`` are the data sets and ``scores`` how well it did on people it never saw, as rows
+    of tables to be printed. ``training_scans`` is that of
+    :func:`wmh.report.likeness.training_scans`.
+    """
+
+    models: list[Model]
+    evaluation: Evaluation
+    trained_on: list[dict[str, object]]
+    scores: list[dict[str, object]]
+    training_scans: pd.DataFrame
+    sha256: str
+
+    def model_of(self, task: str) -> Model:
+        """The model for ``lesions`` or for ``regions``; a multitask one is both."""
+        return next(model for model in self.models if model.task in (task, "multitask"))
+
+
+def load_general(device: torch.device | str = "cpu") -> General:
+    """Read the general model. Raises :class:`CheckpointError` when its file cannot be used."""
+    if not WEIGHTS.is_file():
+        raise CheckpointError(
+            f"{WEIGHTS}: the general model is not there. Install wmh again, or name a study whose "
+            "models are to answer (--study NAME)"
+        )
+    content = read_checkpoint(WEIGHTS, device)
+    return General(
+        models=[model_of(model, WEIGHTS, device) for model in content["models"]],
+        evaluation=Evaluation(**content["evaluation"]),
+        trained_on=content["trained_on"],
+        scores=content["scores"],
+        training_scans=pd.DataFrame(content["training_scans"]),
+        sha256=hashlib.sha256(WEIGHTS.read_bytes()).hexdigest(),
+    )
+
+
+def pack(
+    checkpoints: Sequence[Path],
+    evaluation: Evaluation,
+    trained_on: list[dict[str, object]],
+    scores: list[dict[str, object]],
+    training_scans: pd.DataFrame,
+) -> Path:
+    """Write the general model's file from checkpoints; those of one task answer by their mean.
+
+    Beside it goes ``general.sha256``. The same content gives the same bytes. Of ``evaluation``
+    threshold and mirroring are kept. Raises :class:`CheckpointError` when checkpoints of one task
+    differ in more than their weights.
+    """
+    tasks: dict[str, dict] = {}
+    for path in checkpoints:
+        content = read_checkpoint(path)
+        facts = {fact: content[fact] for fact in ("task", *SHARED, *CODE)}
+        packed = tasks.setdefault(content["task"], {"model": "general", **facts, "weights": []})
+        if differing := [fact for fact in SHARED if content[fact] != packed[fact]]:
+            raise CheckpointError(
+                f"{path}: other {', '.join(differing)} than the first checkpoint for "
+                f"{content['task']}. Pack models that were trained alike"
+            )
+        (network,) = model_of(content, path).networks
+        packed["weights"].append({name: t.half() for name, t in network.state_dict().items()})
+    WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
+    temporary = WEIGHTS.with_suffix(".part")
+    torch.save(
+        {
+            "models": list(tasks.values()),
+            "evaluation": evaluation.model_dump(include={"threshold", "mirroring"}),
+            "trained_on": trained_on,
+            "scores": scores,
+            "training_scans": training_scans.to_dict("list"),
+        },
+        temporary,
+    )
+    temporary.replace(WEIGHTS)
+    digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    WEIGHTS.with_suffix(".sha256").write_text(f"{digest}  {WEIGHTS.name}\n")
+    return WEIGHTS
