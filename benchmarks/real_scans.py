@@ -1,7 +1,7 @@
 """The general model on real scans: what it finds, what it misses, what it marks outside the brain.
 
     python benchmarks/real_scans.py REAL                  # the weights in the package
-    python benchmarks/real_scans.py REAL --leave-out      # each scan by a training without its data set
+    python benchmarks/real_scans.py REAL --leave-out      # trained without the scan's data set
     python benchmarks/real_scans.py REAL --pictures OUT   # and overlays to look at
 
 REAL holds a folder for each scan, with FLAIR.nii.gz, T1.nii.gz and, where they are known,

@@ -179,8 +179,9 @@ class Training(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` takes bfloat16 where the processor multiplies it natively."""
     start_from: str | None = None
-    """Weights to start from instead of random ones: ``general``, those of the package, or the file
-    of a checkpoint. Its network must be the study's; what its inputs and tasks share is taken."""
+    """Weights to start from instead of random ones: ``general``, those of the package, or a study
+    with models of the same names. The networks must be alike; what inputs and tasks share is
+    taken."""
     network: NetworkSettings = NetworkSettings()
     loss: LossSettings = LossSettings()
     augmentation: Augmentation = Augmentation()

@@ -7,11 +7,15 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from wmh.learning.inputs import CONFIGURATIONS, MODALITIES
-from wmh.learning.models import CheckpointError, weights_of
+from wmh.learning.general import WEIGHTS
+from wmh.learning.inputs import CONFIGURATIONS
+from wmh.learning.models import CheckpointError, read_checkpoint
 from wmh.learning.networks.place import PLACE_CHANNELS
 from wmh.learning.networks.structures import STRUCTURES
-from wmh.study import Study
+from wmh.study import Study, load_study
+
+GENERAL = "general"
+"""What ``training.start_from`` calls the weights that come with the package."""
 
 
 def start_from(network: nn.Module, study: Study, model: str) -> None:
@@ -21,16 +25,17 @@ def start_from(network: nn.Module, study: Study, model: str) -> None:
     the model sees, of the decoders those of its structures. Raises :class:`CheckpointError` where
     the networks are not alike, in one line that names what to change.
     """
-    source = study.training.start_from
-    content = weights_of(source, study.models[model].task, model)
+    content = _content(study, model)
     theirs, ours = content["network"], study.training.network.model_dump(mode="json")
     if differing := [key for key in ours if theirs.get(key) != ours[key]]:
         wanted = ", ".join(f"{key}: {theirs.get(key)}" for key in differing)
         raise CheckpointError(
-            f"study {study.name}: training.start_from is {source}, whose network is another. Set "
-            f"in training.network {wanted}"
+            f"study {study.name}: the network of training.start_from: {study.training.start_from} "
+            f"is another. Set in training.network {wanted}"
         )
-    known = {_bare(name): tensor for name, tensor in content["weights"].items()}
+    weights = content["weights"]
+    weights = weights[0] if isinstance(weights, list) else weights
+    known = {_bare(name): tensor for name, tensor in weights.items()}
     channels = _channels(content, study, model)
     own = network.state_dict()
     for name, tensor in own.items():
@@ -44,6 +49,16 @@ def start_from(network: nn.Module, study: Study, model: str) -> None:
     network.load_state_dict(own)
 
 
+def _content(study: Study, model: str) -> dict:
+    """What to start a model from: the general model for its first structure, or one of its name."""
+    source = study.training.start_from
+    if source != GENERAL:
+        return read_checkpoint(load_study(source).model_folder(model) / "checkpoint.pt")
+    structure = STRUCTURES[study.models[model].task][0]
+    parts = read_checkpoint(WEIGHTS)["models"]
+    return next(part for part in parts if structure in STRUCTURES[part["task"]])
+
+
 def _bare(name: str) -> str:
     """A tensor's name without that of the wrapper that networks for regions have."""
     return name.removeprefix("network.")
@@ -53,7 +68,7 @@ def _channels(content: Mapping, study: Study, model: str) -> list[int | None]:
     """For each input channel of ours, that of theirs which shows the same, or None."""
     view = CONFIGURATIONS[content["inputs"]].views[0]
     ours = CONFIGURATIONS[study.models[model].inputs].views[0]
-    found = [view.index(m) if m in view else 0 for m in ours if m in MODALITIES]
+    found = [view.index(modality) if modality in view else 0 for modality in ours]
     if "regions" in STRUCTURES[study.models[model].task]:
         placed = "regions" in STRUCTURES[content["task"]]
         found += [len(view) + k if placed else None for k in range(PLACE_CHANNELS)]

@@ -39,6 +39,7 @@ from wmh.learning.memory import keep_freed_memory
 from wmh.learning.networks import STRUCTURES, WithRegionPrior, build_network, to_device
 from wmh.learning.optimiser import build_optimiser, learning_rate
 from wmh.learning.slices import Slices
+from wmh.learning.start import start_from
 from wmh.learning.validation import validation_scores
 from wmh.settings import NetworkSettings, Training
 from wmh.study import Study
@@ -153,7 +154,9 @@ def _start(study: Study, model: str, learn: Slices, device: torch.device) -> Run
     torch.manual_seed(study.seed_for("weights", model))
     channels = CONFIGURATIONS[settings.inputs].channels
     network = build_network(training.network, channels, settings.task)
-    if isinstance(network, WithRegionPrior):
+    if training.start_from is not None:
+        start_from(network, study, model)
+    elif isinstance(network, WithRegionPrior):
         network.fit(learn.regions, learn.depth_mm)
     network = to_device(network, device).train()
     log_variances = nn.ParameterDict()
