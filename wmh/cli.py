@@ -236,7 +236,7 @@ def predict(
     from wmh.report import predict_folder, predict_scan
 
     asked = None if study is None else load(study)
-    if asked is not None and asked.cohort.source == "simulated":
+    if asked is not None and asked.cohort.simulated_alone:
         typer.echo(f"The models of study {study} learned from simulated heads alone.", err=True)
     name = re.sub(r"\.(nii|nii\.gz|csv|tsv)$", "", given.absolute().name)
     out = out or Path(f"{name}_wmh")

@@ -53,6 +53,11 @@ class CohortSettings(Settings):
     leave_out_unusable: bool = False
     """Go on without subjects that cannot be used, and list them; otherwise one stops the study."""
 
+    @property
+    def simulated_alone(self) -> bool:
+        """Whether none of those to learn from is a real person."""
+        return self.source == "simulated" and self.further is None
+
     @model_validator(mode="after")
     def _simulation_belongs_to_simulated(self) -> CohortSettings:
         if (self.source == "simulated") != (self.simulation is not None):

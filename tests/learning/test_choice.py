@@ -35,6 +35,13 @@ def test_a_model_trained_with_modality_dropout_stands_in_last():
     assert choose_model(tiny_study(models={"dropout": dropout, **ALL}), "lesions", ["T1"]) == "t1"
 
 
+def test_a_study_of_one_joint_model_asks_it_for_both():
+    joint = tiny_study(models={"joint": {"task": "multitask", "inputs": "flair", "steps": 1}})
+    assert [choose_model(joint, task, ["FLAIR"]) for task in ("lesions", "regions")] == [
+        "joint"
+    ] * 2
+
+
 def test_a_model_is_never_chosen_to_see_a_blank_channel():
     alone = {"flair_t1": ALL["flair_t1"]}
     with pytest.raises(CheckpointError, match="no lesions model answers from T1 alone"):

@@ -74,7 +74,7 @@ class Answer:
             return []
         return [
             f"{self.outside_ml:.1f} of {self.lesion_ml:.1f} ml of lesion lie outside the 34 "
-            "white-matter regions, where true lesions hardly do; look at the slices"
+            "white-matter regions; look at the slices whether it is lesion"
         ]
 
     @property
@@ -189,7 +189,7 @@ class StudyAnswerer(Answerer):
     def __init__(self, study: Study, threads: int):
         super().__init__(threads)
         self.study, self.evaluation = study, study.evaluation
-        self.simulated = study.cohort.source == "simulated"
+        self.simulated = study.cohort.simulated_alone
         self._device = choose_device(study.compute.device)
         self._lock = Lock()
         self._read: dict[str, Model] = {}
