@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +25,7 @@ from wmh.cohorts.challenge import known_subjects, missing_subjects
 from wmh.cohorts.cohort import LESION_LABELS, Subject
 from wmh.cohorts.found import Found, Problem
 from wmh.cohorts.sources import Layout, find_subjects, layout_of
-from wmh.cores import cores_here
+from wmh.cores import cores_here, processes
 from wmh.images import Image, ImageError, load_image, load_labels, same_grid
 
 MOST_LESION_OUTSIDE_HEAD = 0.05
@@ -106,7 +104,7 @@ def side_by_side(work: Callable[[Task], Result], tasks: list[Task], title: str) 
     bar = partial(tqdm, total=len(tasks), desc=title, leave=False)
     if len(tasks) < WORTH_PROCESSES:
         return list(bar(map(work, tasks)))
-    with ProcessPoolExecutor(cores_here(), mp_context=get_context("spawn")) as pool:
+    with processes(cores_here()) as pool:
         return list(bar(pool.map(work, tasks)))
 
 
