@@ -6,7 +6,10 @@ Heavy modules are imported inside the functions, so that ``wmh --help`` answers 
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -293,8 +296,15 @@ def load(study: str):
     return load_study(study)
 
 
+def _notice(standard: Callable, message: Warning, category: type, file: str, *where: object) -> str:
+    """A warning of this package as one line; others as they are."""
+    ours = Path(file).is_relative_to(Path(__file__).parent)
+    return f"wmh: {message}\n" if ours else standard(message, category, file, *where)
+
+
 def main() -> None:
     """Run the command. Errors of the user's files and settings are one line, exit code 2."""
+    warnings.formatwarning = partial(_notice, warnings.formatwarning)
     try:
         app()
     except (ValueError, FileNotFoundError) as error:

@@ -123,6 +123,16 @@ def test_a_subject_is_described_in_ml_and_mm(study, tmp_path):
     assert row["other_pathology_ml"] == pytest.approx(2 * voxel_ml, abs=1e-3)
 
 
+def test_sessions_of_a_person_may_share_a_t1(study, tmp_path):
+    save_bids(tmp_path / "data", people=2, sessions=("a", "b"))
+    for session in "ab":
+        (tmp_path / f"data/sub-01/ses-{session}/anat/sub-01_ses-{session}_T1w.nii.gz").unlink()
+    shared = save(tmp_path / "data/sub-01/anat/sub-01_T1w.nii.gz", head(kind="t1", seed=9))
+    with pytest.warns(UserWarning, match="sub-01_T1w.nii.gz is taken for its T1w"):
+        table = gather_cohort(study("bids", test_share=0.5))
+    assert (table["t1"] == shared.relative_to(tmp_path).as_posix()).sum() == 2
+
+
 def test_every_image_is_read_once(study, tmp_path, monkeypatch):
     save_challenge(tmp_path / "data", count=2)
     read = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,8 @@ def predict_folder(study: Study, source: Path, out: Path, jobs: int = 2) -> list
     :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
     """
     found = find_subjects(source, needed=())
+    for notice in (notice for one in found for notice in one.notices):
+        warnings.warn(notice, stacklevel=2)
     write_description(out, source)
     answerer, training = Answerer(study), training_scans(study)
     places = [Place(out, bids_name(entry.subject.id)) for entry in found]
