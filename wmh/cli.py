@@ -223,33 +223,42 @@ def evaluate(
 ) -> None:
     """Measure predicted lesions as the WMH challenge does.
 
-    Of two files prints their five measures, always as JSON; of two folders those of each subject
-    and their mean, of a study the mean of each model and what it was given, as a table.
+    Of two files prints their five measures, always as JSON; of two folders, such as one that `wmh
+    predict` wrote, those of each subject and their mean, of a study the mean of each model and what
+    it was given, as a table. Exit code 1 when truths have no prediction; they are named.
     """
     import pandas as pd
 
     from wmh.analysis import evaluation
+    from wmh.study import raise_unless_writable, write_table
 
+    pairs = None
     if (study is None) == (truth is None or prediction is None):
         raise typer.BadParameter("give TRUTH and PREDICTION, or --study NAME")
+    if out is not None:
+        raise_unless_writable(out)
     if study is not None:
         from wmh.learning.testing import cases
 
         table = evaluation.evaluate(cases(load(study)), jobs)
         shown = evaluation.five_of_configurations(table)
     else:
-        table = evaluation.evaluate(evaluation.find_pairs(truth, prediction), jobs)
+        pairs = evaluation.find_pairs(truth, prediction)
+        table = evaluation.evaluate(pairs.cases, jobs)
         shown = evaluation.five_of_subjects(table)
         if truth.is_dir():
             shown["mean"] = evaluation.mean_of(shown)
+            typer.echo(pairs.note(), err=True)
         else:
             (shown,), json = shown.values(), True
     if out is not None:
-        table.to_csv(out, index=False)
+        write_table(table, out)
     if json:
         typer.echo(evaluation.as_json(shown))
     else:
         typer.echo(pd.DataFrame(shown).T.to_string(float_format="{:.3f}".format, na_rep="-"))
+    if pairs is not None and pairs.unpaired:
+        raise typer.Exit(1)
 
 
 @app.command()

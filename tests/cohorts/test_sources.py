@@ -7,7 +7,7 @@ import json
 import pytest
 from scans import save_bids, save_subject
 
-from wmh.cohorts.bids import find_bids
+from wmh.cohorts.bids import bids_name, find_bids
 from wmh.cohorts.cohort import CohortError, Subject, validation_split
 from wmh.cohorts.sources import decide_splits, find_subjects, layout_of
 from wmh.cohorts.tables import find_csv
@@ -101,6 +101,11 @@ def test_a_mask_in_the_flairs_space_is_preferred_to_one_in_a_template(tmp_path):
     masks = [f"sub-1_space-{s}_label-lesion_mask.nii.gz" for s in ("FLAIR", "MNI152NLin6Asym")]
     touch(tmp_path, "sub-1/anat/sub-1_FLAIR.nii.gz", *(f"derivatives/{m}" for m in masks))
     assert only(find_bids(tmp_path)).subject.lesions.name == masks[0]
+
+
+def test_ids_become_names_that_bids_allows():
+    assert bids_name("p_01.b") == "sub-p01b"
+    assert bids_name("sub-1_ses-a") == "sub-1_ses-a"
 
 
 def test_two_images_of_a_kind_are_a_problem_with_both_names(tmp_path):

@@ -10,7 +10,6 @@ from tests.browser import DESK, PHONE, assert_self_contained, assert_sound, exam
 from tests.report.conftest import write_scan
 from wmh.cohorts.bids import find_bids
 from wmh.report import predict_folder
-from wmh.report.folder import bids_name
 from wmh.report.likeness import INTENSITY, compare_scan, describe_scan
 from wmh.report.slices import outline_path
 
@@ -77,11 +76,6 @@ def test_a_report_in_a_browser(study, tmp_path, width):
     assert_sound(found, width)
     first, last = map(int, found["probed"])
     assert last > first >= 1
-
-
-def test_ids_become_names_that_bids_allows():
-    assert bids_name("p_01.b") == "sub-p01b"
-    assert bids_name("sub-1_ses-a") == "sub-1_ses-a"
 
 
 def test_outlines_follow_the_edges_of_voxels():

@@ -31,7 +31,7 @@ _LIKE = {
 }
 """How names end that mean the same as BIDS's ``_FLAIR`` and ``_T1w``."""
 _LESION_WORD = re.compile(r"lesion|wmh|wml|hyperintens|desc-manual[^_]*_mask", re.IGNORECASE)
-_NO_MASK_SUFFIX = {"FLAIR", "T1w", "T2w", "probseg"}
+_SCAN = re.compile(r"(^|_)([^_-]*flair|t[12]w?|pd|swi|probseg|probability)$", re.IGNORECASE)
 _NATIVE_SPACES = {None, "FLAIR", "orig", "individual"}
 
 
@@ -52,7 +52,7 @@ def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
     masks = [
         p
         for p in sorted(folder.glob("derivatives/**/*"))
-        if _is_lesion_mask(p) and own.isdisjoint(p.parents)
+        if p.name.startswith("sub-") and is_lesion_mask(p.name) and own.isdisjoint(p.parents)
     ]
     found = []
     for person in sorted(p for p in folder.glob("sub-*") if p.is_dir()):
@@ -111,7 +111,7 @@ def _bids_subject(
     lesions, lesion_problems = None, []
     if "lesions" in needed:
         own = [m for m in masks if _belongs(m.name, person.name, place.name, only_session)]
-        native = [m for m in own if _entity(m.name, "space") in _NATIVE_SPACES]
+        native = [m for m in own if is_in_native_space(m.name)]
         lesions, lesion_problems = _the_one(place, "lesion mask", native or own)
     subject = Subject(
         id=identity,
@@ -166,16 +166,31 @@ def _is_bids(path: Path, kind: str) -> bool:
     return path.name.startswith("sub-") and path.name.partition(".nii")[0].endswith(f"_{kind}")
 
 
-def _is_lesion_mask(path: Path) -> bool:
-    name, dot, _ = path.name.partition(".nii")
-    suffix = name.rpartition("_")[2]
-    return bool(
-        dot
-        and path.name.endswith((".nii", ".nii.gz"))
-        and name.startswith("sub-")
-        and suffix not in _NO_MASK_SUFFIX
-        and _LESION_WORD.search(name)
-    )
+def is_lesion_mask(name: str) -> bool:
+    """Whether a file's name speaks of lesions, WMH or WML, or of a manual mask; no scan's does."""
+    nifti = name.endswith((".nii", ".nii.gz"))
+    return nifti and not is_scan(name) and bool(_LESION_WORD.search(name))
+
+
+def is_scan(name: str) -> bool:
+    """Whether a file's name says that it holds intensities or probabilities."""
+    return bool(_SCAN.search(name.partition(".nii")[0]))
+
+
+def is_in_native_space(name: str) -> bool:
+    """Whether a file lies on the grid of its subject's own FLAIR, as far as its name says."""
+    return _entity(name, "space") in _NATIVE_SPACES
+
+
+def bids_name(identity: str) -> str:
+    """A subject's id as BIDS allows it: ``sub-1``, or ``sub-1_ses-a`` with a session.
+
+    >>> bids_name("p_01.b"), bids_name("sub-1_ses-a")
+    ('sub-p01b', 'sub-1_ses-a')
+    """
+    person, _, session = identity.removeprefix("sub-").partition("_ses-")
+    label, session = (re.sub(r"[^A-Za-z0-9]", "", part) for part in (person, session))
+    return f"sub-{label}_ses-{session}" if session else f"sub-{label}"
 
 
 def own_predictions(derivatives: Path) -> set[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from wmh.cohorts.bids import bids_name
 from wmh.cohorts.found import Found, Problem
 from wmh.cohorts.sources import find_subjects
 from wmh.images import ImageError
@@ -66,17 +66,6 @@ def predict_folder(study: Study, source: Path, out: Path, jobs: int = 2) -> list
     write_cohort_table(out, [(one.place, one.subject) for one in done if one.problem is None])
     _write_left_out(out, done)
     return done
-
-
-def bids_name(identity: str) -> str:
-    """A subject's id as BIDS allows it: ``sub-1``, or ``sub-1_ses-a`` with a session.
-
-    >>> bids_name("p_01.b"), bids_name("sub-1_ses-a")
-    ('sub-p01b', 'sub-1_ses-a')
-    """
-    person, _, session = identity.removeprefix("sub-").partition("_ses-")
-    label, session = (re.sub(r"[^A-Za-z0-9]", "", part) for part in (person, session))
-    return f"sub-{label}_ses-{session}" if session else f"sub-{label}"
 
 
 def _predict_subject(
