@@ -187,15 +187,16 @@ def predict(
     A folder's results are BIDS derivatives with a page for each subject and one table of all; who
     is done already is kept. Exit code 1 when subjects were left out; they are listed at the end.
     """
+    settings = load_to_predict(study)
     from wmh.report import predict_folder, predict_scan
 
     if scans is None:
-        for path in predict_scan(load(study), out, flair=flair, t1=t1):
+        for path in predict_scan(settings, out, flair=flair, t1=t1):
             typer.echo(path)
         return
     if flair is not None or t1 is not None:
         raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
-    done = predict_folder(load(study), scans, out, jobs)
+    done = predict_folder(settings, scans, out, jobs)
     left_out = [one.problem for one in done if one.problem is not None]
     kept = sum(one.kept for one in done)
     typer.echo(f"{len(done) - kept - len(left_out)} subjects predicted, {kept} kept: {out}")
@@ -303,6 +304,15 @@ def load(study: str):
     from wmh.study import load_study
 
     return load_study(study)
+
+
+def load_to_predict(study: str):
+    """Read a study's settings; raises an error where its models have no GPU to answer on."""
+    from wmh.ready import raise_without_gpu
+
+    settings = load(study)
+    raise_without_gpu(settings)
+    return settings
 
 
 def _notice(standard: Callable, message: Warning, category: type, file: str, *where: object) -> str:

@@ -8,7 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from wmh.encoders import nearest_encoders
 
 
 def at_home(path: Path) -> Path:
@@ -128,6 +137,13 @@ class NetworkSettings(Settings):
     encoder: str = "resnet18"
     depth: Annotated[int, Field(ge=3, le=5)] = 4
     decoder_channels: tuple[Count, ...] = (96, 64, 32, 16)
+
+    @field_validator("encoder")
+    @classmethod
+    def _is_installed(cls, encoder: str) -> str:
+        if nearest := nearest_encoders(encoder):
+            raise ValueError(f"no such encoder; did you mean {' or '.join(nearest)}?")
+        return encoder
 
     @model_validator(mode="after")
     def _one_decoder_block_a_level(self) -> NetworkSettings:

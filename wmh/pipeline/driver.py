@@ -17,6 +17,7 @@ from wmh.cores import cores_here
 from wmh.pipeline.stages import Stage, files_of, stages_of
 from wmh.pipeline.watch import DRIVER, kill_children, name_driver
 from wmh.provenance import gpus_here
+from wmh.ready import raise_unless_ready
 from wmh.study import Study, project_root
 
 
@@ -28,8 +29,10 @@ def run_study(study: Study) -> None:
     """Bring everything a study makes up to date: notebooks, tables, figures and pages.
 
     What is already up to date is left alone, and an interrupted run is gone on with. Raises
-    :class:`RunError` when a notebook fails or when the study is already being run.
+    :class:`RunError` when a notebook fails or when the study is already being run, and
+    :class:`StudyError` when this machine lacks what it needs.
     """
+    raise_unless_ready(study)
     root, began = project_root(), time.time()
     index = study.results / "html" / "index.html"
     log = study.results / "logs" / "snakemake.log"
