@@ -17,7 +17,7 @@ def nearest_encoders(name: str) -> list[str]:
     Those of timm are called ``tu-NAME``, to which a dot and the name of weights may be added.
     """
     known = _named(SMP, "encoders", r'^    "([\w.-]+)": \{')
-    if name in known:
+    if name in known or not known:  # a library of another layout is believed
         return []
     of_timm = {f"tu-{one}" for one in _named(TIMM, "models", r"^@register_model\ndef (\w+)")}
     if name.partition(".")[0] in of_timm:

@@ -17,11 +17,15 @@ DEVICES, GPUS = Path("/dev"), ("nvidia[0-9]*", "dxg", "kfd")
 def raise_unless_ready(study: Study) -> None:
     """Raise :class:`StudyError` where a study cannot run for want of a GPU, images or a table."""
     raise_without_gpu(study)
-    fetch = {"challenge": "; `wmh fetch challenge` brings it"}.get(study.cohort.source, "")
-    atlas_folder = None if study.regions.atlas == "built-in" else study.regions.atlas_folder
+    cohort, simulation = study.cohort, study.cohort.simulation
+    heads = simulation.heads_folder if simulation and simulation.anatomy == "heads" else None
+    atlas = study.regions.atlas_folder if study.regions.atlas in ("jhu", "published") else None
+    fetch = "; `wmh fetch {}` brings it".format
+    brings = fetch("challenge") if cohort.source == "challenge" else ""
     for key, place, remedy in (
-        ("cohort.folder", None if study.cohort.simulation else study.cohort.folder, fetch),
-        ("regions.atlas_folder", atlas_folder, "; `wmh fetch atlas` brings it"),
+        ("cohort.folder", None if simulation else cohort.folder, brings),
+        ("cohort.simulation.heads_folder", heads, fetch("heads")),
+        ("regions.atlas_folder", atlas, fetch("atlas")),
         ("participants.table", study.participants and study.participants.table, ""),
     ):
         if place is not None and not (project_root() / place).exists():

@@ -8,9 +8,9 @@ from scipy.ndimage import distance_transform_edt
 
 from wmh.cohorts.phantom import Burden, draw_burdens, lesion_statistics, real_quantiles
 from wmh.cohorts.phantom.anatomy import _smallest_stretch
-from wmh.cohorts.phantom.reference import template
 from wmh.cohorts.phantom.burden import MEASURES
 from wmh.cohorts.phantom.fields import FineGrid, enlarge, smooth_field
+from wmh.cohorts.phantom.reference import template
 from wmh.cohorts.phantom.simulate import SimulatedSubject, simulate_subject
 from wmh.cohorts.scanners import SCANNERS
 from wmh.images import Image, ImageError

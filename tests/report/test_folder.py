@@ -1,7 +1,9 @@
 """Everyone of a folder: derivatives, what is kept, who is left out."""
 
+import fcntl
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -55,6 +57,21 @@ def test_a_folder_becomes_derivatives_and_what_is_done_is_kept(study, people):
     page = (out / "sub-1/report.html").read_text()
     assert_self_contained(page)
     assert "Not for diagnosis" in page and "TrainingStep" not in page
+
+
+def test_two_at_once_in_one_folder_take_turns(study, people, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with (out / ".lock").open("w") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        table = tmp_path / "one.csv"
+        table.write_text(f"id,flair\n1,{people}/sub-1/anat/sub-1_FLAIR.nii.gz\n")
+        running = pool.submit(predict_folder, study, table, out)
+        with pytest.raises(TimeoutError):
+            running.result(timeout=1)
+        assert [file.name for file in out.iterdir()] == [".lock"]
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert [one.problem for one in running.result()] == [None]
 
 
 @needs_browser

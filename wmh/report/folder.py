@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,14 +46,21 @@ class Done:
 def predict_folder(study: Study, source: Path, out: Path, jobs: int = 2) -> list[Done]:
     """Predict everyone of a BIDS data set, a challenge tree or a CSV table, in that order.
 
-    ``out`` becomes a BIDS derivatives data set. Who is there already, from the same images,
-    checkpoints and settings, is kept. A subject that cannot be answered for stops no other: it is
-    returned with its problem, and listed in ``left_out.tsv``. Raises
-    :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
+    ``out`` becomes a BIDS derivatives data set, to which one process at a time writes. Who is there
+    already, from the same images, checkpoints and settings, is kept. A subject that cannot be
+    answered for stops no other: it is returned with its problem, and listed in ``left_out.tsv``.
+    Raises :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
     """
     found = find_subjects(source, needed=())
     for notice in (notice for one in found for notice in one.notices):
         warnings.warn(notice, stacklevel=2)
+    with _only_one(out):
+        return _predict_everyone(study, found, source, out, jobs)
+
+
+def _predict_everyone(
+    study: Study, found: list[Found], source: Path, out: Path, jobs: int
+) -> list[Done]:
     write_description(out, source)
     answerer, training = Answerer(study), training_scans(study)
     places = [Place(out, bids_name(entry.subject.id)) for entry in found]
@@ -66,6 +75,19 @@ def predict_folder(study: Study, source: Path, out: Path, jobs: int = 2) -> list
     write_cohort_table(out, [(one.place, one.subject) for one in done if one.problem is None])
     _write_left_out(out, done)
     return done
+
+
+@contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Wait until no other process writes to a folder; what that one has done is then kept."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            warnings.warn(f"{out}: waiting for another process that writes there", stacklevel=2)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _predict_subject(
