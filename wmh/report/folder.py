@@ -85,7 +85,7 @@ def _only_one(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            warnings.warn(f"{out}: waiting for another process that writes there", stacklevel=2)
+            warnings.warn(f"{out}: waiting for another process that writes there", stacklevel=1)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
