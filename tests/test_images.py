@@ -196,3 +196,23 @@ def test_any_orientation_goes_to_ras_and_back(order, signs):
     ras = to_ras(image)
     assert ras.orientation == "RAS"
     np.testing.assert_array_equal(from_ras(ras.data, image), image.data)
+
+
+@pytest.mark.parametrize(("stored", "slope"), [(255, 0.998 / 255), (1, 0.998), (7, 0.05)])
+def test_a_mask_that_its_header_scales_is_read_as_0_and_1_and_said(tmp_path, stored, slope):
+    mask = np.zeros((6, 5, 4), np.uint8)
+    mask[2:4, 2, 1] = stored
+    image = nib.Nifti1Image(mask, np.eye(4))
+    image.header.set_slope_inter(slope, 0)
+    nib.save(image, tmp_path / "mask.nii.gz")
+    with pytest.warns(UserWarning, match=r"mask\.nii\.gz: its 0 and 0\.\d+ are read as 0 and 1"):
+        labels = load_labels(tmp_path / "mask.nii.gz", {0, 1, 2})
+    assert np.array_equal(labels.data, mask > 0)
+
+
+def test_a_probability_is_no_mask(tmp_path):
+    likely = np.zeros((6, 5, 4), np.float32)
+    likely[2:4, 2, 1] = 0.7
+    nib.save(nib.Nifti1Image(likely, np.eye(4)), tmp_path / "likely.nii.gz")
+    with pytest.raises(ImageError, match="not whole numbers"):
+        load_labels(tmp_path / "likely.nii.gz")

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wmh.pipeline.notebook import StageError, run_notebook
+from wmh.cohorts.cohort import CohortError
+from wmh.pipeline.notebook import StageError, reason_of, run_notebook
 from wmh.pipeline.stages import files_of, find_stage
 from wmh.pipeline.watch import DRIVER, is_running, name_driver
 from wmh.study import StudyError, load_study, project_root
@@ -126,6 +127,14 @@ def test_a_failure_names_notebook_reason_and_log_and_keeps_both(project):
     assert not files.executed.exists()
     assert not files.record.exists()
     assert json.loads(files.started.read_text())["error"].startswith("KeyError")
+
+
+def test_the_reasons_that_a_first_line_announces_follow_it():
+    error = CohortError("2 of 3 subjects cannot be used:\n  a: no T1.\n  b: no FLAIR.\n`wmh check`")
+    assert reason_of(error) == (
+        "CohortError: 2 of 3 subjects cannot be used: a: no T1. b: no FLAIR. `wmh check`"
+    )
+    assert reason_of(ValueError("\nno two subjects.\nmore")) == "ValueError: no two subjects"
 
 
 @pytest.mark.parametrize(("settings", "kept"), [("same", True), ("other", False)])

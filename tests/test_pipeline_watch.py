@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from wmh.pipeline.watch import (
     memory_of_children_mb,
     name_driver,
 )
+from wmh.study import project_root
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -99,6 +101,39 @@ def test_when_its_driver_is_killed_a_stage_ends_with_all_it_started():
     stage.stdout.close()
     assert gone_within(kernel, 5)
     driver.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_so_in_a_line_and_leaves_nobody_behind(tmp_path, number):
+    work = f"import subprocess; p = subprocess.Popen({SLEEP!r}, start_new_session=True)"
+    snakemake = f"{work}; print(p.pid, flush=True); p.wait()"
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal\n"
+        "from wmh import cli\n"
+        "from wmh.pipeline import driver\n"
+        f"driver._snakemake = lambda study: [sys.executable, '-c', {snakemake!r}]\n"
+        "sys.argv = ['wmh', 'run', 'smoke']\n"
+        "cli.main()\n"
+    )
+    for name in ("studies", "notebooks"):
+        shutil.copytree(project_root() / name, tmp_path / name)
+    run = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"WMH_ROOT": str(tmp_path)},
+        text=True,
+    )
+    run.stdout.readline()
+    worker = int(run.stdout.readline())
+    run.send_signal(number)
+    _, said = run.communicate(timeout=20)
+    assert run.returncode == 1
+    assert said == (
+        f"wmh: study smoke was stopped by {number.name}; `wmh run smoke` goes on where it was\n"
+    )
+    assert gone_within(worker, 5)
 
 
 @pytest.mark.parametrize("text", ["\r\r\n", "\n", ""])

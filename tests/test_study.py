@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from wmh.encoders import nearest_encoders
 from wmh.study import Study, StudyError, load_study, project_root
 
 STUDIES = sorted(p.stem for p in (project_root() / "studies").glob("*.yaml"))
@@ -56,6 +59,37 @@ def test_an_unknown_key_of_a_model_is_named_with_those_allowed(smoke, tmp_path):
     smoke["models"]["flair"]["epochs"] = 4
     message = refused(smoke, tmp_path)
     assert "models.flair.epochs: unknown key; allowed are task, inputs, steps" in message
+
+
+def test_a_misspelt_group_is_named_with_the_one_that_was_meant(smoke, tmp_path):
+    smoke["cohrot"] = smoke.pop("cohort")
+    assert "cohrot: unknown key; did you mean cohort? allowed are " in refused(smoke, tmp_path)
+
+
+def test_an_encoder_that_is_not_installed_is_refused_with_the_nearest(smoke, tmp_path):
+    smoke["training"]["network"]["encoder"] = "resnet81"
+    message = refused(smoke, tmp_path)
+    assert "training.network.encoder: Value error, no such encoder; did you mean " in message
+    assert "resnet18" in message
+
+
+@pytest.mark.parametrize("name", ["resnet34", "efficientnet-b0", "tu-regnetx_002", "tu-vgg11.tv"])
+def test_encoders_of_both_libraries_are_known(name):
+    assert nearest_encoders(name) == []
+
+
+def test_settings_are_read_without_importing_what_takes_seconds():
+    code = (
+        "import sys; from wmh import ready, study; study.load_study('paper'); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "segmentation_models_pytorch", "timm"} & set(done.stdout.split())
+
+
+def test_a_home_in_a_path_is_the_users(smoke, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    smoke["cohort"] = {"source": "bids", "folder": "~/scans"}
+    assert Study(name="x", **smoke).cohort_folder == Path("/home/me/scans")
 
 
 def test_a_wrong_value_is_shown(smoke, tmp_path):

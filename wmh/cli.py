@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -233,9 +236,9 @@ def predict(
     given = scans or flair or t1
     if given is None or (scans and (flair or t1)):
         raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
+    asked = None if study is None else load_to_predict(study)
     from wmh.report import predict_folder, predict_scan
 
-    asked = None if study is None else load(study)
     if asked is not None and asked.cohort.simulated_alone:
         typer.echo(f"The models of study {study} learned from simulated heads alone.", err=True)
     name = re.sub(r"\.(nii|nii\.gz|csv|tsv)$", "", given.absolute().name)
@@ -281,33 +284,42 @@ def evaluate(
 ) -> None:
     """Measure predicted lesions as the WMH challenge does.
 
-    Of two files prints their five measures, always as JSON; of two folders those of each subject
-    and their mean, of a study the mean of each model and what it was given, as a table.
+    Of two files prints their five measures, always as JSON; of two folders, such as one that `wmh
+    predict` wrote, those of each subject and their mean, of a study the mean of each model and what
+    it was given, as a table. Exit code 1 when truths have no prediction; they are named.
     """
     import pandas as pd
 
     from wmh.analysis import evaluation
+    from wmh.study import raise_unless_writable, write_table
 
+    pairs = None
     if (study is None) == (truth is None or prediction is None):
         raise typer.BadParameter("give TRUTH and PREDICTION, or --study NAME")
+    if out is not None:
+        raise_unless_writable(out)
     if study is not None:
         from wmh.learning.testing import cases
 
         table = evaluation.evaluate(cases(load(study)), jobs)
         shown = evaluation.five_of_configurations(table)
     else:
-        table = evaluation.evaluate(evaluation.find_pairs(truth, prediction), jobs)
+        pairs = evaluation.find_pairs(truth, prediction)
+        table = evaluation.evaluate(pairs.cases, jobs)
         shown = evaluation.five_of_subjects(table)
         if truth.is_dir():
             shown["mean"] = evaluation.mean_of(shown)
+            typer.echo(pairs.note(), err=True)
         else:
             (shown,), json = shown.values(), True
     if out is not None:
-        table.to_csv(out, index=False)
+        write_table(table, out)
     if json:
         typer.echo(evaluation.as_json(shown))
     else:
         typer.echo(pd.DataFrame(shown).T.to_string(float_format="{:.3f}".format, na_rep="-"))
+    if pairs is not None and pairs.unpaired:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -354,8 +366,24 @@ def load(study: str):
     return load_study(study)
 
 
+def load_to_predict(study: str):
+    """Read a study's settings; raises an error where its models have no GPU to answer on."""
+    from wmh.ready import raise_without_gpu
+
+    settings = load(study)
+    raise_without_gpu(settings)
+    return settings
+
+
+def _notice(standard: Callable, message: Warning, category: type, file: str, *where: object) -> str:
+    """A warning of this package as one line; others as they are."""
+    ours = Path(file).is_relative_to(Path(__file__).parent)
+    return f"wmh: {message}\n" if ours else standard(message, category, file, *where)
+
+
 def main() -> None:
     """Run the command. Errors of the user's files and settings are one line, exit code 2."""
+    warnings.formatwarning = partial(_notice, warnings.formatwarning)
     try:
         app()
     except (ValueError, FileNotFoundError) as error:

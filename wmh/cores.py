@@ -1,8 +1,11 @@
-"""How many cores there are to share out over subjects."""
+"""How many cores there are to share out over subjects, and processes that use them."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import threading
+from concurrent.futures import ProcessPoolExecutor
 
 from wmh.study import StudyError
 
@@ -21,3 +24,22 @@ def cores_here() -> int:
     if not given.isdecimal() or int(given) == 0:
         raise StudyError(f"{CORES} is {given!r}. Set it to a number of cores, 1 or more")
     return int(given)
+
+
+def processes(count: int, start: str = "spawn") -> ProcessPoolExecutor:
+    """A pool of processes of which none outlives this one, however it ends.
+
+    ``start`` is ``spawn``, or ``fork`` where they share what this one has prepared.
+    """
+    context = multiprocessing.get_context(start)
+    return ProcessPoolExecutor(count, mp_context=context, initializer=_end_with_parent)
+
+
+def _end_with_parent() -> None:
+    """Without this, a worker whose parent was killed waits for its next task for ever."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

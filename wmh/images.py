@@ -8,6 +8,7 @@ an interrupted run never leaves half an image behind.
 from __future__ import annotations
 
 import os
+import warnings
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,14 +86,18 @@ def load_labels(path: Path | str, allowed: range | set[int] | None = None) -> Im
 
     ``allowed`` are the labels the image may hold; by default any integer from 0 to 255. Raises
     :class:`ImageError` as :func:`load_image` does (an all-zero label image is allowed), and for
-    values that are not whole numbers or not allowed.
+    values that are not whole numbers or not allowed. A mask that the header scales to 0 and 0.998
+    is read as 0 and 1, with a warning.
     """
     image = _read(Path(path))
     values = np.asanyarray(image.data)
     if not np.isfinite(values).all():
         raise ImageError(path, "some labels are NaN or infinite", "Save the labels as integers")
     labels = np.round(values)
-    if np.abs(values - labels).max() > 1e-3:
+    if np.abs(values - labels).max() > 1e-3 and _is_mask_off_whole_numbers(values, image.header):
+        warnings.warn(f"{path}: its 0 and {values.max():g} are read as 0 and 1", stacklevel=2)
+        labels = values > values.max() / 2
+    elif np.abs(values - labels).max() > 1e-3:
         raise ImageError(
             path,
             "some labels are not whole numbers",
@@ -183,6 +188,18 @@ def from_ras(data: np.ndarray, like: Image) -> np.ndarray:
     ras = nib.orientations.axcodes2ornt("RAS")
     original = nib.io_orientation(like.affine)
     return nib.apply_orientation(data, nib.orientations.ornt_transform(ras, original))
+
+
+def _is_mask_off_whole_numbers(values: np.ndarray, header: nib.Nifti1Header) -> bool:
+    """Whether values are 0 and 1 but for a hundredth, or stored as 0 and one other whole number.
+
+    A header that scales them, and floats that were resampled or compressed, make such values.
+    """
+    if np.minimum(np.abs(values), np.abs(values - 1)).max() <= 0.01:
+        return True
+    return header.get_data_dtype().kind in "iu" and np.array_equal(
+        np.unique(values), [0, values.max()]
+    )
 
 
 def _read(path: Path) -> Image:

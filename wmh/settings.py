@@ -8,8 +8,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
+from wmh.encoders import nearest_encoders
+
+
+def at_home(path: Path) -> Path:
+    """A path whose ``~`` is the user's home, as in a shell; one of no known user stays as it is."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+UserPath = Annotated[Path, AfterValidator(at_home)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 AtLeastOne = Annotated[float, Field(ge=1)]
@@ -32,7 +51,7 @@ class Simulation(Settings):
     test: dict[str, Count]
     anatomy: Literal["template", "heads"] = "template"
     """From the MNI152 template, or from real people's whole heads (``wmh fetch heads``)."""
-    heads_folder: Path = Path("data/heads")
+    heads_folder: UserPath = Path("data/heads")
     in_plane_coarsening: Count = 1
 
 
@@ -40,7 +59,7 @@ class CohortSettings(Settings):
     """Where the subjects come from, and what is asked of them."""
 
     source: Literal["simulated", "challenge", "bids", "csv"]
-    folder: Path
+    folder: UserPath
     """Folder of the images; for ``source: csv``, the CSV file itself."""
     simulation: Simulation | None = None
     further: Path | None = None
@@ -71,7 +90,7 @@ class RegionSettings(Settings):
     atlas: Literal["built-in", "jhu", "published", "known"] = "built-in"
     """``wmh fetch atlas`` brings ``jhu`` and ``published``, the authors' own labels. ``known`` are
     the subjects' own true regions; who has none gets an empty image, and trains lesions alone."""
-    atlas_folder: Path = Path("data/atlas")
+    atlas_folder: UserPath = Path("data/atlas")
     method: Literal["affine", "paper", "deformable"] = "affine"
 
 
@@ -123,6 +142,13 @@ class NetworkSettings(Settings):
     encoder: str = "resnet18"
     depth: Annotated[int, Field(ge=3, le=5)] = 4
     decoder_channels: tuple[Count, ...] = (96, 64, 32, 16)
+
+    @field_validator("encoder")
+    @classmethod
+    def _is_installed(cls, encoder: str) -> str:
+        if nearest := nearest_encoders(encoder):
+            raise ValueError(f"no such encoder; did you mean {' or '.join(nearest)}?")
+        return encoder
 
     @model_validator(mode="after")
     def _one_decoder_block_a_level(self) -> NetworkSettings:
@@ -221,7 +247,7 @@ class Evaluation(Settings):
 class Participants(Settings):
     """What else is known of the subjects, to be related to where their lesions lie."""
 
-    table: Path
+    table: UserPath
     """TSV as in BIDS, or CSV; a column ``participant_id``, ``subject`` or ``id`` names them."""
     variable: str
     covariates: tuple[str, ...] = ()

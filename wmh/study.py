@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -133,6 +134,17 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     temporary.replace(path)
 
 
+def raise_unless_writable(path: Path) -> None:
+    """Make a table's folder, ahead of any work; raises :class:`StudyError` where that can't be."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        allowed = os.access(path.parent, os.W_OK | os.X_OK) and not path.is_dir()
+    except OSError:
+        allowed = False
+    if not allowed:
+        raise StudyError(f"{path}: cannot be written. Name a file in a folder that is yours")
+
+
 def project_root() -> Path:
     """The checkout this runs in: ``WMH_ROOT``, or the folder above that holds ``studies/``."""
     if "WMH_ROOT" in os.environ:
@@ -154,11 +166,14 @@ def _first_problem(error: ValidationError | TypeError) -> str:
     """The first thing wrong, in one line: key, what was found, what is allowed."""
     if isinstance(error, TypeError):
         return "'name' is the file's name, and 'repeat' no setting; remove the key"
-    problem = error.errors()[0]
+    problems = error.errors()  # a misspelt key is named rather than the right one as missing
+    problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     key = ".".join(str(part) for part in problem["loc"]) or "study"
     if problem["type"] == "extra_forbidden":
-        allowed = ", ".join(_settings_at(problem["loc"][:-1]))
-        return f"{key}: unknown key; allowed are {allowed}"
+        allowed = _settings_at(problem["loc"][:-1])
+        nearest = get_close_matches(str(problem["loc"][-1]), allowed, n=1)
+        meant = f"did you mean {nearest[0]}? " if nearest else ""
+        return f"{key}: unknown key; {meant}allowed are {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{key}: missing; it must be given"
     return f"{key}: {problem['msg']}; found {problem.get('input')!r}"

@@ -126,7 +126,7 @@ def test_challenge_truths_find_their_predictions(tmp_path, truth, prediction, na
     for subject in ("100", "11"):
         write(tmp_path / "truth" / "test" / "Utrecht" / subject / "wmh.nii.gz", truth)
         write(tmp_path / "found" / name.format(subject), prediction)
-    cases = find_pairs(tmp_path / "truth", tmp_path / "found")
+    cases = find_pairs(tmp_path / "truth", tmp_path / "found").cases
     assert [case.subject for case in cases] == ["100", "11"]
     assert [case.lesions for case in cases] == [
         tmp_path / "found" / name.format(subject) for subject in ("100", "11")
@@ -137,7 +137,7 @@ def test_equal_names_pair(tmp_path, truth, prediction):
     for name in ("a.nii.gz", "b.nii"):
         write(tmp_path / "truth" / name, truth)
         write(tmp_path / "found" / name, prediction)
-    cases = find_pairs(tmp_path / "truth", tmp_path / "found")
+    cases = find_pairs(tmp_path / "truth", tmp_path / "found").cases
     assert [(case.subject, case.lesions.name) for case in cases] == [
         ("a", "a.nii.gz"),
         ("b", "b.nii"),
@@ -145,19 +145,90 @@ def test_equal_names_pair(tmp_path, truth, prediction):
 
 
 def test_two_files_are_a_pair(tmp_path):
-    (case,) = find_pairs(tmp_path / "wmh.nii.gz", tmp_path / "mine.nii.gz")
+    (case,) = find_pairs(tmp_path / "wmh.nii.gz", tmp_path / "mine.nii.gz").cases
     assert (case.true_lesions, case.lesions) == (tmp_path / "wmh.nii.gz", tmp_path / "mine.nii.gz")
 
 
-def test_a_truth_without_prediction_is_named(tmp_path, truth):
+def test_where_nothing_pairs_the_first_truth_is_named(tmp_path, truth):
     write(tmp_path / "truth" / "12" / "wmh.nii.gz", truth)
-    with pytest.raises(ImageError, match=r"no prediction for .*12/wmh.nii.gz. Expected one of"):
-        find_pairs(tmp_path / "truth", tmp_path)
+    write(tmp_path / "found" / "13.nii.gz", truth)
+    with pytest.raises(ImageError, match=r"nothing to compare with \(.*12/wmh.nii.gz: no predict"):
+        find_pairs(tmp_path / "truth", tmp_path / "found")
 
 
-def test_a_folder_without_truths_is_named(tmp_path):
-    with pytest.raises(ImageError, match="no NIfTI image below"):
-        find_pairs(tmp_path, tmp_path)
+def test_folders_that_cannot_be_compared_are_named(tmp_path):
+    (tmp_path / "found").mkdir()
+    with pytest.raises(ImageError, match="no lesion mask below"):
+        find_pairs(tmp_path, tmp_path / "found")
+    for other in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(ImageError, match="is no folder of predictions"):
+            find_pairs(tmp_path, other)
+
+
+@pytest.fixture
+def bids(tmp_path, truth, prediction):
+    """A BIDS folder with scans, manual masks, and what ``wmh predict`` wrote, in one place."""
+    scan = np.random.default_rng(0).normal(100, 30, truth.shape).astype(np.float32)
+    for name in ("sub-01", "sub-02_ses-a", "sub-02_ses-b"):
+        place = "/".join((*name.split("_"), "anat", name))
+        write(tmp_path / f"{place}_FLAIR.nii.gz", scan)
+        write(tmp_path / f"derivatives/manual/{place}_desc-manual_mask.nii.gz", truth)
+        own = tmp_path / "derivatives/wmh"
+        write(own / f"{place}_label-WMH_mask.nii.gz", prediction)
+        write(own / f"{place}_label-WMH_probseg.nii.gz", prediction * np.float32(0.7))
+        write(own / f"{place}_label-WMregions_dseg.nii.gz", prediction)
+        (own / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "wmh"}]}')
+    return tmp_path
+
+
+@pytest.mark.parametrize("truths", ["", "derivatives", "derivatives/manual"])
+def test_what_wmh_predicted_pairs_with_manual_masks_by_subject_and_session(bids, truths):
+    pairs = find_pairs(bids / truths, bids / "derivatives/wmh")
+    assert [case.subject for case in pairs.cases] == ["sub-01", "sub-02_ses-a", "sub-02_ses-b"]
+    assert all("desc-manual" in case.true_lesions.name for case in pairs.cases)
+    assert all(case.lesions.name == f"{case.subject}_label-WMH_mask.nii.gz" for case in pairs.cases)
+    assert (pairs.unpaired, pairs.unused) == ([], [])
+    assert not any("WMH_mask" in file.name for file in pairs.no_masks)
+
+
+def test_predictions_of_other_ids_pair_as_bids_writes_these(bids, truth):
+    for name in ("01", "sub-02"):
+        write(bids / "flat" / f"{name}_lesions.nii.gz", truth)
+    pairs = find_pairs(bids / "flat", bids / "derivatives/wmh")
+    assert [case.subject for case in pairs.cases] == ["01"]
+    (unclear,) = pairs.unpaired  # which session is it?
+    assert "sub-02_lesions.nii.gz: could pair in several ways" in unclear
+    assert len(pairs.unused) == 2 and "left out, " in pairs.note()
+
+
+def test_a_scan_is_never_a_truth(tmp_path, truth, prediction):
+    scan = np.random.default_rng(0).normal(100, 30, truth.shape).astype(np.int16)
+    write(tmp_path / "truth/7.nii.gz", truth)
+    write(tmp_path / "truth/8_0000.nii.gz", scan)
+    write(tmp_path / "truth/7_T1.nii.gz", truth)
+    for name in ("7", "8_0000", "7_T1"):
+        write(tmp_path / f"found/{name}.nii.gz", prediction)
+    pairs = find_pairs(tmp_path / "truth", tmp_path / "found")
+    assert [case.true_lesions.name for case in pairs.cases] == ["7.nii.gz"]
+    assert [file.name for file in pairs.no_masks][:2] == ["7_T1.nii.gz", "8_0000.nii.gz"]
+
+
+def test_subjects_of_one_name_at_two_sites_stay_two(tmp_path, truth, prediction):
+    for site in ("a", "b"):
+        for folder, mask in (("truth", truth), ("found", prediction)):
+            write(tmp_path / folder / site / "1.nii.gz", mask)
+    pairs = find_pairs(tmp_path / "truth", tmp_path / "found")
+    assert [case.subject for case in pairs.cases] == ["a/1.nii.gz", "b/1.nii.gz"]
+
+
+def test_two_truths_of_a_subject_are_named_and_neither_is_taken(tmp_path, truth):
+    for name in ("1", "1_manual", "2"):
+        write(tmp_path / "truth" / f"{name}.nii.gz", truth)
+    for name in ("1_pred", "2_pred"):
+        write(tmp_path / "found" / f"{name}.nii.gz", truth)
+    pairs = find_pairs(tmp_path / "truth", tmp_path / "found")
+    assert [case.subject for case in pairs.cases] == ["2"]
+    assert len(pairs.unpaired) == 2
 
 
 def test_the_command_prints_the_five_measures(tmp_path, truth, prediction):
@@ -186,6 +257,28 @@ def test_the_command_measures_a_folder(tmp_path, truth, prediction):
     assert float(printed[-1].split()[1]) == pytest.approx(shown["mean"]["dice"], abs=1e-3)
 
 
+def test_the_command_makes_the_folder_of_its_table_and_names_who_has_no_pair(tmp_path, truth):
+    for name in ("1", "2"):
+        write(tmp_path / f"truth/{name}/wmh.nii.gz", truth)
+    write(tmp_path / "found/1.nii.gz", truth)
+    folders, table = [str(tmp_path / "truth"), str(tmp_path / "found")], tmp_path / "new/all.csv"
+    result = CliRunner().invoke(app, ["evaluate", *folders, "--out", str(table)])
+    assert result.exit_code == 1
+    assert set(pd.read_csv(table)["subject"]) == {1}
+    assert result.stderr.splitlines() == [
+        f"1 pairs, such as 1: {folders[0]}/1/wmh.nii.gz and {folders[1]}/1.nii.gz",
+        f"left out, {folders[0]}/2/wmh.nii.gz: no prediction",
+    ]
+
+
+def test_a_destination_that_cannot_be_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "file").touch()
+    missing = [str(tmp_path / "a"), str(tmp_path / "b")]
+    for out in (tmp_path, tmp_path / "file/all.csv"):
+        result = CliRunner().invoke(app, ["evaluate", *missing, "--out", str(out)])
+        assert "cannot be written" in str(result.exception)
+
+
 def test_the_command_wants_files_or_a_study(tmp_path):
     result = CliRunner().invoke(app, ["evaluate", str(tmp_path / "wmh.nii.gz")])
     assert result.exit_code == 2
@@ -209,7 +302,7 @@ def test_a_study_is_shown_by_model_and_what_it_was_given(tmp_path, truth, predic
 def test_label_2_of_a_prediction_is_lesion_as_in_the_challenge(tmp_path, truth):
     both = np.where(truth == 1, 2, 0).astype(np.uint8)
     files = write(tmp_path / "wmh.nii.gz", truth), write(tmp_path / "p.nii.gz", both)
-    assert evaluate(find_pairs(*files)).set_index("metric")["value"]["dice"] == 1
+    assert evaluate(find_pairs(*files).cases).set_index("metric")["value"]["dice"] == 1
 
 
 def test_additional_observers_become_cases(tmp_path, truth):

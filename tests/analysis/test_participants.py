@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from wmh.analysis.participants import (
+    match_note,
     normal_scores,
     read_participants,
     relate_burden,
@@ -114,10 +115,42 @@ def test_participants_are_matched_by_person(tmp_path):
     path = tmp_path / "participants.tsv"
     path.write_text("participant_id\tage\tsex\nsub-01\t70\tF\nsub-02\tn/a\tM\n")
     table = read_participants(path, ["01_ses-1", "01_ses-2", "sub-02", "03"])
-    assert list(table.index) == ["01_ses-1", "01_ses-2", "sub-02", "03"]
+    assert list(table.index) == ["01_ses-1", "01_ses-2", "sub-02"]
     assert table["age"].tolist()[:2] == [70, 70]
-    assert table["age"].isna().tolist() == [False, False, True, True]
+    assert table["age"].isna().tolist() == [False, False, True]
     assert table.loc["sub-02", "sex"] == "M"
+    assert match_note(table, ["01_ses-1", "01_ses-2", "sub-02", "03"], ["age"]) == (
+        "2 of 4 subjects matched. Not in the table: 03. Without a value of age: sub-02."
+    )
+
+
+@pytest.mark.parametrize("missing", ["n/a", "NA", "-", "", "NaN"])
+@pytest.mark.parametrize(("said", "separator"), [("", "\t"), ("", ","), ("sep=;\n", ";")])
+def test_ids_keep_their_zeros_and_what_is_missing_is_no_word(tmp_path, missing, said, separator):
+    names = [f"{number:03d}" for number in range(1, 121)]
+    rows = [("participant_id", "Age"), *((name, "70.5") for name in names), ("121", missing)]
+    path = tmp_path / "participants.tsv"
+    path.write_text(said + "".join(f"{name}{separator}{age}\n" for name, age in rows))
+    table = read_participants(path, [*names, "121"])
+    assert list(table.index) == [*names, "121"]
+    assert table["Age"].dtype == float
+    assert match_note(table, table.index, ["Age"]).startswith("120 of 121 subjects matched.")
+
+
+def test_zeros_that_a_table_has_lost_are_not_made_up_for(tmp_path):
+    path = tmp_path / "participants.tsv"
+    path.write_text("participant_id\tage\n" + "".join(f"{n}\t70\n" for n in range(99, 102)))
+    table = read_participants(path, ["099", "100", "101"])
+    assert match_note(table, ["099", "100", "101"], ["age"]) == (
+        "2 of 3 subjects matched. Not in the table: 099."
+    )
+
+
+def test_a_variable_with_a_word_among_its_numbers_is_refused():
+    profiles = correlated_profiles(10)
+    people = pd.DataFrame({"age": ["70"] * 9 + ["70,5"]}, index=profiles.index)
+    with pytest.raises(ValueError, match="age is not a number everywhere: '70,5'"):
+        relate_burden(profiles, people, "age")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +158,8 @@ def test_participants_are_matched_by_person(tmp_path):
     [
         ("name,age\na,1\n", "no column participant_id"),
         ("id,age\na,1\na,2\n", "participant a stands there twice"),
-        ("id,age\nb,1\n", "none of the study's subjects, such as a"),
+        ("id,age\nb,1\n", "none of the study's subjects, such as a, is there; it names b"),
+        ("id,age\na,1,2\n", "line 2: more cells than the first row names columns"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(tmp_path, text, message):

@@ -8,9 +8,10 @@ from scans import SHAPE, VOXEL_MM, head, oblique, save, save_bids, save_subject
 
 from wmh import images
 from wmh.cohorts import check
-from wmh.cohorts.cohort import CohortError, load_pair, read_cohort
+from wmh.cohorts.cohort import CohortError, load_pair, of_split, read_cohort, validation_split
 from wmh.cohorts.gather import cohort_note, gather_cohort, left_out_note, read_left_out
 from wmh.images import load_image, same_grid
+from wmh.pipeline.notebook import reason_of
 from wmh.settings import CohortSettings
 from wmh.study import Study
 
@@ -121,6 +122,45 @@ def test_a_subject_is_described_in_ml_and_mm(study, tmp_path):
     assert row["orientation"] == "LPS"
     assert row["lesion_ml"] == pytest.approx(19 * voxel_ml, abs=1e-3)
     assert row["other_pathology_ml"] == pytest.approx(2 * voxel_ml, abs=1e-3)
+
+
+def test_a_wrong_split_and_a_doubled_id_of_a_table_are_named_with_their_reasons(study, tmp_path):
+    save_challenge(tmp_path / "data", count=3)
+    rows = [("0", "train", 0), ("1", "training", 1), ("1", "test", 2)]
+    text = "".join(
+        f"{name},{split},{p}/pre/FLAIR.nii.gz,{p}/pre/T1.nii.gz,{p}/wmh.nii.gz\n"
+        for name, split, p in ((a, b, f"data/training/Utrecht/{k}") for a, b, k in rows)
+    )
+    (tmp_path / "mine.csv").write_text("id,split,flair,t1,lesions\n" + text)
+    with pytest.raises(CohortError) as caught:
+        gather_cohort(study("csv", "mine.csv"))
+    reason = reason_of(caught.value)
+    assert reason.startswith("CohortError: 3 of 3 subjects cannot be used: 0: its split 'train' is")
+    assert reason.count("1: the id occurs 2 times. Give every subject an id of its own.") == 2
+
+
+def test_three_subjects_of_one_scanner_make_a_cohort(study, tmp_path):
+    save_challenge(tmp_path / "data", count=3)
+    text = "".join(
+        f"p{k},GE,{p}/pre/FLAIR.nii.gz,{p}/pre/T1.nii.gz,{p}/wmh.nii.gz\n"
+        for k, p in ((k, f"data/training/Utrecht/{k}") for k in range(3))
+    )
+    (tmp_path / "mine.csv").write_text("id,scanner,flair,t1,lesions\n" + text)
+    mine = study("csv", "mine.csv")
+    assert sorted(gather_cohort(mine)["split"]) == ["test", "training", "training"]
+    training = of_split(read_cohort(mine.results / "cohort.csv"), "training")
+    learn, validate = validation_split(training, 0.2, seed=0)
+    assert len(learn) == len(validate) == 1
+
+
+def test_sessions_of_a_person_may_share_a_t1(study, tmp_path):
+    save_bids(tmp_path / "data", people=2, sessions=("a", "b"))
+    for session in "ab":
+        (tmp_path / f"data/sub-01/ses-{session}/anat/sub-01_ses-{session}_T1w.nii.gz").unlink()
+    shared = save(tmp_path / "data/sub-01/anat/sub-01_T1w.nii.gz", head(kind="t1", seed=9))
+    with pytest.warns(UserWarning, match="sub-01_T1w.nii.gz is taken for its T1w"):
+        table = gather_cohort(study("bids", test_share=0.5))
+    assert (table["t1"] == shared.relative_to(tmp_path).as_posix()).sum() == 2
 
 
 def test_every_image_is_read_once(study, tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import json
 import pytest
 from scans import save_bids, save_subject
 
-from wmh.cohorts.bids import find_bids
+from wmh.cohorts.bids import bids_name, find_bids
 from wmh.cohorts.cohort import CohortError, Subject, validation_split
 from wmh.cohorts.sources import decide_splits, find_subjects, layout_of
 from wmh.cohorts.tables import find_csv
@@ -103,6 +103,11 @@ def test_a_mask_in_the_flairs_space_is_preferred_to_one_in_a_template(tmp_path):
     assert only(find_bids(tmp_path)).subject.lesions.name == masks[0]
 
 
+def test_ids_become_names_that_bids_allows():
+    assert bids_name("p_01.b") == "sub-p01b"
+    assert bids_name("sub-1_ses-a") == "sub-1_ses-a"
+
+
 def test_two_images_of_a_kind_are_a_problem_with_both_names(tmp_path):
     save_bids(tmp_path, people=1)
     touch(tmp_path, "sub-01/anat/sub-01_run-2_T1w.nii.gz")
@@ -110,6 +115,77 @@ def test_two_images_of_a_kind_are_a_problem_with_both_names(tmp_path):
     assert found.subject.t1 is None
     assert "sub-01_T1w.nii.gz" in found.problems[0].problem
     assert "sub-01_run-2_T1w.nii.gz" in found.problems[0].problem
+
+
+@pytest.mark.parametrize(
+    "name", ["sub-1_T2FLAIR.nii.gz", "sub-1_acq-3dFLAIR_T2w.nii", "sub-1_flair.nii.gz", "FLAIR.nii"]
+)
+def test_a_flair_that_is_not_named_as_in_bids_is_taken_and_said(tmp_path, name):
+    touch(tmp_path, f"sub-1/anat/{name}", "sub-1/anat/sub-1_T1w.nii.gz")
+    found = only(find_bids(tmp_path, needed=()))
+    assert found.subject.flair == tmp_path / "sub-1/anat" / name
+    assert found.subject.t1.name == "sub-1_T1w.nii.gz"
+    assert found.notices == (f"sub-1: {found.subject.flair} is taken for its FLAIR",)
+    touch(tmp_path, "sub-1/anat/sub-1_FLAIR.nii.gz")  # and none where there is the right name
+    found = only(find_bids(tmp_path, needed=()))
+    assert found.subject.flair.name == "sub-1_FLAIR.nii.gz"
+    assert found.notices == (f"{tmp_path / 'sub-1'}: not used: anat/{name}",)
+
+
+def test_two_flairs_that_are_not_named_as_in_bids_are_a_problem(tmp_path):
+    names = [f"sub-1_run-{run}_T2FLAIR.nii.gz" for run in (1, 2)]
+    touch(tmp_path, *(f"sub-1/anat/{name}" for name in names), "sub-1/anat/sub-1_T1w.nii.gz")
+    (problem,) = only(find_bids(tmp_path, needed=())).problems
+    assert problem.problem == f"2 images could be its FLAIR: {', '.join(names)}"
+
+
+@pytest.mark.parametrize("place", ["", "ses-c/"])
+def test_the_only_t1_of_a_person_goes_to_the_sessions_that_lack_one(tmp_path, place):
+    t1 = f"sub-1/{place}anat/sub-1_T1w.nii.gz"
+    flairs = [f"sub-1/ses-{s}/anat/sub-1_ses-{s}_FLAIR.nii.gz" for s in "ab"]
+    touch(tmp_path, t1, *flairs)
+    found = find_bids(tmp_path, needed=())
+    assert [one.subject.id for one in found] == ["sub-1_ses-a", "sub-1_ses-b"]
+    assert [one.subject.t1 for one in found] == [tmp_path / t1] * 2
+    assert found[1].notices == (f"sub-1_ses-b: {tmp_path / t1} is taken for its T1w",)
+
+
+def test_of_two_t1_elsewhere_none_is_taken(tmp_path):
+    t1s = [f"sub-1/ses-{s}/anat/sub-1_ses-{s}_T1w.nii.gz" for s in "bc"]
+    touch(tmp_path, "sub-1/ses-a/anat/sub-1_ses-a_FLAIR.nii.gz", *t1s)
+    found = find_bids(tmp_path, needed=())
+    assert [(f.subject.flair is None, f.subject.t1 is None) for f in found] == [
+        *((False, True), (True, False), (True, False)),
+    ]
+
+
+def test_scans_that_nobody_uses_are_named(tmp_path):
+    save_bids(tmp_path, people=1, sessions=("a", "b"))
+    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/sub-01_FLAIR.nii.gz")
+    first, second = find_bids(tmp_path)
+    assert first.notices == (
+        f"{tmp_path / 'sub-01'}: not used: anat/sub-01_T1w.nii.gz, sub-01_FLAIR.nii.gz",
+    )
+    assert not second.notices
+
+
+def test_participants_are_compared_as_written_and_who_has_no_row_is_said(tmp_path):
+    save_bids(tmp_path, people=2)
+    table = tmp_path / "participants.tsv"
+    table.write_text("participant_id\tscanner\n01\tGE 3T\n2\tGE 3T\nsub-09\n")
+    first, second = find_bids(tmp_path)
+    assert (first.subject.scanner, first.notices) == ("ge_3t", ())
+    assert (second.subject.scanner, second.notices) == (
+        "unknown",
+        (f"{table}: no row says sub-02",),
+    )
+    table.write_text("participant_id\tsplit\nsub-01\ttest\tmore\n")
+    with pytest.raises(CohortError, match="line 2: more cells"):
+        find_bids(tmp_path)
+    table.write_text("participant_id\tsplit\nsub-01\ttest\nsub-01\ttraining\n")
+    with pytest.raises(CohortError, match="line 3: another row says otherwise of 01"):
+        find_bids(tmp_path)
+    assert find_bids(tmp_path, needed=())
 
 
 def test_participants_and_sidecars_say_split_and_scanner(tmp_path):
@@ -174,6 +250,41 @@ def test_problems_of_a_tables_row(tmp_path):
     (tmp_path / "t.csv").write_text("id,flair,t1,lesions\n../p1,f.nii,,\n")
     problems = [p.problem for p in only(find_csv(tmp_path / "t.csv")).problems]
     assert problems == ["no t1", "no lesions", "id '../p1' cannot name a file"]
+
+
+def test_a_row_too_short_or_too_long_is_a_problem_of_its_own(tmp_path):
+    (tmp_path / "t.csv").write_text(
+        "flair,t1,lesions,id\nf.nii,t.nii,l.nii,p1\nf2.nii,n/a,NA\nf3.nii,t3.nii,l,3.nii,p3\n"
+    )
+    whole, short, long = find_csv(tmp_path / "t.csv")
+    assert not whole.problems
+    assert short.subject.id == "line 3"
+    assert [p.problem for p in short.problems] == ["no t1", "no lesions", "no id"]
+    assert "more cells than" in only(long.problems).problem
+
+
+def test_excels_first_line_names_the_separator(tmp_path):
+    (tmp_path / "t.csv").write_text("sep=;\r\nid;flair;t1\r\n001;a,b.nii;-\r\n")
+    subject = only(find_csv(tmp_path / "t.csv", needed=())).subject
+    assert (subject.id, subject.flair, subject.t1) == ("001", tmp_path / "a,b.nii", None)
+
+
+def test_a_home_in_a_path_is_the_users(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "t.csv").write_text("id,flair,t1\np1,~/f.nii,~nobody_here/t.nii\n")
+    subject = only(find_csv(tmp_path / "t.csv", needed=())).subject
+    assert subject.flair.as_posix() == "/home/me/f.nii"
+    assert subject.t1 == tmp_path / "~nobody_here/t.nii"
+
+
+def test_a_quotation_mark_without_its_partner_and_a_doubled_column_are_refused(tmp_path):
+    for text, message in (
+        ('id,flair\np1,"f.nii\np2,g.nii\n', "a quotation mark without its partner"),
+        ("id,flair,Flair\n", "two columns are called flair"),
+    ):
+        (tmp_path / "t.csv").write_text(text)
+        with pytest.raises(CohortError, match=message):
+            find_csv(tmp_path / "t.csv", needed=())
 
 
 def subjects(count: int, sessions: int = 1, split: str = "") -> list[Subject]:

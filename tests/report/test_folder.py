@@ -1,7 +1,9 @@
 """Everyone of a folder: derivatives, what is kept, who is left out."""
 
+import fcntl
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -10,7 +12,6 @@ from tests.browser import DESK, PHONE, assert_self_contained, assert_sound, exam
 from tests.report.conftest import write_scan
 from wmh.cohorts.bids import find_bids
 from wmh.report import predict_folder
-from wmh.report.folder import bids_name
 from wmh.report.likeness import INTENSITY, compare_scan, describe_scan
 from wmh.report.slices import outline_path
 
@@ -58,6 +59,21 @@ def test_a_folder_becomes_derivatives_and_what_is_done_is_kept(study, people):
     assert "Not for diagnosis" in page and "TrainingStep" not in page
 
 
+def test_two_at_once_in_one_folder_take_turns(study, people, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    with (out / ".lock").open("w") as other, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        table = tmp_path / "one.csv"
+        table.write_text(f"id,flair\n1,{people}/sub-1/anat/sub-1_FLAIR.nii.gz\n")
+        running = pool.submit(predict_folder, study, table, out)
+        with pytest.raises(TimeoutError):
+            running.result(timeout=1)
+        assert [file.name for file in out.iterdir()] == [".lock"]
+        fcntl.flock(other, fcntl.LOCK_UN)
+        assert [one.problem for one in running.result()] == [None]
+
+
 @needs_browser
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_a_report_in_a_browser(study, tmp_path, width):
@@ -77,11 +93,6 @@ def test_a_report_in_a_browser(study, tmp_path, width):
     assert_sound(found, width)
     first, last = map(int, found["probed"])
     assert last > first >= 1
-
-
-def test_ids_become_names_that_bids_allows():
-    assert bids_name("p_01.b") == "sub-p01b"
-    assert bids_name("sub-1_ses-a") == "sub-1_ses-a"
 
 
 def test_outlines_follow_the_edges_of_voxels():

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import nibabel as nib
@@ -25,6 +27,13 @@ from wmh.analysis.further_metrics import (
     region_metrics,
 )
 from wmh.analysis.metrics import FIVE_MEASURES, REGION_COUNT, five_measures, lesion_pair
+from wmh.cohorts.bids import (
+    bids_name,
+    is_in_native_space,
+    is_lesion_mask,
+    is_scan,
+    own_predictions,
+)
 from wmh.cohorts.cohort import LESION_LABELS, Subject
 from wmh.cores import cores_here
 from wmh.images import Image, ImageError, load_labels, same_grid
@@ -34,7 +43,8 @@ COLUMNS = (
     *("structure", "metric", "value"),
 )
 
-PREDICTION_ENDINGS = (".nii.gz", "_lesions.nii.gz", "/result.nii.gz", "/lesions.nii.gz")
+_WHAT_IT_IS = r"(wmh|lesions?|lesion_?mask|mask|seg|result|truth|prediction|pred|manual|gt)"
+"""The end of a mask's name that says what it is, and not whose."""
 
 
 @dataclass(frozen=True)
@@ -144,25 +154,97 @@ def observer_cases(folder: Path, subjects: Sequence[Subject]) -> list[Case]:
     return found
 
 
-def find_pairs(truth: Path | str, prediction: Path | str) -> list[Case]:
-    """Truths and predictions of two folders, or of two files, as cases named by their file.
+@dataclass(frozen=True)
+class Pairs:
+    """Truths beside their predictions, and what was left out: a line for each truth that has no
+    prediction or several, and for each prediction without a truth; files that are no masks."""
 
-    Files pair by their path below the folder. A truth that lies one in a folder, as in the
-    challenge (``ID/wmh.nii.gz``), is named by that folder, and any truth ``ID`` pairs with
-    ``ID.nii.gz``, ``ID_lesions.nii.gz``, ``ID/result.nii.gz`` or ``ID/lesions.nii.gz`` as well.
-    Raises :class:`ImageError` when a truth has no prediction, or when there is no truth at all.
+    cases: list[Case]
+    unpaired: list[str] = field(default_factory=list)
+    unused: list[str] = field(default_factory=list)
+    no_masks: list[Path] = field(default_factory=list)
+
+    def note(self) -> str:
+        """What was paired with what, and what was left out."""
+        first = self.cases[0]
+        lines = [
+            f"{len(self.cases)} pairs, such as {first.subject}: {first.true_lesions} and "
+            f"{first.lesions}",
+            *(f"left out, {line}" for line in (*self.unpaired, *self.unused)),
+        ]
+        if self.no_masks:
+            shown = ", ".join(map(str, self.no_masks[:3])) + ", ..." * (len(self.no_masks) > 3)
+            lines.append(f"not taken for lesion masks, {len(self.no_masks)} files: {shown}")
+        return "\n".join(lines)
+
+
+def find_pairs(truth: Path | str, prediction: Path | str) -> Pairs:
+    """Truths and predictions of two folders, or of two files, as cases named by their subject.
+
+    A folder's lesion masks are those whose names say so (``wmh.nii.gz``, ``*_label-WMH_mask``), or
+    else all files that hold nothing but 0, 1 and 2; scans are never taken for one. They pair by
+    their path below the folder or by their subject and session: ``sub-1_ses-a`` of a BIDS name, the
+    folder of ``ID/wmh.nii.gz`` or ``ID/result.nii.gz``, and the ID of ``ID_lesions.nii.gz``. What
+    :func:`wmh.report.predict_folder` made of a subject pairs with that subject's truth. Raises
+    :class:`ImageError` when nothing pairs.
     """
     truth, prediction = Path(truth), Path(prediction)
     if not truth.is_dir():
-        return [_named_case(_name(truth), truth, prediction)]
-    truths = sorted(truth.rglob("wmh.nii.gz")) or sorted(truth.rglob("*.nii*"))
-    if not truths:
-        raise ImageError(
-            truth, "no NIfTI image below this folder", "Give the folder that holds the truths"
-        )
-    return [
-        _named_case(_name(file), file, _prediction_of(file, truth, prediction)) for file in truths
-    ]
+        return Pairs([_named_case(subject_of(truth), truth, prediction)])
+    if not prediction.is_dir() or prediction.absolute() == truth.absolute():
+        remedy = f"Give the folder of the predictions for the truths in {truth}"
+        raise ImageError(prediction, "is no folder of predictions", remedy)
+    made_here = {prediction.absolute(), *own_predictions(truth.absolute())}
+    truths, no_truths = _lesion_masks(truth, without=made_here)
+    predictions, no_predictions = _lesion_masks(prediction, without={truth.absolute()})
+    pairs = Pairs([], no_masks=no_truths + no_predictions)
+    count = Counter(map(subject_of, truths))
+    for file in truths:
+        name, below = subject_of(file), file.relative_to(truth)
+        if (prediction / below) in predictions:
+            found, rivals = [prediction / below], []
+        else:
+            found, rivals = (
+                [other for other in others if is_same_subject(name, subject_of(other))]
+                for others in (predictions, truths)
+            )
+        if len(found) == 1 and len(rivals) <= 1:
+            name = name if count[name] == 1 else below.as_posix()
+            pairs.cases.append(_named_case(name, file, found[0]))
+        else:
+            several = found if len(found) > 1 else rivals if found else []
+            clash = f"could pair in several ways: {', '.join(map(str, several))}"
+            pairs.unpaired.append(f"{file}: {clash if several else 'no prediction'}")
+    if not pairs.cases:
+        why = pairs.unpaired[0] if truths else f"no lesion mask below {truth}"
+        remedy = "Name masks after their subjects in both folders, as in ID_lesions.nii.gz"
+        raise ImageError(prediction, f"nothing to compare with ({why})", remedy)
+    used = {case.lesions for case in pairs.cases}
+    pairs.unused.extend(f"{file}: no truth" for file in predictions if file not in used)
+    return pairs
+
+
+def subject_of(mask: Path) -> str:
+    """Whose lesion mask a file is by its name; where that says only what it is, by its folder's.
+
+    >>> subject_of(Path("sub-1/ses-a/anat/sub-1_ses-a_label-WMH_mask.nii.gz"))
+    'sub-1_ses-a'
+    >>> subject_of(Path("test/12/wmh.nii.gz")), subject_of(Path("12_lesions.nii.gz"))
+    ('12', '12')
+    """
+    stem = mask.name.partition(".nii")[0]
+    bids = re.match(r"sub-[A-Za-z0-9]+(_ses-[A-Za-z0-9]+)?(?=_|$)", stem)
+    if bids:
+        return bids[0]
+    return re.sub(rf"((^|[_-]){_WHAT_IT_IS})+$", "", stem, flags=re.IGNORECASE) or mask.parent.name
+
+
+def is_same_subject(first: str, second: str) -> bool:
+    """Whether two names are one subject, written as in BIDS; sessions count where both say one."""
+    (person, _, session), (other, _, theirs) = (
+        bids_name(name).partition("_ses-") for name in (first, second)
+    )
+    return person == other and (session == theirs or not (session and theirs))
 
 
 def _five(table: pd.DataFrame, names: pd.Series) -> dict[str, dict[str, float]]:
@@ -205,27 +287,27 @@ def _on_grid_of(truth: Image, prediction: Image) -> Image:
     return prediction
 
 
-def _prediction_of(file: Path, truths: Path, predictions: Path) -> Path:
-    """The prediction that belongs to one truth file."""
-    name = _name(file)
-    candidates = [
-        predictions / file.relative_to(truths),
-        *(predictions / f"{name}{ending}" for ending in PREDICTION_ENDINGS),
+def _lesion_masks(folder: Path, without: set[Path]) -> tuple[list[Path], list[Path]]:
+    """The lesion masks below a folder and its other images, but for some folders inside it."""
+    below = {place for place in without if folder.absolute() in place.parents}
+    files = [
+        file
+        for file in sorted(folder.rglob("*.nii*"))
+        if file.name.endswith((".nii", ".nii.gz")) and below.isdisjoint(file.absolute().parents)
     ]
-    found = next((path for path in candidates if path.is_file()), None)
-    if found is None:
-        raise ImageError(
-            predictions,
-            f"no prediction for {file}",
-            f"Expected one of {', '.join(str(path) for path in candidates)}",
-        )
-    return found
+    masks = [file for file in files if is_lesion_mask(file.name)]
+    masks = masks or [file for file in files if not is_scan(file.name) and _holds_lesions(file)]
+    native = [file for file in masks if is_in_native_space(file.name)]
+    masks = native or masks
+    return masks, [file for file in files if file not in masks]
+
+
+def _holds_lesions(file: Path) -> bool:
+    try:
+        return bool(load_labels(file, LESION_LABELS).data.size)
+    except ImageError:
+        return False
 
 
 def _named_case(name: str, truth: Path, prediction: Path) -> Case:
     return Case(name, "", "", "", true_lesions=truth, lesions=prediction)
-
-
-def _name(truth: Path) -> str:
-    """What a truth file is called: its folder's name in the challenge's layout, else its own."""
-    return truth.parent.name if truth.name == "wmh.nii.gz" else truth.name.split(".nii")[0]

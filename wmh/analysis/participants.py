@@ -15,31 +15,62 @@ from scipy import stats
 from wmh.analysis.statistics import holm
 from wmh.atlas.regions import region_name
 from wmh.cohorts.cohort import CohortError
+from wmh.cohorts.tables import SURPLUS, SURPLUS_REMEDY, read_table
 
 IDENTITIES = ("participant_id", "subject", "id")
 """Columns that may name the participant, the first found counts."""
 
 
 def read_participants(path: Path | str, subjects: Sequence[str]) -> pd.DataFrame:
-    """Read a participants table (``.tsv`` as in BIDS, or ``.csv``), one row a subject.
+    """Read a participants table (TSV as in BIDS, or CSV): the rows of the subjects that it names.
 
-    ``sub-`` before a name does not matter, and all sessions of a person share a row. Subjects that
-    the table lacks have no values. Raises :class:`CohortError` for a table without a column of
-    names, with a name twice, or with none of the subjects.
+    Names are compared as they are written (``001`` is not ``1``), but for ``sub-`` before them; all
+    sessions of a person share a row. A column is of numbers where every known cell is one. Raises
+    :class:`CohortError` for a table without a column of names, with a name twice, a row too long,
+    or none of the subjects.
     """
-    path = Path(path)
-    table = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", na_values="n/a")
-    names = next((column for column in IDENTITIES if column in table), None)
+    table = read_table(Path(path))
+    names = min(
+        (column for column in table.columns if column.lower() in IDENTITIES),
+        key=lambda column: IDENTITIES.index(column.lower()),
+        default=None,
+    )
     if names is None:
         raise CohortError(f"{path}: no column {' or '.join(IDENTITIES)} names the participants")
-    table.index = table.pop(names).astype(str).str.removeprefix("sub-")
-    twice = table.index[table.index.duplicated()]
+    for row in table.rows:
+        if row.surplus:
+            raise CohortError(f"{path}, line {row.line}: {SURPLUS}. {SURPLUS_REMEDY}")
+    cells = pd.DataFrame([row.cells for row in table.rows], columns=list(table.columns), dtype=str)
+    cells = cells.dropna(subset=names)
+    cells.index = cells.pop(names).str.removeprefix("sub-").rename(None)
+    twice = cells.index[cells.index.duplicated()]
     if len(twice):
         raise CohortError(f"{path}: participant {twice[0]} stands there twice")
-    people = [subject.partition("_ses-")[0].removeprefix("sub-") for subject in subjects]
-    if not set(people) & set(table.index):
-        raise CohortError(f"{path}: none of the study's subjects, such as {people[0]}, is there")
-    return table.reindex(people).set_axis(list(subjects))
+    people = {name: name.partition("_ses-")[0].removeprefix("sub-") for name in subjects}
+    known = [name for name, person in people.items() if person in cells.index]
+    if not known:
+        raise CohortError(
+            f"{path}: none of the study's subjects, such as {next(iter(people.values()), '')}, is "
+            f"there; it names {', '.join(cells.index[:3])}"
+        )
+    return cells.loc[[people[name] for name in known]].set_axis(known).apply(_numbers)
+
+
+def match_note(
+    participants: pd.DataFrame, subjects: Sequence[str], variables: Sequence[str]
+) -> str:
+    """How many subjects have a value of all variables, and who of them has not.
+
+    >>> match_note(participants, ["01", "02", "03"], ["age"])  # doctest: +SKIP
+    '1 of 3 subjects matched. Not in the table: 03. Without a value of age: 02.'
+    """
+    absent = [name for name in subjects if name not in participants.index]
+    empty = participants.index[participants[list(variables)].isna().any(axis=1)]
+    parts = [f"{len(participants) - len(empty)} of {len(subjects)} subjects matched."]
+    parts += [f"Not in the table: {', '.join(absent)}."] * bool(absent)
+    value = " or ".join(variables)
+    parts += [f"Without a value of {value}: {', '.join(empty)}."] * bool(len(empty))
+    return " ".join(parts)
 
 
 def relate_burden(
@@ -116,9 +147,18 @@ def simulate_effect(
     return raised, pd.DataFrame({"risk": risk, "age": age}, index=profiles.index)
 
 
+def _numbers(cells: pd.Series) -> pd.Series:
+    """A column as numbers, where all that is known is a number; else as it was."""
+    numbers = pd.to_numeric(cells, errors="coerce")
+    return numbers if numbers.notna().equals(cells.notna()) else cells
+
+
 def _design(people: pd.DataFrame, variable: str, covariates: Sequence[str]) -> np.ndarray:
     """Columns: intercept, the standardized variable, covariates."""
-    values = people[variable].astype(float)
+    values = pd.to_numeric(people[variable], errors="coerce")
+    if values.isna().any():
+        word = people.loc[values.isna(), variable].iloc[0]
+        raise ValueError(f"{variable} is not a number everywhere: {word!r}. Write it as in 70.5")
     columns = [np.ones(len(people)), (values - values.mean()) / values.std()]
     if covariates:
         others = pd.get_dummies(people[list(covariates)], drop_first=True)

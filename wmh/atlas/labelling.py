@@ -10,9 +10,8 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, fields, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +24,7 @@ from wmh.atlas.regions import REGION_LABELS, REST_LABELS
 from wmh.atlas.registration import Fit, RegistrationWarning, carry_labels, register_atlas
 from wmh.atlas.source import Atlas, load_atlas, read_published
 from wmh.atlas.tissue import border_contrast, white_matter
-from wmh.cores import cores_here
+from wmh.cores import cores_here, processes
 from wmh.images import Image, ImageError, load_image, load_labels, resample_to, save_image
 from wmh.settings import RegionSettings
 from wmh.study import Study, project_root
@@ -86,7 +85,7 @@ def label_cohort(
     _raise_without_atlas(study, subjects, published or {})
     tasks = [_task(study, subject, (published or {}).get(subject.id)) for subject in subjects]
     done: dict[str, dict] = {}
-    with ProcessPoolExecutor(cores_here(), mp_context=get_context("spawn")) as pool:
+    with processes(cores_here()) as pool:
         running = [pool.submit(label_subject, task) for task in tasks]
         for finished in tqdm(as_completed(running), total=len(running), desc="regions"):
             row = finished.result()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
-from wmh.cohorts.cohort import Subject
+from wmh.cohorts.cohort import CohortError, Subject
 from wmh.cohorts.found import (
     ABSENT_REMEDY,
     NEEDED,
@@ -20,56 +20,98 @@ from wmh.cohorts.found import (
     as_word,
     split_problems,
 )
+from wmh.cohorts.tables import SURPLUS, SURPLUS_REMEDY, read_table
 
 OWN_PREDICTIONS = "wmh"
 """Name in ``GeneratedBy`` of the derivatives that this package writes: no truth lies there."""
 
-_LESION_WORD = re.compile(r"lesion|wmh|wml|hyperintens", re.IGNORECASE)
-_NO_MASK_SUFFIX = {"FLAIR", "T1w", "T2w", "probseg"}
+_LIKE = {
+    "FLAIR": re.compile(r"(^|_)[^_]*flair$|_acq-[^_]*flair[^_]*_(.*_)?T2w?$", re.IGNORECASE),
+    "T1w": re.compile(r"(^|_)(T1w?|[^_]*mprage)$", re.IGNORECASE),
+}
+"""How names end that mean the same as BIDS's ``_FLAIR`` and ``_T1w``."""
+_LESION_WORD = re.compile(r"lesion|wmh|wml|hyperintens|desc-manual[^_]*_mask", re.IGNORECASE)
+_SCAN = re.compile(r"(^|_)([^_-]*flair|t[12]w?|pd|swi|probseg|probability)$", re.IGNORECASE)
 _NATIVE_SPACES = {None, "FLAIR", "orig", "individual"}
 
 
 def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
     """Subjects of a BIDS folder, one for each session that has a FLAIR or a T1w image.
 
+    Names that only resemble BIDS (``_T2FLAIR``) count where a session has no other. A session
+    without a T1w takes the person's only one from above the sessions, or from another session. Both
+    are said in the subject's notices, and so is every FLAIR or T1w that nobody uses.
+
     Lesion masks are looked for under ``derivatives/``: files named after the subject (and session)
     whose name speaks of lesions, WMH or WML, but not in what ``wmh predict`` wrote.
     ``participants.tsv`` may say ``split`` and ``scanner``; without it, the scanner is read from the
-    FLAIR's JSON sidecar.
+    FLAIR's JSON sidecar. Where no image is needed by name, as in prediction, neither is looked for.
     """
-    participants = _participants(folder / "participants.tsv")
-    own = _own_predictions(folder / "derivatives")
+    participants = _participants(folder / "participants.tsv") if needed else {}
+    own = own_predictions(folder / "derivatives")
     masks = [
         p
         for p in sorted(folder.glob("derivatives/**/*"))
-        if _is_lesion_mask(p) and own.isdisjoint(p.parents)
+        if p.name.startswith("sub-") and is_lesion_mask(p.name) and own.isdisjoint(p.parents)
     ]
     found = []
     for person in sorted(p for p in folder.glob("sub-*") if p.is_dir()):
-        sessions = [s for s in sorted(person.glob("ses-*")) if (s / "anat").is_dir()] or [person]
-        pictured = [s for s in sessions if any(_images(s, "FLAIR") + _images(s, "T1w"))]
-        for place in pictured or sessions[:1]:
-            row = participants.get(person.name, {})
-            found.append(_bids_subject(person, place, masks, row, len(pictured) == 1, needed))
+        row = participants.get(person.name.removeprefix("sub-"))
+        subjects = _bids_person(person, masks, row or {}, needed)
+        if participants and row is None:
+            notice = f"{folder / 'participants.tsv'}: no row says {person.name}"
+            subjects[0] = replace(subjects[0], notices=(*subjects[0].notices, notice))
+        found += subjects
+    return found
+
+
+def _bids_person(
+    person: Path, masks: Iterable[Path], row: dict[str, str], needed: Collection[str]
+) -> list[Found]:
+    """All sessions of a person; their own ``anat/``, above the sessions, counts as one."""
+    places = [*(s for s in sorted(person.glob("ses-*")) if (s / "anat").is_dir()), person]
+    scans = {place: {kind: _images(place, kind) for kind in ("FLAIR", "T1w")} for place in places}
+    lent: dict[Path, Path] = {}
+    for place in places:
+        elsewhere = scans[person]["T1w"] or [t for p in places for t in scans[p]["T1w"]]
+        if scans[place]["FLAIR"] and not scans[place]["T1w"] and len(elsewhere) == 1:
+            lent[place] = elsewhere[0]
+    pictured = [
+        place
+        for place, images in scans.items()
+        if images["FLAIR"] or not set(images["T1w"]) <= set(lent.values())
+    ] or places[:1]
+    if len(pictured) > 1 and not scans[person]["FLAIR"]:
+        pictured = [place for place in pictured if place != person]
+    found = []
+    for place in pictured:
+        images = scans[place] | ({"T1w": [lent[place]]} if place in lent else {})
+        found.append(_bids_subject(person, place, images, masks, row, len(pictured) == 1, needed))
+    used = {image for one in found for image in (one.subject.flair, one.subject.t1)}
+    files = sorted(path for path in person.rglob("*.nii*") if path.is_file())
+    left = [path for path in files if (_is(path, "FLAIR") or _is(path, "T1w")) and path not in used]
+    if left:
+        notice = f"{person}: not used: {', '.join(str(path.relative_to(person)) for path in left)}"
+        found[0] = replace(found[0], notices=(*found[0].notices, notice))
     return found
 
 
 def _bids_subject(
     person: Path,
     place: Path,
+    scans: dict[str, list[Path]],
     masks: Iterable[Path],
     row: dict[str, str],
     only_session: bool,
     needed: Collection[str],
 ) -> Found:
     identity = person.name if place == person else f"{person.name}_{place.name}"
-    scans = _images(place, "FLAIR"), _images(place, "T1w")
-    flair, flair_problems = _the_one(place, "FLAIR", scans[0], "flair" in needed)
-    t1, t1_problems = _the_one(place, "T1w", scans[1], "t1" in needed)
+    flair, flair_problems = _the_one(place, "FLAIR", scans["FLAIR"], "flair" in needed)
+    t1, t1_problems = _the_one(place, "T1w", scans["T1w"], "t1" in needed)
     lesions, lesion_problems = None, []
     if "lesions" in needed:
         own = [m for m in masks if _belongs(m.name, person.name, place.name, only_session)]
-        native = [m for m in own if _entity(m.name, "space") in _NATIVE_SPACES]
+        native = [m for m in own if is_in_native_space(m.name)]
         lesions, lesion_problems = _the_one(place, "lesion mask", native or own)
     subject = Subject(
         id=identity,
@@ -80,9 +122,14 @@ def _bids_subject(
         lesions=lesions,
     )
     problems = (*flair_problems, *t1_problems, *lesion_problems, *split_problems(subject))
-    if not needed and not any(scans):
+    if not needed and not any(scans.values()):
         problems += (Problem(str(place), "no FLAIR and no T1w", NO_SCAN_REMEDY),)
-    return Found(subject, problems)
+    notices = tuple(
+        f"{identity}: {image} is taken for its {kind}"
+        for kind, image in (("FLAIR", flair), ("T1w", t1))
+        if image and (image.parent.parent != place or not _is_bids(image, kind))
+    )
+    return Found(subject, problems, notices)
 
 
 def _the_one(
@@ -100,24 +147,53 @@ def _the_one(
     return None, [Problem(str(place), f"{len(images)} images could be its {kind}: {names}", remedy)]
 
 
-def _images(place: Path, suffix: str) -> list[Path]:
-    images = [*place.glob(f"anat/*_{suffix}.nii.gz"), *place.glob(f"anat/*_{suffix}.nii")]
-    return sorted(image for image in images if image.name.startswith("sub-"))
+def _images(place: Path, kind: str) -> list[Path]:
+    """The images of a kind; those named otherwise than BIDS has it only where there are no others.
+
+    ``kind`` is ``FLAIR`` or ``T1w``.
+    """
+    images = sorted(path for path in place.glob("anat/*.nii*") if _is(path, kind))
+    return [image for image in images if _is_bids(image, kind)] or images
 
 
-def _is_lesion_mask(path: Path) -> bool:
-    name, dot, _ = path.name.partition(".nii")
-    suffix = name.rpartition("_")[2]
-    return bool(
-        dot
-        and path.name.endswith((".nii", ".nii.gz"))
-        and name.startswith("sub-")
-        and suffix not in _NO_MASK_SUFFIX
-        and _LESION_WORD.search(name)
-    )
+def _is(path: Path, kind: str) -> bool:
+    """Whether a NIfTI file's name says that it is a FLAIR, or a T1w, whatever the spelling."""
+    stem = path.name.partition(".nii")[0]
+    return path.name.endswith((".nii", ".nii.gz")) and bool(_LIKE[kind].search(stem))
 
 
-def _own_predictions(derivatives: Path) -> set[Path]:
+def _is_bids(path: Path, kind: str) -> bool:
+    return path.name.startswith("sub-") and path.name.partition(".nii")[0].endswith(f"_{kind}")
+
+
+def is_lesion_mask(name: str) -> bool:
+    """Whether a file's name speaks of lesions, WMH or WML, or of a manual mask; no scan's does."""
+    nifti = name.endswith((".nii", ".nii.gz"))
+    return nifti and not is_scan(name) and bool(_LESION_WORD.search(name))
+
+
+def is_scan(name: str) -> bool:
+    """Whether a file's name says that it holds intensities or probabilities."""
+    return bool(_SCAN.search(name.partition(".nii")[0]))
+
+
+def is_in_native_space(name: str) -> bool:
+    """Whether a file lies on the grid of its subject's own FLAIR, as far as its name says."""
+    return _entity(name, "space") in _NATIVE_SPACES
+
+
+def bids_name(identity: str) -> str:
+    """A subject's id as BIDS allows it: ``sub-1``, or ``sub-1_ses-a`` with a session.
+
+    >>> bids_name("p_01.b"), bids_name("sub-1_ses-a")
+    ('sub-p01b', 'sub-1_ses-a')
+    """
+    person, _, session = identity.removeprefix("sub-").partition("_ses-")
+    label, session = (re.sub(r"[^A-Za-z0-9]", "", part) for part in (person, session))
+    return f"sub-{label}_ses-{session}" if session else f"sub-{label}"
+
+
+def own_predictions(derivatives: Path) -> set[Path]:
     """Folders under ``derivatives/`` that this package wrote."""
     own = set()
     for file in derivatives.glob("**/dataset_description.json"):
@@ -145,17 +221,21 @@ def _entity(name: str, key: str) -> str | None:
 
 
 def _participants(path: Path) -> dict[str, dict[str, str]]:
-    """Rows of ``participants.tsv`` by participant; cells that are not known (n/a) left out."""
+    """What ``participants.tsv`` says of split and scanner, by participant without ``sub-``.
+
+    Raises :class:`CohortError` for a row too long, and for a person whose rows contradict another.
+    """
     if not path.is_file():
         return {}
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    return {
-        row.get("participant_id", ""): {
-            key: cell for key, cell in row.items() if cell and cell.lower() != "n/a"
-        }
-        for row in rows
-    }
+    found: dict[str, dict[str, str]] = {}
+    for row in read_table(path, lower_case=True).rows:
+        if row.surplus:
+            raise CohortError(f"{path}, line {row.line}: {SURPLUS}. {SURPLUS_REMEDY}")
+        name = row.cells.get("participant_id", "").removeprefix("sub-")
+        facts = {key: row.cells[key] for key in ("split", "scanner") if key in row.cells}
+        if found.setdefault(name, facts) != facts:
+            raise CohortError(f"{path}, line {row.line}: another row says otherwise of {name}")
+    return found if any(found.values()) else {}
 
 
 def _scanner_beside(flair: Path | None) -> str:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +25,7 @@ from wmh.cohorts.challenge import known_subjects, missing_subjects
 from wmh.cohorts.cohort import LESION_LABELS, Subject
 from wmh.cohorts.found import Found, Problem
 from wmh.cohorts.sources import Layout, find_subjects, layout_of
-from wmh.cores import cores_here
+from wmh.cores import cores_here, processes
 from wmh.images import Image, ImageError, load_image, load_labels, same_grid
 
 MOST_LESION_OUTSIDE_HEAD = 0.05
@@ -106,7 +104,7 @@ def side_by_side(work: Callable[[Task], Result], tasks: list[Task], title: str) 
     bar = partial(tqdm, total=len(tasks), desc=title, leave=False)
     if len(tasks) < WORTH_PROCESSES:
         return list(bar(map(work, tasks)))
-    with ProcessPoolExecutor(cores_here(), mp_context=get_context("spawn")) as pool:
+    with processes(cores_here()) as pool:
         return list(bar(pool.map(work, tasks)))
 
 
@@ -118,7 +116,8 @@ def check_subject(found: Found, measure_offset: bool = False) -> Checked:
     row, flair, t1 = read_subject(found)
     if measure_offset and flair and t1 and row.overlaps and not same_grid(flair, t1):
         _, offset = bring_t1_to_flair(t1, flair, register=False, seed=SEED)
-        row = replace(row, t1_offset_mm=round(offset, 1), warnings=offset_warnings(t1, offset))
+        warnings = (*row.warnings, *offset_warnings(t1, offset))
+        row = replace(row, t1_offset_mm=round(offset, 1), warnings=warnings)
     return row
 
 
@@ -133,6 +132,7 @@ def read_subject(found: Found) -> tuple[Checked, Image | None, Image | None]:
         problems += _header_problems(image)
     row = Checked(
         subject,
+        warnings=found.notices,
         present=tuple(name for name, image in images.items() if image),
         fingerprints={
             str(image.path): _fingerprint(image)
@@ -255,7 +255,12 @@ def without_doubles(rows: list[Checked]) -> list[Checked]:
             remedy = "Keep all sessions of a person in one split; otherwise the test is not one"
             problems.append(Problem(name, "the person is in both splits", remedy))
         for path, fingerprint in row.fingerprints.items():
-            doubles = [other for other in pictures[fingerprint] if other != (number, path)]
+            doubles = [
+                (other, elsewhere)
+                for other, elsewhere in pictures[fingerprint]
+                if (other, elsewhere) != (number, path)
+                and (elsewhere != path or rows[other].subject.person != row.subject.person)
+            ]  # sessions of a person may share a file
             if doubles:
                 other_number, other_path = doubles[0]
                 problem = f"holds the picture of {rows[other_number].subject.id}, {other_path}"

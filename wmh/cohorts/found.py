@@ -36,10 +36,11 @@ class Problem:
 
 @dataclass(frozen=True)
 class Found:
-    """A subject as its source names it, with what is wrong already."""
+    """A subject as its source names it, with what is wrong already, and what was taken for what."""
 
     subject: Subject
     problems: tuple[Problem, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def split_problems(subject: Subject) -> list[Problem]:

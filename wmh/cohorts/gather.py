@@ -119,9 +119,8 @@ def take_in(task: Task) -> Checked:
         return row
     aligned, offset = bring_t1_to_flair(t1, flair, task.register_t1, task.seed)
     subject = replace(row.subject, t1=save_image(task.aligned, aligned.data, flair))
-    return replace(
-        row, subject=subject, warnings=() if task.register_t1 else offset_warnings(t1, offset)
-    )
+    lies_off = () if task.register_t1 else offset_warnings(t1, offset)
+    return replace(row, subject=subject, warnings=(*row.warnings, *lies_off))
 
 
 def describe(row: Checked) -> dict[str, object]:

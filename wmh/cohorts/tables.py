@@ -1,10 +1,13 @@
-"""Subjects of a CSV table: a row each, that names the images."""
+"""Tables that users wrote: rows of cells, and the subjects whose images they name."""
 
 from __future__ import annotations
 
 import csv
+import io
 import re
+from collections import Counter
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from wmh.cohorts.cohort import CohortError, Subject
@@ -19,62 +22,124 @@ from wmh.cohorts.found import (
     as_word,
     split_problems,
 )
+from wmh.settings import at_home
 
 CSV_COLUMNS = ("id", *NEEDED)
 """Columns a study's CSV must have; ``split``, ``scanner``, ``true_regions`` may stand beside."""
 
+MISSING = {"", "n/a", "na", "nan", "none", "null", "-", "--", "?"}
+"""What people write, in either case, into a cell whose value they do not know."""
 
-def find_csv(path: Path, needed: Collection[str] = NEEDED) -> list[Found]:
-    """Subjects of a CSV file with a header row; separated by comma, semicolon or tab.
+SURPLUS = "more cells than the first row names columns"
+SURPLUS_REMEDY = 'Put a cell that holds the separator in quotes ("a,b"), or take the last one away'
 
-    Columns: id, flair, t1, lesions, and if known split (training, test), scanner, true_regions.
-    Paths are relative to the file's folder; an empty cell means that there is no such image.
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a table as text, by the names of its columns."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row's cells, without those that are missing, and the line of the file it stands in."""
+
+    line: int
+    cells: dict[str, str]
+    surplus: bool
+    """Whether it has more cells than there are columns: then none can be trusted."""
+
+
+def read_table(path: Path, lower_case: bool = False) -> Table:
+    """Read a table with a header row, separated by comma, semicolon or tab.
+
+    ``lower_case`` says whether columns are known by their names in lower case.
+
+    Excel's first line ``sep=;`` is understood, and cells are taken as they are written: ``001``
+    keeps its zeros. Raises :class:`CohortError` for a file that is no such table.
     """
     try:
-        header, *lines = path.read_text(encoding="utf-8-sig").splitlines() or [""]
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise CohortError(f"{path}: cannot be read ({error.strerror}). Check the path") from error
     except UnicodeDecodeError as error:
         raise CohortError(f"{path}: not a text table. Save it as CSV in UTF-8") from error
-    separator = max(",;\t", key=header.count)
-    columns = [name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])]
-    missing = [name for name in ("id", *needed) if name not in columns]
-    if not needed and not {"flair", "t1"} & set(columns):
+    said = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)
+    text = text[said.end() :] if said else text
+    separator = said[1] if said else max(",;\t", key=text.partition("\n")[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        header, *lines = [(reader.line_num + bool(said), cells) for cells in reader] or [(1, [])]
+    except csv.Error as error:
+        raise CohortError(
+            f"{path}: line {reader.line_num + bool(said)} cannot be read ({error}). Look for a "
+            "quotation mark without its partner"
+        ) from error
+    names = (name.strip() for name in header[1])
+    columns = tuple(name.lower() if lower_case else name for name in names)
+    twice = [name for name, count in Counter(filter(None, columns)).items() if count > 1]
+    if twice:
+        raise CohortError(f"{path}: two columns are called {twice[0]}. Keep one of them")
+    rows = []
+    for line, cells in lines:
+        written = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
+        known = {name: cell for name, cell in written.items() if cell.lower() not in MISSING}
+        surplus = any(cell.strip() for cell in cells[len(columns) :])
+        if known or surplus:
+            rows.append(Row(line, known, surplus))
+    return Table(path, columns, rows)
+
+
+def find_csv(path: Path, needed: Collection[str] = NEEDED) -> list[Found]:
+    """Subjects of a CSV file with a header row, as :func:`read_table` reads it.
+
+    Columns: id, flair, t1, lesions, and if known split (training, test), scanner, true_regions.
+    Paths are relative to the file's folder; a missing cell means that there is no such image.
+    """
+    table = read_table(path, lower_case=True)
+    missing = [name for name in ("id", *needed) if name not in table.columns]
+    if not needed and not {"flair", "t1"} & set(table.columns):
         missing.append("flair or t1")
     if missing:
         expected = ", ".join(("id", *needed)) if needed else "id, and flair, t1 or both"
         raise CohortError(
-            f"{path}: no column {', '.join(missing)} in its first row ({header.strip()[:60]}). "
-            f"The first row must name the columns: {expected}"
+            f"{path}: no column {', '.join(missing)} in its first row "
+            f"({', '.join(table.columns)[:60]}). The first row must name the columns: {expected}"
         )
-    rows = [
-        dict(zip(columns, map(str.strip, cells), strict=False))
-        for cells in csv.reader(lines, delimiter=separator)
-        if any(cells)
-    ]
-    return [_csv_subject(path, row, needed) for row in rows]
+    return [_csv_subject(path, row, needed) for row in table.rows]
 
 
-def _csv_subject(table: Path, row: dict[str, str], needed: Collection[str]) -> Found:
+def _csv_subject(table: Path, row: Row, needed: Collection[str]) -> Found:
     def image(column: str) -> Path | None:
-        return table.parent / row[column] if row.get(column) else None
+        named = row.cells.get(column)
+        return table.parent / at_home(Path(named)) if named else None
 
     subject = Subject(
-        id=row["id"],
-        split=row.get("split", UNDECIDED),
-        scanner=as_word(row.get("scanner", "")) or UNKNOWN_SCANNER,
+        id=row.cells.get("id", f"line {row.line}"),
+        split=row.cells.get("split", UNDECIDED),
+        scanner=as_word(row.cells.get("scanner", "")) or UNKNOWN_SCANNER,
         flair=image("flair"),
         t1=image("t1"),
         lesions=image("lesions"),
         true_regions=image("true_regions"),
     )
+    place = f"{table}, {subject.id}"
+    if row.surplus:
+        return Found(subject, (Problem(place, SURPLUS, SURPLUS_REMEDY),))
     problems = split_problems(subject)
     problems += [
-        Problem(f"{table}, {subject.id}", f"no {column}", ABSENT_REMEDY)
+        Problem(place, f"no {column}", ABSENT_REMEDY)
         for column in needed
-        if not row.get(column)
+        if column not in row.cells
     ]
-    if not needed and not (row.get("flair") or row.get("t1")):
-        problems.append(Problem(f"{table}, {subject.id}", "no flair and no t1", NO_SCAN_REMEDY))
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", subject.id):
+    if not needed and not {"flair", "t1"} & set(row.cells):
+        problems.append(Problem(place, "no flair and no t1", NO_SCAN_REMEDY))
+    if "id" not in row.cells:
+        problems.append(Problem(place, "no id", "Give every subject an id of its own"))
+    elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", subject.id):
         remedy = "Use letters, digits, '-', '_' and '.', beginning with a letter or digit"
         problems.append(Problem(str(table), f"id {subject.id!r} cannot name a file", remedy))
     return Found(subject, tuple(problems))

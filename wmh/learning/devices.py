@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import torch
 
 
-class DeviceError(RuntimeError):
+class DeviceError(ValueError):
     """A device that is not here. The message says which setting to change."""
 
 

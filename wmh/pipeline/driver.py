@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,8 +15,9 @@ from pathlib import Path
 
 from wmh.cores import cores_here
 from wmh.pipeline.stages import Stage, files_of, stages_of
-from wmh.pipeline.watch import DRIVER, name_driver
+from wmh.pipeline.watch import DRIVER, kill_children, name_driver
 from wmh.provenance import gpus_here
+from wmh.ready import raise_unless_ready
 from wmh.study import Study, project_root
 
 
@@ -27,13 +29,15 @@ def run_study(study: Study) -> None:
     """Bring everything a study makes up to date: notebooks, tables, figures and pages.
 
     What is already up to date is left alone, and an interrupted run is gone on with. Raises
-    :class:`RunError` when a notebook fails or when the study is already being run.
+    :class:`RunError` when a notebook fails or when the study is already being run, and
+    :class:`StudyError` when this machine lacks what it needs.
     """
+    raise_unless_ready(study)
     root, began = project_root(), time.time()
     index = study.results / "html" / "index.html"
     log = study.results / "logs" / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _only_run(study) as lock, log.open("w") as file:
+    with _only_run(study) as lock, _stops_with_all_it_started(study), log.open("w") as file:
         print(f"Study {study.name}: {study.title} ({len(stages_of(study))} stages)", flush=True)
         environment = os.environ | {DRIVER: name_driver(), "WMH_ROOT": str(root)}
         code = subprocess.run(
@@ -49,6 +53,31 @@ def run_study(study: Study) -> None:
     ran = [stage for stage in stages_of(study) if _recorded_since(study, stage, began)]
     done = f"{len(ran)} stages run" if ran else "everything was up to date"
     print(f"Study {study.name}: {done}, {time.time() - began:.0f} s. {index.relative_to(root)}")
+
+
+@contextmanager
+def _stops_with_all_it_started(study: Study) -> Iterator[None]:
+    """Turn Ctrl-C, SIGTERM (a batch system's time limit) and a closed terminal into one line.
+
+    Snakemake, stages, kernels and their workers end at once; what they have done stays.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        kill_children()  # now: when Snakemake has ended, its stages are nobody's children
+        raise RunError(
+            f"study {study.name} was stopped by {signal.Signals(number).name}; "
+            f"`wmh run {study.name}` goes on where it was"
+        )
+
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    for one, handler in before.items():
+        if handler is not signal.SIG_IGN:  # nohup stays what it is
+            signal.signal(one, stop)
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def _snakemake(study: Study) -> list[str]:

@@ -78,6 +78,13 @@ def fingerprint_of(files: Iterable[Path], settings: str) -> str:
     return digest.hexdigest()
 
 
+def reason_of(error: Exception) -> str:
+    """Why a notebook failed, in one line; a list that the first one announces comes along."""
+    if hasattr(error, "ename"):  # papermill's, for an error in a cell
+        return f"{error.ename}: {_one_line(error.evalue)}"
+    return f"{type(error).__name__}: {_one_line(str(error))}"
+
+
 def _execute_and_record(study: Study, stage: Stage, files: StageFiles, record: dict) -> None:
     tag = _tag(study, stage)
     print(f"{tag} ...", flush=True)
@@ -99,7 +106,7 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles, record: d
         output.write(traceback.format_exc())
         if part.exists():
             part.replace(files.failed)
-        reason = _reason(error)
+        reason = reason_of(error)
         print(f"{tag} failed: {reason}", flush=True)
         _write_json(files.started, record | {"error": reason})
         log = files.log.relative_to(project_root())
@@ -220,15 +227,9 @@ def _tag(study: Study, stage: Stage) -> str:
     return f"[{stages.index(stage) + 1:>{len(count)}}/{count}] {stage.title}"
 
 
-def _reason(error: Exception) -> str:
-    """Why a notebook failed, in one line."""
-    if hasattr(error, "ename"):  # papermill's, for an error in a cell
-        return f"{error.ename}: {_first_line(error.evalue)}"
-    return f"{type(error).__name__}: {_first_line(str(error))}"
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), "")
+def _one_line(text: str) -> str:
+    first, *others = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    return " ".join([first, *others] if first.endswith(":") else [first]).rstrip(".")
 
 
 def _write_json(path: Path, content: dict) -> None:

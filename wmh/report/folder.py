@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import re
+import fcntl
+import warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from tqdm.auto import tqdm
 
+from wmh.cohorts.bids import bids_name
 from wmh.cohorts.found import Found, Problem
 from wmh.cohorts.sources import find_subjects
 from wmh.cores import cores_here
@@ -46,12 +49,21 @@ def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) 
     """Predict everyone of a BIDS data set, a challenge tree or a CSV table, in that order.
 
     A study's models answer, or the general model where ``study`` is None. ``out`` becomes a BIDS
-    derivatives data set. Who is there already, from the same images, weights and settings, is
-    kept. A subject that cannot be answered for stops no other: it is returned with its problem, and
-    listed in ``left_out.tsv``. Raises
+    derivatives data set, to which one process at a time writes. Who is there already, from the same
+    images, weights and settings, is kept. A subject that cannot be answered for stops no other: it
+    is returned with its problem, and listed in ``left_out.tsv``. Raises
     :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
     """
     found = find_subjects(source, needed=())
+    for notice in (notice for one in found for notice in one.notices):
+        warnings.warn(notice, stacklevel=2)
+    with _only_one(out):
+        return _predict_everyone(study, found, source, out, jobs)
+
+
+def _predict_everyone(
+    study: Study | None, found: list[Found], source: Path, out: Path, jobs: int
+) -> list[Done]:
     write_description(out, source)
     answerer = answerer_of(study, max(1, cores_here() // jobs))
     training = answerer.training
@@ -69,15 +81,17 @@ def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) 
     return done
 
 
-def bids_name(identity: str) -> str:
-    """A subject's id as BIDS allows it: ``sub-1``, or ``sub-1_ses-a`` with a session.
-
-    >>> bids_name("p_01.b"), bids_name("sub-1_ses-a")
-    ('sub-p01b', 'sub-1_ses-a')
-    """
-    person, _, session = identity.removeprefix("sub-").partition("_ses-")
-    label, session = (re.sub(r"[^A-Za-z0-9]", "", part) for part in (person, session))
-    return f"sub-{label}_ses-{session}" if session else f"sub-{label}"
+@contextmanager
+def _only_one(out: Path) -> Iterator[None]:
+    """Wait until no other process writes to a folder; what that one has done is then kept."""
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            warnings.warn(f"{out}: waiting for another process that writes there", stacklevel=1)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _predict_subject(

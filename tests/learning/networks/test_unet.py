@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from wmh.encoders import nearest_encoders
 from wmh.learning.losses import loss_of
 from wmh.learning.networks import CLASSES, STRUCTURES, build_network, place
 from wmh.learning.networks.place import fine_place
@@ -33,6 +34,15 @@ def test_encoders_of_other_families_do_as_well(encoder):
         name: (2, CLASSES[name], 64, 96) for name in STRUCTURES["multitask"]
     }
     assert not [name for name in network.state_dict() if "running" in name]
+
+
+def test_the_names_of_all_encoders_are_known():
+    import segmentation_models_pytorch as smp
+    import timm
+
+    names = [*smp.encoders.encoders, *(f"tu-{name}" for name in timm.list_models())]
+    assert [name for name in names if nearest_encoders(name)] == []
+    assert nearest_encoders("resnet81")
 
 
 def test_a_step_lowers_the_loss():

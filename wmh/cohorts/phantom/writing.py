@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from wmh.cohorts.phantom.heads import head, head_files
 from wmh.cohorts.phantom.reference import template
 from wmh.cohorts.phantom.simulate import simulate_subject
 from wmh.cohorts.scanners import SCANNERS, SIMULATED
+from wmh.cores import processes
 from wmh.images import save_image
 from wmh.settings import Simulation
 from wmh.study import project_root
@@ -71,7 +72,7 @@ def simulate_cohort(folder: Path | str, simulation: Simulation, seed: int, jobs:
         heads = tuple(head_files(project_root() / simulation.heads_folder))
     else:
         template()  # prepared before the processes part, so that forked ones share it
-    with ProcessPoolExecutor(min(jobs, max(len(missing), len(heads)))) as pool:
+    with processes(min(jobs, max(len(missing), len(heads))), start="fork") as pool:
         for _ in tqdm(pool.map(head, heads), "heads", len(heads), disable=not heads):
             pass  # each is now kept on disk, for whoever is made from it
         futures = [pool.submit(_write_subject, folder, subject, heads) for subject in missing]

@@ -1,0 +1,33 @@
+"""Which encoders there are, read from the libraries' source: to import these takes seconds."""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+SMP, TIMM = "segmentation_models_pytorch", "timm"
+
+
+def nearest_encoders(name: str) -> list[str]:
+    """For a name that no encoder has, the three that are most alike; none for an encoder's name.
+
+    Those of timm are called ``tu-NAME``, to which a dot and the name of weights may be added.
+    """
+    known = _named(SMP, "encoders", r'^    "([\w.-]+)": \{')
+    if name in known or not known:  # a library of another layout is believed
+        return []
+    of_timm = {f"tu-{one}" for one in _named(TIMM, "models", r"^@register_model\ndef (\w+)")}
+    if name.partition(".")[0] in of_timm:
+        return []
+    return get_close_matches(name, sorted(known | of_timm), 3, cutoff=0)
+
+
+@cache
+def _named(library: str, folder: str, pattern: str) -> frozenset[str]:
+    """All that a pattern names in a library's folder."""
+    found = Path(find_spec(library).origin).with_name(folder).glob("*.py")
+    texts = [file.read_text(encoding="utf-8") for file in sorted(found)]
+    return frozenset(name for text in texts for name in re.findall(pattern, text, re.MULTILINE))

@@ -1,0 +1,41 @@
+"""What a study needs of this machine, looked at before anything is begun.
+
+Reading a study asks for none of it: its settings may be looked at anywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wmh.provenance import gpus_here
+from wmh.study import Study, StudyError, project_root
+
+DEVICES, GPUS = Path("/dev"), ("nvidia[0-9]*", "dxg", "kfd")
+"""Where GPUs appear: NVIDIA's, any in a Linux below Windows, AMD's."""
+
+
+def raise_unless_ready(study: Study) -> None:
+    """Raise :class:`StudyError` where a study cannot run for want of a GPU, images or a table."""
+    raise_without_gpu(study)
+    cohort, simulation = study.cohort, study.cohort.simulation
+    heads = simulation.heads_folder if simulation and simulation.anatomy == "heads" else None
+    atlas = study.regions.atlas_folder if study.regions.atlas in ("jhu", "published") else None
+    fetch = "; `wmh fetch {}` brings it".format
+    brings = fetch("challenge") if cohort.source == "challenge" else ""
+    for key, place, remedy in (
+        ("cohort.folder", None if simulation else cohort.folder, brings),
+        ("cohort.simulation.heads_folder", heads, fetch("heads")),
+        ("regions.atlas_folder", atlas, fetch("atlas")),
+        ("participants.table", study.participants and study.participants.table, ""),
+    ):
+        if place is not None and not (project_root() / place).exists():
+            raise StudyError(f"study {study.name}: {key}: {place} is not there{remedy}")
+
+
+def raise_without_gpu(study: Study) -> None:
+    """Raise :class:`StudyError` where a study asks for a GPU and this machine has none."""
+    found = [file for name in GPUS for file in DEVICES.glob(name)]
+    if study.compute.device == "cuda" and not found and not gpus_here():
+        raise StudyError(
+            f"study {study.name}: compute.device is cuda, and no GPU is here; set it to auto or cpu"
+        )
