@@ -58,6 +58,21 @@ def test_a_folder_becomes_derivatives_and_what_is_done_is_kept(study, people):
     assert "Not for diagnosis" in page and "TrainingStep" not in page
 
 
+def test_what_looks_wrong_with_the_images_is_said_everywhere(study, tmp_path, capsys):
+    folder = tmp_path / "data/sub-1/anat"
+    folder.mkdir(parents=True)
+    write_scan(folder / "sub-1_FLAIR.nii.gz")
+    write_scan(folder / "sub-1_T1w.nii.gz")  # the same picture
+    for kept in (False, True):
+        (done,) = predict_folder(study, tmp_path / "data", tmp_path / "out")
+        assert done.kept is kept
+        doubt = next(notice for notice in done.notices if "same picture" in notice)
+        assert doubt in capsys.readouterr().err
+    assert doubt in (tmp_path / "out/sub-1/report.html").read_text()
+    table = pd.read_csv(tmp_path / "out/participants_burden.tsv", sep="\t")
+    assert doubt in table.loc[0, "notices"]
+
+
 @needs_browser
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_a_report_in_a_browser(study, tmp_path, width):

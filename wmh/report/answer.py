@@ -17,6 +17,7 @@ import torch
 
 from wmh.analysis.burden import regional_burden
 from wmh.analysis.metrics import connected_lesions
+from wmh.cohorts.plausible import notices
 from wmh.images import Image, ImageError, load_image
 from wmh.learning.devices import choose_device
 from wmh.learning.inference import predict
@@ -43,6 +44,8 @@ class Answer:
     threshold: float
     mirrored: bool
     """Whether each prediction is the mean with that from the mirrored images."""
+    notices: tuple[str, ...] = ()
+    """What looks wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
 
     @cached_property
     def burden(self) -> pd.DataFrame:
@@ -94,6 +97,7 @@ class Answerer:
             region_model=region_model,
             threshold=self._threshold,
             mirrored=settings.mirroring,
+            notices=tuple(notices(images)),
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:

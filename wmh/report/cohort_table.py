@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from wmh.atlas.regions import REGION_LABELS, region_name
-from wmh.report.derivatives import REGION_TABLE, Place, write_json, write_tsv
+from wmh.report.derivatives import REGION_TABLE, Place, notices_of, write_json, write_tsv
 
 NAME = "participants_burden"
 QUANTITIES = {
@@ -43,6 +43,7 @@ def _row(place: Place, source_id: str) -> dict[str, object]:
         "model": record["GeneratedBy"]["Model"],
         "wmh_total_ml": record["LesionVolumeMl"],
         "wmh_count": record["LesionCount"],
+        "notices": "; ".join(notices_of(place)) or None,
     }
     burden = {
         _column(label, ending): regions.loc[label, quantity]
@@ -61,6 +62,7 @@ def _dictionary() -> dict[str, dict[str, str]]:
         "model": {"Description": "Model of the study that answered for lesions"},
         "wmh_total_ml": {"Description": "Volume of all lesions", "Units": "ml"},
         "wmh_count": {"Description": "Number of connected lesions", "Units": "1"},
+        "notices": {"Description": "What looks wrong with the images; n/a where nothing does"},
     }
     burden = {
         _column(label, ending): {"Description": meaning.format(region_name(label)), "Units": unit}

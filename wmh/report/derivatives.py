@@ -71,6 +71,11 @@ class Place:
             return False
 
 
+def notices_of(place: Place) -> tuple[str, ...]:
+    """What a finished subject's record says looks wrong with the images."""
+    return tuple(json.loads(place.record.read_text()).get("Notices", ()))
+
+
 def write_description(root: Path, source: Path) -> None:
     """``dataset_description.json``, the look-up table of regions and ``.bidsignore``."""
     data = source if source.is_dir() else source.parent
@@ -121,6 +126,7 @@ def write_images(
             **lesions,
             "LesionVolumeMl": round(answer.lesion_ml, 4),
             "LesionCount": answer.lesion_count,
+            "Notices": list(answer.notices),
         },
     }
 

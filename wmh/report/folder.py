@@ -13,6 +13,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from wmh.cohorts.found import Found, Problem
+from wmh.cohorts.plausible import say
 from wmh.cohorts.sources import find_subjects
 from wmh.images import ImageError
 from wmh.learning.models import CheckpointError
@@ -20,6 +21,7 @@ from wmh.report.answer import Answerer
 from wmh.report.cohort_table import write_cohort_table
 from wmh.report.derivatives import (
     Place,
+    notices_of,
     write_description,
     write_images,
     write_sidecars,
@@ -37,6 +39,7 @@ class Done:
     subject: str
     place: Place
     kept: bool = False
+    notices: tuple[str, ...] = ()
     problem: Problem | None = None
 
 
@@ -60,6 +63,7 @@ def predict_folder(study: Study, source: Path, out: Path, jobs: int = 2) -> list
     with ThreadPoolExecutor(jobs) as pool:
         results = pool.map(work, found, places)
         done = list(tqdm(results, "predicting", len(found), unit="subject"))
+    say(notice for one in done for notice in one.notices)
     write_cohort_table(out, [(one.place, one.subject) for one in done if one.problem is None])
     _write_left_out(out, done)
     return done
@@ -95,7 +99,7 @@ def _predict_subject(
     try:
         fingerprint = answerer.fingerprint(given)
         if place.is_done(fingerprint):
-            return Done(subject.id, place, kept=True)
+            return Done(subject.id, place, kept=True, notices=notices_of(place))
         answer = answerer.answer(given)
         sidecars = write_images(answer, place, given, source)
         write_report(place.report, subject.id, answer, training, answerer.study)
@@ -108,7 +112,7 @@ def _predict_subject(
     except Exception as error:  # what nobody thought of must not cost the others their results
         remedy = "This is a fault of the program; please report it with the image's header"
         return _left_out(found, place, f"{type(error).__name__}: {error}", remedy)
-    return Done(subject.id, place)
+    return Done(subject.id, place, notices=answer.notices)
 
 
 def _left_out(found: Found, place: Place, problem: str, remedy: str) -> Done:

@@ -45,6 +45,7 @@ def write_report(
         regions=answer.burden.to_dict("records"),
         outside_ml=max(0.0, answer.lesion_ml - float(inside["lesion_ml"].sum())),
         quantities=quantities,
+        notices=answer.notices,
         warnings=[quantity.unlike for quantity in quantities if quantity.unlike],
         given=[_image_facts(modality, image) for modality, image in answer.originals.items()],
         models=[

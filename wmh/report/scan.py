@@ -6,6 +6,7 @@ from pathlib import Path
 
 from wmh.analysis.look import overview
 from wmh.analysis.style import save_png
+from wmh.cohorts.plausible import say
 from wmh.images import save_image
 from wmh.report.answer import Answerer
 from wmh.report.likeness import training_scans
@@ -21,11 +22,12 @@ def predict_scan(
     ``lesions.nii.gz``, ``probability.nii.gz`` and ``regions.nii.gz`` lie on the grid of the FLAIR,
     or of the T1 when it is alone. ``burden.csv`` holds lesion volumes (ml) per region,
     ``overview.png`` shows them and ``report.html`` lets you look closer. The originals are only
-    read.
+    read. What looks wrong with them is said on the terminal and on the page.
     """
     given = {"FLAIR": flair, "T1": t1}
     given = {modality: path for modality, path in given.items() if path is not None}
     answer = Answerer(study).answer(given)
+    say(answer.notices)
     write_table(answer.burden, out / "burden.csv")
     written = [
         save_image(out / "lesions.nii.gz", answer.lesions.data, answer.like),
