@@ -10,7 +10,7 @@ import numpy as np
 from wmh.atlas.labelling import label_image
 from wmh.atlas.registration import Fit, carry_labels, register_atlas
 from wmh.atlas.source import built_in
-from wmh.images import load_image, load_labels, save_image
+from wmh.images import load_image, load_labels, raise_unless_writable, save_image
 
 
 def label_scan(
@@ -22,6 +22,7 @@ def label_scan(
     seed: int = 0,
 ) -> Fit:
     """Write the regions of a scan, on the FLAIR's grid or, without one, the T1's."""
+    raise_unless_writable(out, image=True)
     t1_image = load_image(t1)
     flair_image = None if flair is None else load_image(flair)
     known = None if lesions is None else load_labels(lesions, range(3))
@@ -42,6 +43,7 @@ def carry_atlas(
 
     Masks are 1, and probabilities above 0.5, in white matter; labels go up to 255.
     """
+    raise_unless_writable(out, image=True)
     white = load_image(white_matter)
     fit = register_atlas(white, load_image(atlas_white_matter), seed, method)
     mask = replace(white, data=(white.data > 0.5).astype(np.uint8))

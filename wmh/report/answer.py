@@ -83,9 +83,16 @@ class Answerer:
             raise ImageError(None, "no image given", "Give --flair, --t1 or both")
         torch.set_num_threads(self.study.compute.threads)  # a setting of each thread
         images = {modality: load_image(path) for modality, path in given.items()}
+        doubts = tuple(notices(images))
         lesion_model, region_model = (self._model(name) for name in self._choose(given))
         settings = self.study.evaluation
         found = predict(lesion_model, images, settings)
+        if not np.isfinite(found.probability).all():
+            raise ImageError(
+                found.like.path,
+                f"model {lesion_model.name!r} answers with what is no number",
+                "Look at the images; if they are as they should be, train the model again",
+            )
         return Answer(
             originals=images,
             images=found.images,
@@ -97,7 +104,7 @@ class Answerer:
             region_model=region_model,
             threshold=self._threshold,
             mirrored=settings.mirroring,
-            notices=tuple(notices(images)),
+            notices=doubts,
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:

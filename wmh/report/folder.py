@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from wmh.cohorts.found import Found, Problem
 from wmh.cohorts.plausible import say
 from wmh.cohorts.sources import find_subjects
-from wmh.images import ImageError
+from wmh.images import ImageError, all_or_nothing, raise_unless_writable
 from wmh.learning.models import CheckpointError
 from wmh.report.answer import Answerer
 from wmh.report.cohort_table import write_cohort_table
@@ -51,6 +51,7 @@ def predict_folder(study: Study, source: Path, out: Path, jobs: int = 2) -> list
     returned with its problem, and listed in ``left_out.tsv``. Raises
     :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
     """
+    raise_unless_writable(out)
     found = find_subjects(source, needed=())
     write_description(out, source)
     answerer, training = Answerer(study), training_scans(study)
@@ -101,9 +102,12 @@ def _predict_subject(
         if place.is_done(fingerprint):
             return Done(subject.id, place, kept=True, notices=notices_of(place))
         answer = answerer.answer(given)
-        sidecars = write_images(answer, place, given, source)
-        write_report(place.report, subject.id, answer, training, answerer.study)
-        write_sidecars(place, sidecars, fingerprint)
+        with all_or_nothing(place.root) as root:
+            fresh = replace(place, root=root)
+            sidecars = write_images(answer, fresh, given, source)
+            write_report(fresh.report, subject.id, answer, training, answerer.study)
+            write_sidecars(fresh, sidecars, fingerprint)
+            place.record.unlink(missing_ok=True)  # until all is moved the subject is not done
     except ImageError as error:
         problem = Problem(str(error.path), error.problem, error.remedy)
         return Done(subject.id, place, problem=problem)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from wmh.analysis.look import overview
 from wmh.analysis.style import save_png
 from wmh.cohorts.plausible import say
-from wmh.images import save_image
-from wmh.report.answer import Answerer
+from wmh.images import all_or_nothing, raise_unless_writable, save_image
+from wmh.report.answer import Answer, Answerer
 from wmh.report.likeness import training_scans
 from wmh.report.page import write_report
 from wmh.study import Study, write_table
@@ -24,10 +25,17 @@ def predict_scan(
     ``overview.png`` shows them and ``report.html`` lets you look closer. The originals are only
     read. What looks wrong with them is said on the terminal and on the page.
     """
+    raise_unless_writable(out)
     given = {"FLAIR": flair, "T1": t1}
     given = {modality: path for modality, path in given.items() if path is not None}
     answer = Answerer(study).answer(given)
     say(answer.notices)
+    with all_or_nothing(out) as fresh:
+        written = _write(study, fresh, given, answer)
+    return [out / path.name for path in written]
+
+
+def _write(study: Study, out: Path, given: Mapping[str, Path], answer: Answer) -> list[Path]:
     write_table(answer.burden, out / "burden.csv")
     written = [
         save_image(out / "lesions.nii.gz", answer.lesions.data, answer.like),
