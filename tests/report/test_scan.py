@@ -71,7 +71,9 @@ def test_images_that_do_not_overlap_are_named(study, tmp_path):
     moved = nib.load(t1)
     moved.affine[:3, 3] += 900
     nib.save(nib.Nifti1Image(np.asarray(moved.dataobj), moved.affine), tmp_path / "far.nii.gz")
-    with pytest.raises(ImageError, match=r"far\.nii\.gz: does not overlap.*flair\.nii\.gz"):
+    with pytest.raises(
+        ImageError, match=r"far\.nii\.gz: holds only 0% of the head in .*flair\.nii\.gz"
+    ):
         predict_scan(study, tmp_path / "out", flair=flair, t1=tmp_path / "far.nii.gz")
 
 

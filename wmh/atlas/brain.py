@@ -69,13 +69,13 @@ def align_coarsely(
 ) -> tuple[float, np.ndarray]:
     """Mutual information of brain and template at 8 mm where they fit best, and that affine.
 
-    The template may be turned over (3, 3) before it is laid on the brain.
+    The template may be turned over (3, 3) before it is laid on the brain; it is then not tipped.
     """
     coarse = isotropic(brain, COARSE_MM)
     template, around = _template(COARSE_MM)
     fits = [
         descend(template, coarse, start, seed, around, times=1)
-        for start in _starts(brain, np.eye(3) if turn_over is None else turn_over)
+        for start in _starts(brain, turn_over)
     ]
     scores = [mutual_information(template, coarse, matrix, around) for matrix in fits]
     best = int(np.argmax(scores))
@@ -110,13 +110,12 @@ def _largest_part(mask: np.ndarray, within: np.ndarray) -> np.ndarray:
     return parts == max(int(np.argmax(counts)), 1)
 
 
-def _starts(brain: Image, turn_over: np.ndarray) -> list[np.ndarray]:
-    """Template to brain: turned over, tipped by each pitch, centre on centre."""
+def _starts(brain: Image, turn_over: np.ndarray | None) -> list[np.ndarray]:
+    """Template to brain, centre on centre: turned over, or tipped by each pitch."""
     centre = _centre(brain)
     template_centre = _centre(_template(COARSE_MM)[0])
-    turns = [
-        Rotation.from_euler("x", pitch, degrees=True).as_matrix() @ turn_over for pitch in PITCHES
-    ]
+    turns = [Rotation.from_euler("x", pitch, degrees=True).as_matrix() for pitch in PITCHES]
+    turns = turns if turn_over is None else [turn_over]
     return [nib.affines.from_matvec(turn, centre - turn @ template_centre) for turn in turns]
 
 

@@ -29,7 +29,7 @@ SMALLEST_VIEW_MM = 60.0
 LEAST_FIT = 0.42
 """Mutual information with the template: real heads reach 0.66, a bottle 0.36, noise 0.01."""
 MUCH_BETTER = 1.1
-"""Upright, real heads fit 1.15 to 1.8 times as well as turned over."""
+"""Upright, real heads fit 1.2 to 1.8 times as well as turned over."""
 TURNS = {
     "upside down": np.diag([1.0, 1.0, -1.0]),
     "back to front": np.diag([1.0, -1.0, 1.0]),
@@ -70,10 +70,10 @@ def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
     name = "FLAIR" if first else "T1"
     said, moved = [], np.eye(4)
     if first and other:
-        if np.array_equal(first.data, other.data):
-            return [f"{other.path}: the T1 is the same picture as the FLAIR, {first.path}"]
         raise_without_overlap(other, first)
-        if not _too_small(first) and not _too_small(other):
+        if np.array_equal(first.data, other.data):
+            said.append(f"{other.path}: the T1 is the same picture as the FLAIR, {first.path}")
+        elif not _too_small(first) and not _too_small(other):
             offset = measure_offset(other, first, SEED)
             moved = offset.matrix
             if offset.common < LEAST_COMMON:
@@ -116,6 +116,8 @@ def _fit(image: Image) -> Fit | None:
     try:
         brain = rough_brain(image)
     except ImageError:
+        return None
+    if _too_small(brain):
         return None
     upright, matrix = align_coarsely(brain, SEED)
     score, turned = upright, None
@@ -165,7 +167,7 @@ def _contrasts(images: Mapping[str, Image], places: Mapping[str, np.ndarray]) ->
 def _template_tissue() -> tuple[np.ndarray, ...]:
     """Points (n, 3) of the template's brain in mm; which are white, grey, fluid, and deep."""
     t1, white, grey = mni_t1(2), mni_white_matter(2), mni_grey_matter(2)
-    voxels = np.argwhere(t1.data > 0)
+    voxels = np.argwhere(t1.data > 0)[::4]
     at = tuple(voxels.T)
     depth = ndimage.distance_transform_edt(t1.data > 0) * 2
     white, grey = white.data[at], grey.data[at]

@@ -113,6 +113,9 @@ def _predict_subject(
         return Done(subject.id, place, problem=problem)
     except CheckpointError as error:
         return _left_out(found, place, str(error), "See `wmh predict --help`")
+    except OSError as error:
+        remedy = "Make room on the disk, or name another folder; who is done is kept"
+        return _left_out(found, place, f"{place.folder}: {error.strerror or error}", remedy)
     except Exception as error:  # what nobody thought of must not cost the others their results
         remedy = "This is a fault of the program; please report it with the image's header"
         return _left_out(found, place, f"{type(error).__name__}: {error}", remedy)
