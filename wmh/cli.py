@@ -181,14 +181,9 @@ def regions(
         given = {"FLAIR": flair, "T1": t1}
         say(notices({m: load_image(path) for m, path in given.items() if path}, in_slices=False))
         fit, contrast = label_scan(out, t1, flair, lesions, method.value, seed)
-        follows = f"border contrast {contrast:.2f}, "
+        follows = f", border contrast {contrast:.2f}"
         if contrast < LEAST_BORDER_CONTRAST:
-            say(
-                [
-                    f"{out}: the regions do not follow the picture (contrast at their border is "
-                    f"{contrast:.2f}, of real heads at least {LEAST_BORDER_CONTRAST}); look at them"
-                ]
-            )
+            say([f"{out}: the regions do not follow the picture of {t1}; look at the two together"])
     elif t1 is None and all(masks):
         fit, follows = carry_atlas(out, *masks, method.value, seed), ""
     else:
@@ -196,7 +191,7 @@ def regions(
             "give --t1, or --white-matter with --atlas-white-matter and --atlas-labels"
         )
     dice = f"white-matter Dice {fit.white_matter_dice:.3f}"
-    typer.echo(f"{out}: {follows}{dice} after {fit.attempts} starts")
+    typer.echo(f"{out}: {dice} after {fit.attempts} starts{follows}")
 
 
 @app.command()

@@ -106,13 +106,15 @@ def with_background_at_0(data: np.ndarray) -> np.ndarray:
     head alone was standardised, and the darkest of it becomes 0, as all around it.
     """
     some = data[tuple(slice(None, None, max(1, n // 64)) for n in data.shape)]
-    faces = (np.moveaxis(data, axis, 0)[[0, -1]].ravel() for axis in range(3))
-    border = float(np.median(np.concatenate(list(faces))))
+    faces = np.concatenate([np.moveaxis(data, axis, 0)[[0, -1]].ravel() for axis in range(3)])
+    border = float(np.median(faces))
     dark, bright = np.percentile(some, (1, 99))
     if border - dark < BACKGROUND_SPREAD * (bright - dark):
         if -NEAR_0 * (bright - border) <= border <= NOISE_FLOOR * bright:
             return data
         return np.maximum(data - np.float32(border), 0)
+    if np.count_nonzero(faces == border) < len(faces) / 2:
+        return data  # the head reaches the border
     inside = some[some != border]
     if (
         not len(inside)

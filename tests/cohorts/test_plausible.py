@@ -56,12 +56,13 @@ def test_a_head_turned_over_is_noticed(head, axis, words):
     assert said.startswith("flair.nii.gz") and f"lies {words}, against its header" in said
 
 
-def test_noise_and_a_bottle_show_no_brain():
+def test_noise_and_a_bottle_are_refused():
     x, y, _ = np.indices((50, 50, 40))
     bottle = np.where((x - 25) ** 2 + (y - 25) ** 2 < 400, 1000.0, 0.0)
     for data in (bottle, np.random.default_rng(0).uniform(50, 150, (50, 50, 40))):
         image = Image(data.astype(np.float32), np.diag([4.0, 4, 4, 1]), Path("x.nii.gz"))
-        assert notices({"FLAIR": image}) == ["x.nii.gz: no brain found in the FLAIR"]
+        with pytest.raises(ImageError, match=r"x\.nii\.gz: no brain found in the FLAIR"):
+            notices({"FLAIR": image})
 
 
 def test_contrast_agent_is_noticed(head):

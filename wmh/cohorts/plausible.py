@@ -64,7 +64,8 @@ def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
     """What looks wrong with a person's images (by modality, as given), a sentence each.
 
     Nothing is said of images that look as they should. A tilted head matters to what looks at it
-    ``in_slices``. Raises :class:`ImageError` for a T1 that does not hold the head in the FLAIR.
+    ``in_slices``. Raises :class:`ImageError` where no brain is found, and for a T1 that does not
+    hold the head in the FLAIR.
     """
     first, other = images.get("FLAIR"), images.get("T1")
     name = "FLAIR" if first else "T1"
@@ -88,7 +89,8 @@ def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
         return said
     fit = _fit(first)
     if fit is None or fit.score < LEAST_FIT:
-        return [*said, f"{first.path}: no brain found in the {name}"]
+        remedy = f"Look at it; it may be of another part of the body, or not the {name}"
+        raise ImageError(first.path, f"no brain found in the {name}", remedy)
     if fit.turn:
         said.append(f"{first.path}: the head in the {name} lies {fit.turn}, against its header")
     tilt = _tilt(first, fit.to_head)
