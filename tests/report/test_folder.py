@@ -58,6 +58,18 @@ def test_a_folder_becomes_derivatives_and_what_is_done_is_kept(study, people):
     assert "Not for diagnosis" in page and "TrainingStep" not in page
 
 
+def test_a_full_disk_costs_a_subject_and_leaves_nothing_of_it(study, people, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wmh.report.folder.write_report", full)
+    out = people / "derivatives/wmh"
+    done = predict_folder(study, people, out)
+    assert all("No space left on device" in str(one.problem) for one in done[:3])
+    left = {path.name for path in out.iterdir()}
+    assert not any(name.startswith(("sub-", ".")) for name in left - {".bidsignore"})
+
+
 def test_what_looks_wrong_with_the_images_is_said_everywhere(study, tmp_path, capsys):
     folder = tmp_path / "data/sub-1/anat"
     folder.mkdir(parents=True)

@@ -20,6 +20,8 @@ from wmh.atlas.regions import mni_t1
 from wmh.images import Image, ImageError
 
 FINE_MM, MIDDLE_MM, COARSE_MM = 2.0, 4.0, 8.0
+FEWEST_VOXELS = 4
+"""Along each axis, at the coarsest; fewer cannot be smoothed."""
 HEAD_HEIGHT_MM = 150.0
 """From the top of the head to below the cerebellum; what lies lower is neck."""
 DEEP_MM = 45.0
@@ -72,6 +74,9 @@ def align_coarsely(
     The template may be turned over (3, 3) before it is laid on the brain; it is then not tipped.
     """
     coarse = isotropic(brain, COARSE_MM)
+    if min(coarse.data.shape) < FEWEST_VOXELS:
+        remedy = f"At least {FEWEST_VOXELS * COARSE_MM:.0f} mm of it are needed along each axis"
+        raise ImageError(brain.path, "shows too little of a head", remedy)
     template, around = _template(COARSE_MM)
     fits = [
         descend(template, coarse, start, seed, around, times=1)

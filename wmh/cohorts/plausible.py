@@ -87,8 +87,11 @@ def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
     first = first or other
     if _too_small(first):
         return said
-    fit = _fit(first)
-    if fit is None or fit.score < LEAST_FIT:
+    brain = rough_brain(first)
+    if _too_small(brain):
+        return said
+    fit = _fit(brain)
+    if fit.score < LEAST_FIT:
         remedy = f"Look at it; it may be of another part of the body, or not the {name}"
         raise ImageError(first.path, f"no brain found in the {name}", remedy)
     if fit.turn:
@@ -113,14 +116,8 @@ def _too_small(image: Image) -> bool:
     return bool((image.voxel_size * image.data.shape).min() < SMALLEST_VIEW_MM)
 
 
-def _fit(image: Image) -> Fit | None:
-    """The template on the head in an image; None where there is no head."""
-    try:
-        brain = rough_brain(image)
-    except ImageError:
-        return None
-    if _too_small(brain):
-        return None
+def _fit(brain: Image) -> Fit:
+    """The template on the brain where it fits best."""
     upright, matrix = align_coarsely(brain, SEED)
     score, turned = upright, None
     for turn, flip in TURNS.items():
