@@ -40,7 +40,7 @@ def test_a_t1_is_labelled_on_its_own_grid(head, tmp_path):
     done = regions("--t1", head / "T1.nii.gz", "--out", tmp_path / "regions.nii.gz")
     assert done.exit_code == 0, done.output
     assert "regions.nii.gz: white-matter Dice 0." in done.stdout
-    assert "border contrast 1." in done.stdout and not done.stderr
+    assert "border contrast 2.0" in done.stdout and not done.stderr
     labels = load_labels(tmp_path / "regions.nii.gz", range(37))
     assert same_grid(labels, load_image(head / "T1.nii.gz"))
     assert mean_dice(head, labels) > 0.6
