@@ -19,6 +19,7 @@ import torch
 from wmh.analysis.burden import regional_burden
 from wmh.analysis.metrics import connected_lesions
 from wmh.atlas.regions import REST_LABELS
+from wmh.cohorts.plausible import notices
 from wmh.images import Image, ImageError, load_image
 from wmh.learning.devices import choose_device
 from wmh.learning.general import General, load_general
@@ -50,6 +51,8 @@ class Answer:
     threshold: float
     mirrored: bool
     """Whether each prediction is the mean with that from the mirrored images."""
+    of_images: tuple[str, ...] = ()
+    """What looks wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
 
     @cached_property
     def burden(self) -> pd.DataFrame:
@@ -68,14 +71,15 @@ class Answer:
         return max(0.0, self.lesion_ml - float(inside["lesion_ml"].sum()))
 
     @property
-    def doubts(self) -> list[str]:
-        """What in the answer itself says that it may be wrong."""
+    def notices(self) -> tuple[str, ...]:
+        """What looks wrong with the images, or with the answer itself, a sentence each."""
         if self.outside_ml <= MOST_OUTSIDE * self.lesion_ml:
-            return []
-        return [
+            return self.of_images
+        return (
+            *self.of_images,
             f"{self.outside_ml:.1f} of {self.lesion_ml:.1f} ml of lesion lie outside the 34 "
-            "white-matter regions; look at the slices whether it is lesion"
-        ]
+            "white-matter regions, where true lesions hardly do; look at the slices",
+        )
 
     @property
     def given(self) -> str:
@@ -130,6 +134,7 @@ class Answerer(ABC):
             raise ImageError(None, "no image given", "Give --flair, --t1 or both")
         torch.set_num_threads(self.threads)  # a setting of each thread
         images = {modality: load_image(path) for modality, path in given.items()}
+        doubts = tuple(notices(images))
         lesion_model, region_model = self._models(given)
         prepared = cache(partial(prepare, images))  # most often the same for both models
 
@@ -138,6 +143,12 @@ class Answerer(ABC):
             return predict_prepared(model, person, self.evaluation)
 
         found = ask(lesion_model)
+        if not np.isfinite(found.probability).all():
+            raise ImageError(
+                found.like.path,
+                f"model {lesion_model.name!r} answers with what is no number",
+                "Look at the images; if they are as they should be, train the model again",
+            )
         regions = found.regions if region_model is lesion_model else ask(region_model).regions
         return Answer(
             originals=images,
@@ -150,6 +161,7 @@ class Answerer(ABC):
             region_model=region_model,
             threshold=self.evaluation.threshold,
             mirrored=self.evaluation.mirroring,
+            of_images=doubts,
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:

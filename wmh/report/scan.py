@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from wmh.analysis.look import overview
 from wmh.analysis.style import save_png
+from wmh.cohorts.plausible import say
 from wmh.cores import cores_here
-from wmh.images import save_image
-from wmh.report.answer import Answer, answerer_of
+from wmh.images import all_or_nothing, raise_unless_writable, save_image
+from wmh.report.answer import Answer, Answerer, answerer_of
 from wmh.report.page import write_report
 from wmh.study import Study, write_table
 
@@ -34,12 +36,21 @@ def predict_scan(
     A study's models answer, or the general model where ``study`` is None. ``lesions.nii.gz``,
     ``probability.nii.gz`` and ``regions.nii.gz`` lie on the grid of the FLAIR, or of the T1 when it
     is alone. ``burden.csv`` holds lesion volumes (ml) per region, ``overview.png`` shows them and
-    ``report.html`` lets you look closer. The originals are only read.
+    ``report.html`` lets you look closer. The originals are only read. What looks wrong is said on
+    the terminal and on the page.
     """
+    raise_unless_writable(out)
     given = {"FLAIR": flair, "T1": t1}
     given = {modality: path for modality, path in given.items() if path is not None}
     answerer = answerer_of(study, cores_here())
     answer = answerer.answer(given)
+    say(answer.notices)
+    with all_or_nothing(out) as fresh:
+        written = _write(answerer, fresh, given, answer)
+    return Written(answer, answerer.describe(answer), [out / path.name for path in written])
+
+
+def _write(answerer: Answerer, out: Path, given: Mapping[str, Path], answer: Answer) -> list[Path]:
     write_table(answer.burden, out / "burden.csv")
     written = [
         save_image(out / "lesions.nii.gz", answer.lesions.data, answer.like),
@@ -53,4 +64,4 @@ def predict_scan(
     name = next(iter(given.values())).name.partition(".nii")[0]
     page = write_report(out / "report.html", name, answer, answerer.training, answerer)
     picture = save_png(figure, out / "overview.png", DPI)
-    return Written(answer, note, [*written, picture, page])
+    return [*written, picture, page]
