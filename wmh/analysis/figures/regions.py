@@ -129,7 +129,8 @@ def _mean_by_region(dice: pd.DataFrame) -> pd.Series:
 
 
 def _draw_regions(axes: Axes, background: Image, labels: Image, share: float) -> None:
-    filled = np.flatnonzero(((to_ras(labels).data > 0) & (to_ras(labels).data < 35)).any((0, 1)))
+    filled = ((to_ras(labels).data > 0) & (to_ras(labels).data < 35)).any((0, 1))
+    filled = np.flatnonzero(filled if filled.any() else ~filled)  # a network may find no region
     z = round(filled[0] + share * (filled[-1] - filled[0]))
     box = head_box(background)
     draw_slice(axes, background, z, box)
