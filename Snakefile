@@ -85,8 +85,11 @@ def run(notebook):
 
 
 def trainings_of(models):
-    """What the wildcard `training` may be: `flair`, or `flair_repeat_2` where a study repeats them."""
-    return "|".join(name for name, (model, _) in TRAININGS.items() if model in models)
+    """What the wildcard `training` may be: `flair`, or `flair_repeat_2` where a study repeats them.
+
+    Without such a model, an expression that nothing matches: an empty one would allow every name.
+    """
+    return "|".join(name for name, (model, _) in TRAININGS.items() if model in models) or "(?!)"
 
 
 def training_settings(wildcards):

@@ -118,7 +118,8 @@ def test_uv_is_taken_from_the_lock_with_its_hashes():
 
 def test_ci_runs_the_tests_of_the_readme_and_the_smoke_study():
     script = (ROOT / ".ci" / "run").read_text()
-    assert script.index("./run_all.sh test") < script.index("./run_all.sh smoke")
+    assert script.index("./run_all.sh test") < script.index("./run_all.sh smoke\n")
+    assert "./run_all.sh smoke3d\n" in script
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

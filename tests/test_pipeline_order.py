@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from wmh.analysis.figures import FIGURES
 from wmh.cores import cores_here
@@ -259,6 +260,17 @@ def test_a_stage_that_fails_is_named_with_reason_and_log_and_made_up_for_by_the_
 def test_the_plan_of_a_study_builds_without_its_data(checkout, study):
     planned = checkout.snakemake("--dry-run", study=study)
     jobs = len(stages_of(load_study(study))) + len(("pages", "all"))
+    assert re.search(rf"^total\s+{jobs}$", planned, re.MULTILINE)
+
+
+@pytest.mark.parametrize("task", ["lesions", "regions"])
+def test_the_plan_builds_for_models_of_one_task_only(checkout, task):
+    settings = yaml.safe_load(checkout.path("studies/smoke.yaml").read_text())
+    models = {name: one for name, one in settings["models"].items() if one["task"] == task}
+    path = checkout.path(f"studies/only_{task}.yaml")
+    path.write_text(yaml.safe_dump(settings | {"models": models}))
+    planned = checkout.snakemake("--dry-run", study=path.stem)
+    jobs = len(stages_of(load_study(path))) + len(("pages", "all"))
     assert re.search(rf"^total\s+{jobs}$", planned, re.MULTILINE)
 
 

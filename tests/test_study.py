@@ -34,13 +34,19 @@ def refused(settings: object, tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("name", STUDIES)
 def test_the_studies_that_come_along_can_be_read(name):
-    study = load_study(name)
-    assert study.name == name
-    assert set(study.models) >= {"flair", "t1", "flair_t1", "interchangeable", "regions"}
+    assert load_study(name).name == name
 
 
-def test_smoke_demo_and_paper_are_there():
-    assert {"smoke", "demo", "paper"} <= set(STUDIES)
+@pytest.mark.parametrize("name", ["smoke", "demo", "paper"])
+def test_smoke_demo_and_paper_have_the_models_of_every_claim(name):
+    expected = {"flair", "t1", "flair_t1", "interchangeable", "regions", "multitask"}
+    assert set(load_study(name).models) >= expected
+
+
+def test_the_smoke_test_of_volumes_has_the_smoke_tests_subjects():
+    slices, volumes = load_study("smoke"), load_study("smoke3d")
+    assert volumes.training.network.dimensions == 3
+    assert (volumes.cohort, volumes.seed) == (slices.cohort, slices.seed)
 
 
 def test_an_unknown_study_lists_those_there_are():
@@ -114,6 +120,10 @@ def test_a_missing_setting_is_named(smoke, tmp_path):
 def test_simulation_goes_with_a_simulated_cohort_only(smoke, tmp_path):
     smoke["cohort"]["source"] = "challenge"
     assert "simulation" in refused(smoke, tmp_path)
+
+
+def test_a_study_without_models_is_refused(smoke, tmp_path):
+    assert "models" in refused(smoke | {"models": {}}, tmp_path)
 
 
 def test_a_name_inside_the_file_is_refused(smoke, tmp_path):

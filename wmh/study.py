@@ -44,7 +44,7 @@ class Study(Settings):
     regions: RegionSettings = RegionSettings()
     slices: SliceSettings = SliceSettings()
     training: Training = Training()
-    models: dict[str, ModelSettings]
+    models: Annotated[dict[str, ModelSettings], Field(min_length=1)]
     evaluation: Evaluation = Evaluation()
     participants: Participants | None = None
     compute: Compute = Compute()

@@ -6,6 +6,7 @@ ventricles; predictions miss and add some; the tables hold plausible numbers.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,33 @@ def write_fake_study(root: Path, resolution_mm: int, repeats: int = 1) -> Study:
             _history(one.model_folder(model), generator)
             _split(one.model_folder(model), cohort, one.repeat)
     return study
+
+
+def keep_models(study: Study, *models: str) -> Study:
+    """The results of the same study, had it had these models only."""
+    kept = {name: study.models[name] for name in models}
+    few = study.model_copy(update={"name": "_".join(models), "models": kept})
+    others = [name for name in study.models if name not in models]
+    shutil.copytree(study.results, few.results, ignore=shutil.ignore_patterns(*others))
+    metrics, burden = (
+        pd.read_csv(few.results / f"{name}.csv", dtype={"subject": str})
+        for name in ("metrics", "burden")
+    )
+    sources = {"truth"}
+    if few.models_of("lesions"):
+        sources |= {"registered", "separate"} if few.models_of("regions") else {"registered"}
+    if few.models_of("multitask"):
+        sources |= {"joint"}
+    metrics, burden = metrics[metrics["model"].isin(models)], burden[burden["source"].isin(sources)]
+    tables = {
+        "metrics": metrics,
+        "burden": burden,
+        "comparisons": compare(metrics, planned_comparisons(metrics), few.evaluation, 0),
+        "claims": judge(metrics, burden, few.evaluation, 0),
+    }
+    for name, table in tables.items():
+        table.to_csv(few.results / f"{name}.csv", index=False)
+    return few
 
 
 def _cohort(study: Study, generator: np.random.Generator, resolution_mm: int) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from wmh.analysis.claims import (
     INCONCLUSIVE,
+    NOT_JUDGED,
     NOT_SUPPORTED,
     SUPPORTED,
     Difference,
@@ -118,9 +119,10 @@ def test_models_not_trained_leave_their_claims_open():
     rows = table.set_index("comparison")
     assert rows.loc["lesion Dice: flair_t1 (FLAIR+T1) minus flair (FLAIR)", "verdict"] == SUPPORTED
     without = rows.loc["lesion Dice: flair_t1 (FLAIR+T1) minus t1 (T1)"]
-    assert (without["n"], without["verdict"]) == (0, INCONCLUSIVE)
+    assert (without["n"], without["verdict"]) == (0, NOT_JUDGED)
     assert np.isnan(without["mean_difference"])
     assert by_claim(table)["multimodal_is_better"] == INCONCLUSIVE
+    assert by_claim(table)["joint_burden_agrees"] == NOT_JUDGED
 
 
 def test_one_failed_part_is_a_failed_claim():
@@ -189,6 +191,8 @@ def test_parts_make_a_whole():
     assert overall([SUPPORTED, SUPPORTED]) == SUPPORTED
     assert overall([SUPPORTED, INCONCLUSIVE]) == INCONCLUSIVE
     assert overall([INCONCLUSIVE, NOT_SUPPORTED]) == NOT_SUPPORTED
+    assert overall([SUPPORTED, NOT_JUDGED]) == INCONCLUSIVE
+    assert overall([NOT_JUDGED, NOT_JUDGED]) == NOT_JUDGED
 
 
 def test_every_number_is_in_the_json(tmp_path):

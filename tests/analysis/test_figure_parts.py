@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib.figure import Figure
 
-from wmh.analysis.figures import (
-    parts,
-)
+from wmh.analysis.figures import inline, parts
 from wmh.analysis.figures.burden import GROUP_COLOURS, branch_colours, pair_with_truth
 from wmh.analysis.figures.claims import scale_to_smallest
 from wmh.analysis.figures.curves import structures_of
@@ -22,6 +21,23 @@ from wmh.analysis.figures.pipeline import lesion_ml_by_region
 from wmh.analysis.figures.qualitative import best_median_worst
 from wmh.analysis.style import GREY, look_of
 from wmh.images import Image
+
+
+def test_patches_of_volumes_are_shown_by_their_middle_axial_slice():
+    images = torch.zeros(3, 2, 6, 8, 4)
+    images[:, :, 4, 1, 2] = 2.0
+    lesions = torch.zeros(3, 6, 8, 4, dtype=torch.uint8)
+    lesions[1, 2:4, 3:5, 2] = 1
+    lesions[2, 2:4, 3:5, 0] = 1
+    figure = inline.batch(images, {"lesions": lesions})
+    assert len(figure.axes) == 6
+    for place, axes in enumerate(figure.axes):
+        (shown,) = axes.images
+        assert shown.get_array().shape == (8, 6)
+        assert np.argwhere(shown.get_array()).tolist() == [[1, 4]]
+        assert bool(axes.collections) == (place % 3 == 1)
+    width, height = figure.get_size_inches()
+    assert height == pytest.approx(width / 3 * 8 / 6 * 2)
 
 
 def test_only_tested_pairs_of_shown_configurations_are_drawn():

@@ -6,11 +6,12 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from fake_results import write_fake_study
+from fake_results import keep_models, write_fake_study
 from matplotlib.figure import Figure
 
 from wmh.analysis.figures import (
     FIGURES,
+    draw_figure,
     load_burden,
     load_claims,
     load_measures,
@@ -58,6 +59,55 @@ def test_every_figure_draws_without_a_warning_and_states_its_n(study, name):
     from matplotlib import pyplot
 
     assert pyplot.get_fignums() == []
+
+
+def drawn_captions(study, names) -> dict[str, str]:
+    """The captions of some figures, each drawn without a warning."""
+    captions = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error", RuntimeWarning)
+        for name in names:
+            figure, captions[name] = draw_figure(study, name)
+            figure.draw_without_rendering()
+    return captions
+
+
+def test_without_a_lesion_model_figures_show_the_regions_and_the_truth(study):
+    few = keep_models(study, "regions")
+    captions = drawn_captions(few, FIGURES)
+    for name in ("02_qualitative", "03_measures", "04_missing", "05_scanners"):
+        assert captions[name] == (
+            "No model of study 'regions' predicts lesions: there is nothing to show."
+        )
+    assert "lesions (the true ones) and regions (regions model)" in captions["01_pipeline"]
+    assert "n = 10 test subjects" in captions["06_regions"]
+    assert "(c)" not in captions["07_burden"]
+    assert "5 not judged" in captions["10_claims"]
+
+
+def test_with_one_lesion_model_figures_show_it_and_the_registered_regions(study):
+    few = keep_models(study, "flair")
+    about = [name for name in FIGURES if name not in ("08_frequency", "09_curves")]
+    captions = drawn_captions(few, about)
+    assert "predicts regions: there is nothing to show" in captions["06_regions"]
+    assert "lesions (flair model) and regions (the registered ones)" in captions["01_pipeline"]
+    for name in ("03_measures", "04_missing"):
+        assert "No difference was tested." in captions[name]
+    assert "for predicted lesions in registered regions; one point" in captions["07_burden"]
+
+
+def test_a_model_is_shown_by_the_most_images_it_was_given(study):
+    few = keep_models(study, "multitask")
+    path = few.results / "metrics.csv"
+    metrics = pd.read_csv(path, dtype={"subject": str})
+    metrics["inputs_given"] = "T1"
+    metrics.drop_duplicates(["subject", "structure", "metric"]).to_csv(path, index=False)
+    folder = few.results / "predictions" / "multitask"
+    (folder / "FLAIR+T1").rename(folder / "T1")
+    captions = drawn_captions(few, ("01_pipeline", "03_measures", "06_regions"))
+    assert "lesions (joint model) and regions (joint model)" in captions["01_pipeline"]
+    assert own_configurations(lesion_values(few)) == [("multitask", "T1")]
 
 
 def test_captions_name_the_test_the_correction_and_its_family(study):

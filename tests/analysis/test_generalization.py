@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from wmh.analysis.generalization import load_dependence, seen_and_unseen, spearman_interval
+from wmh.analysis.printed import correlation_table, gap_table
 from wmh.analysis.statistics import FLAIR, T1
 from wmh.settings import Evaluation
 
@@ -74,3 +75,9 @@ def test_spearman_interval_covers_about_as_often_as_it_says():
     covered = [low < rho < high for low, high in (spearman_interval(r, 40) for r in found)]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.03)
     assert np.isnan(spearman_interval(0.5, 3)).all()
+
+
+def test_without_a_configuration_the_tables_are_empty_and_can_be_printed(metrics):
+    gaps = seen_and_unseen(metrics, "lesions", "dice", [], {"a"}, Evaluation(), seed=0)
+    load = load_dependence(metrics, "lesions", "dice", [], pd.Series(dtype=float))
+    assert len(gap_table(gaps)) == len(correlation_table(load)) == 0

@@ -76,3 +76,10 @@ def test_parts_of_errors_are_summed_over_the_34_regions():
     assert parts.loc["separate", "error_ml"] == 0
     assert np.isnan(parts.loc["separate", "share_from_lesions"])
     assert other_sources(burden) == ["separate", "joint"]
+
+
+def test_of_the_truth_alone_there_is_nothing_to_agree():
+    alone = burden_of()[lambda table: table["source"] == "truth"]
+    agreements, summary = agreement_of_sources(alone), summary_of_sources(alone)
+    assert list(agreements.columns) == list(agreement_of_sources(burden_of(n=3)).columns)
+    assert len(agreement_table(summary, agreements)) == len(error_parts(alone)) == 0

@@ -13,7 +13,7 @@ from wmh.cohorts.cohort import Subject, write_cohort
 from wmh.images import Image, load_image, save_image
 from wmh.learning.inference import predict
 from wmh.learning.models import CheckpointError, load_model_of
-from wmh.learning.testing import predict_cohort, prediction
+from wmh.learning.testing import burden_table, fullest, predict_cohort, prediction
 from wmh.learning.training import train
 from wmh.settings import Evaluation
 
@@ -42,6 +42,33 @@ def test_the_study_says_how_its_models_are_asked(scanned):
     assert np.abs(saved - alone.probability).max() > 0.01
     lesions = load_image(prediction(study, "flair", "FLAIR", "p", "lesions")).data
     np.testing.assert_array_equal(lesions, mirrored.lesions(0.3))
+
+
+def test_burden_is_of_what_each_model_made_of_the_most_it_was_given(study, tmp_path):
+    """A model that looks at one image alone never answered from both."""
+    models = {
+        "flair": {"task": "lesions", "inputs": "flair", "steps": 2},
+        "regions": {"task": "regions", "inputs": "t1", "steps": 2},
+        "multitask": {"task": "multitask", "inputs": "interchangeable", "steps": 2},
+    }
+    small = tiny_study(models=models)
+    assert [fullest(small, model) for model in models] == ["FLAIR", "T1", "FLAIR+T1"]
+    lesion, region = np.zeros((2, 4, 4, 4), np.uint8)
+    lesion[0, 0, :2] = 1
+    region[:2] = 5
+    like = Image(lesion, np.diag([10.0, 10.0, 10.0, 1.0]))
+    truth = save_image(tmp_path / "truth.nii.gz", lesion, like)
+    save_image(small.results / "regions" / "p.nii.gz", region, like)
+    save_image(prediction(small, "flair", "FLAIR", "p", "lesions"), lesion, like)
+    save_image(prediction(small, "regions", "T1", "p", "regions"), region, like)
+    save_image(prediction(small, "multitask", "FLAIR+T1", "p", "lesions"), 0 * lesion, like)
+    save_image(prediction(small, "multitask", "FLAIR+T1", "p", "regions"), region, like)
+    write_cohort(
+        [vars(Subject("p", "test", "x", truth, truth, truth))], small.results / "cohort.csv"
+    )
+    burden = burden_table(small)
+    found = burden[burden["region"] == 5].set_index("source")["lesion_ml"].round(9)
+    assert found.to_dict() == {"truth": 2.0, "registered": 2.0, "separate": 2.0, "joint": 0.0}
 
 
 def test_the_checkpoint_of_another_study_predicts_nothing(scanned):

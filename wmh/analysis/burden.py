@@ -97,6 +97,12 @@ def paired_profiles(
     return truth.loc[both], other.loc[both]
 
 
+AGREEMENT_COLUMNS = (
+    *("source", "region", "n", "mean_truth_ml", "icc", "icc_low", "icc_high"),
+    *("bias_ml", "limit_low_ml", "limit_high_ml"),
+)
+
+
 def agreement(burden: pd.DataFrame, source: str, alpha: float = 0.05) -> pd.DataFrame:
     """How well a source's burden (ml) agrees with the truth, for each region and in all.
 
@@ -111,8 +117,7 @@ def agreement(burden: pd.DataFrame, source: str, alpha: float = 0.05) -> pd.Data
         icc = icc_agreement(true.to_numpy(), found.to_numpy(), alpha)
         limits = bland_altman(true.to_numpy(), found.to_numpy())
         rows.append((source, region, len(true), true.mean(), *icc, *limits))
-    names = ["source", "region", "n", "mean_truth_ml", "icc", "icc_low", "icc_high"]
-    return pd.DataFrame(rows, columns=[*names, "bias_ml", "limit_low_ml", "limit_high_ml"])
+    return pd.DataFrame(rows, columns=list(AGREEMENT_COLUMNS))
 
 
 def profile_correlation(burden: pd.DataFrame, source: str) -> pd.Series:

@@ -7,10 +7,12 @@ quantity is
 - ``supported`` when its whole interval lies above, and the paired test says so too (Wilcoxon, after
   Holm's correction over all claims);
 - ``not supported`` when its whole interval lies below;
-- ``inconclusive`` otherwise: the interval covers the smallest value that matters, the test does not
-  confirm it, or a model was not trained.
+- ``inconclusive`` otherwise: the interval covers the smallest value that matters, or the test does
+  not confirm it;
+- ``not judged`` where the study lacks a model that it needs.
 
-A claim of several parts is supported when all parts are, and not supported when any is not.
+A claim of several parts is supported when all parts are, not supported when any is not, and not
+judged when no part is.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ from wmh.analysis.statistics import (
 from wmh.settings import Evaluation
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
+NOT_JUDGED = "not judged"
 
 FAMILY = "claims"
 
@@ -186,7 +189,7 @@ def overall(verdicts: Sequence[str]) -> str:
     """The verdict on a claim of several parts."""
     if NOT_SUPPORTED in verdicts:
         return NOT_SUPPORTED
-    return SUPPORTED if set(verdicts) == {SUPPORTED} else INCONCLUSIVE
+    return verdicts[0] if len(set(verdicts)) == 1 else INCONCLUSIVE
 
 
 def claims_json(table: pd.DataFrame, context: Mapping[str, Mapping[str, object]]) -> str:
@@ -238,9 +241,10 @@ def _judge_once(
             next(compared) if isinstance(part, Difference) else _agreement(burden, part, settings)
         )
         numbers = {name: found[name] for name in NUMBERS}
-        said = verdict(
-            found["ci_low"], found["ci_high"], part.smallest, found["p_holm"], settings.alpha
-        )
+        interval = (found["ci_low"], found["ci_high"])
+        said = NOT_JUDGED
+        if found["n"]:
+            said = verdict(*interval, part.smallest, found["p_holm"], settings.alpha)
         rows.append(
             {"claim": claim.id, "sentence": claim.sentence, "comparison": str(part)}
             | numbers

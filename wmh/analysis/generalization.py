@@ -12,6 +12,8 @@ from wmh.analysis.intervals import difference_interval
 from wmh.analysis.statistics import Configuration, holm, scanner_of, subject_values
 from wmh.settings import Evaluation
 
+GAP = ("mean_difference", "ci_low", "ci_high", "p_mann_whitney")
+
 
 def seen_and_unseen(
     metrics: pd.DataFrame,
@@ -44,7 +46,9 @@ def seen_and_unseen(
             "mean_unseen": unseen_values.mean(),
         }
         rows.append(row | _gap(values.to_numpy(), is_seen, scanners.to_numpy(), settings, seed))
-    table = pd.DataFrame(rows)
+    sizes = ["n_seen", "n_unseen", "mean_seen", "mean_unseen"]
+    columns = ["model", "inputs_given", "structure", "metric", *sizes, *GAP]
+    table = pd.DataFrame(rows, columns=columns)
     table["p_holm"] = holm(table["p_mann_whitney"])
     return table
 
@@ -89,9 +93,7 @@ def _gap(
 ) -> dict[str, float]:
     """Unseen minus seen; NaN when either group has fewer than two subjects."""
     if min(is_seen.sum(), (~is_seen).sum()) < 2:
-        return dict.fromkeys(
-            ("mean_difference", "ci_low", "ci_high", "p_mann_whitney"), float("nan")
-        )
+        return dict.fromkeys(GAP, float("nan"))
     low, high = difference_interval(
         values, is_seen, scanners, settings.bootstrap_samples, seed, settings.alpha
     )

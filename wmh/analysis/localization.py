@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from wmh.analysis.burden import (
+    AGREEMENT_COLUMNS,
     TRUTH,
     agreement,
     paired_profiles,
@@ -18,12 +19,17 @@ from wmh.atlas.regions import REST_LABELS
 
 
 def agreement_of_sources(burden: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
-    """:func:`wmh.analysis.burden.agreement` of every source and repeat of a burden table."""
+    """:func:`wmh.analysis.burden.agreement` of every source and repeat of a burden table.
+
+    A table that holds nothing but the truth gives one without rows.
+    """
     tables = [
         agreement(rows, source, alpha).assign(repeat=number)
         for number, rows in enumerate(repeats_of(burden), start=1)
         for source in other_sources(burden)
     ]
+    if not tables:
+        return pd.DataFrame(columns=[*AGREEMENT_COLUMNS, "repeat"])
     return pd.concat(tables, ignore_index=True)
 
 

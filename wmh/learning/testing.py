@@ -23,8 +23,6 @@ from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.learning.networks import STRUCTURES
 from wmh.study import Study
 
-BOTH = "FLAIR+T1"
-
 
 def tested_subjects(study: Study) -> list[Subject]:
     """The study's test subjects, in the order of its cohort table."""
@@ -57,6 +55,11 @@ def answers(study: Study) -> Iterator[tuple[str, str]]:
         for given, modalities in GIVEN.items():
             if CONFIGURATIONS[settings.inputs].uses(modalities):
                 yield model, given
+
+
+def fullest(study: Study, model: str) -> str:
+    """The most images that a model answers from and looks at, as ``answers`` names them."""
+    return [given for name, given in answers(study) if name == model][-1]
 
 
 def prediction(study: Study, model: str, given: str, subject: str, kind: str) -> Path:
@@ -152,18 +155,19 @@ def _case(study: Study, subject: Subject, model: str, given: str) -> Case:
 
 
 def _burden_sources(study: Study, subject: Subject) -> dict[str, tuple[Path, Path]]:
+    def found(model: str, kind: str) -> Path:
+        return prediction(study, model, fullest(study, model), subject.id, kind)
+
     registered = _registered(study, subject)
     sources = {TRUTH: (subject.lesions, subject.true_regions or registered)}
     if study.models_of("lesions"):
-        model = choose_model(study, "lesions", MODALITIES)
-        lesions = prediction(study, model, BOTH, subject.id, "lesions")
+        lesions = found(choose_model(study, "lesions", MODALITIES), "lesions")
         sources["registered"] = (lesions, registered)
         if study.models_of("regions"):
             model = choose_model(study, "regions", MODALITIES)
-            sources["separate"] = (lesions, prediction(study, model, BOTH, subject.id, "regions"))
+            sources["separate"] = (lesions, found(model, "regions"))
     for model in study.models_of("multitask")[:1]:
-        path = partial(prediction, study, model, BOTH, subject.id)
-        sources["joint"] = (path("lesions"), path("regions"))
+        sources["joint"] = (found(model, "lesions"), found(model, "regions"))
     return sources
 
 

@@ -130,7 +130,7 @@ def _verdicts(claims: pd.DataFrame | None) -> str:
     if claims is None:
         return ""
     count = Counter(claims.groupby("claim")["claim_verdict"].first())
-    known = ("supported", "not supported", "inconclusive")
+    known = ("supported", "not supported", "inconclusive", "not judged")
     return ", ".join(f"{count[verdict]} {verdict}" for verdict in known if count[verdict])
 
 

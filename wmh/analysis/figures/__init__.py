@@ -3,8 +3,8 @@
 ``load_*`` reads a study's tables and images and returns what is shown, with its ``caption``;
 ``plot_*`` draws it. Nothing is computed here that a table should hold.
 
->>> data = load_measures(study)  # doctest: +SKIP
->>> save_figure(plot_measures(data), study.figures, "03_measures", data.caption)  # doctest: +SKIP
+>>> figure, caption = draw_figure(study, "03_measures")  # doctest: +SKIP
+>>> save_figure(figure, study.figures, "03_measures", caption)  # doctest: +SKIP
 """
 
 from wmh.analysis.figures.burden import load_burden, plot_burden
@@ -17,7 +17,8 @@ from wmh.analysis.figures.pipeline import load_pipeline, plot_pipeline
 from wmh.analysis.figures.qualitative import load_qualitative, plot_qualitative
 from wmh.analysis.figures.regions import load_regions, plot_regions
 from wmh.analysis.figures.scanners import load_scanners, plot_scanners
-from wmh.analysis.style import save_figure
+from wmh.analysis.style import DOUBLE_COLUMN, StyledFigure, new_figure, save_figure, styled
+from wmh.study import Study
 
 FIGURES = {
     "01_pipeline": (load_pipeline, plot_pipeline),
@@ -33,8 +34,37 @@ FIGURES = {
 }
 """Every figure by the name of its file."""
 
+ABOUT = {
+    **dict.fromkeys(("02_qualitative", "03_measures", "04_missing", "05_scanners"), "lesions"),
+    "06_regions": "regions",
+}
+"""What a model has to predict for a figure to show anything."""
+
+
+def draw_figure(study: Study, name: str) -> tuple[StyledFigure, str]:
+    """A figure of a study and its caption.
+
+    Where no model of the study predicts what it is about, a sentence stands in its place.
+    """
+    load, plot = FIGURES[name]
+    about = ABOUT.get(name)
+    if about and not study.models_of(about, "multitask"):
+        caption = f"No model of study {study.name!r} predicts {about}: there is nothing to show."
+        return _sentence(caption), caption
+    data = load(study)
+    return plot(data), data.caption
+
+
+@styled
+def _sentence(text: str) -> StyledFigure:
+    figure = new_figure(DOUBLE_COLUMN, 12)
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
+
+
 __all__ = [
     "FIGURES",
+    "draw_figure",
     "load_burden",
     "load_claims",
     "load_curves",

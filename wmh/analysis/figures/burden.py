@@ -52,6 +52,11 @@ from wmh.study import Study
 COLOURS = "magma_r"
 TICKS_ML = (1, 4, 10, 20, 40, 80)
 GROUP_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
+SOURCES_WORDS = {
+    "registered": "predicted lesions in registered regions",
+    "separate": "lesions and regions of two separate models",
+    "joint": "both of the joint model",
+}
 LEFT, RIGHT = range(1, 18), range(18, 35)
 
 
@@ -90,13 +95,7 @@ def load_burden(study: Study) -> Burden:
         f"column for each of the {len(everyone)} training and test subjects, ordered by Ward's "
         "clustering of their regional profile (square roots of each region's share of all lesion "
         f"volume). {_group_words(groups)} (b) Mean over test subjects on the atlas "
-        "(axial cuts, heights z in mm; L: the subject's left). (c) Agreement of regional lesion "
-        "volume with the truth for predicted lesions in registered regions, lesions and regions "
-        "of two separate models, and both of the joint model; one point a subject and region, "
-        "square-root axes: line, mean difference; "
-        "dashed, limits of agreement (± 1.96 standard deviations; points of one subject are not "
-        "independent). ICC(A,1) of the volume summed over the regions, with its "
-        f"{100 * (1 - alpha):g} % interval. "
+        f"(axial cuts, heights z in mm; L: the subject's left). {_agreement_words(others, alpha)}"
         f"Nothing is tested here. {_repeat_words(len(repeats_of(burden)))}"
         f"{cohort_words(study, burden['subject'].nunique())}"
     )
@@ -108,10 +107,10 @@ def load_burden(study: Study) -> Burden:
 def plot_burden(data: Burden) -> StyledFigure:
     """Heat map with dendrogram; mean burden on the brain; agreement with the truth."""
     maps = [source for source in ("truth", "joint") if source in data.percent]
-    heights = (76, 36 * len(maps), 50)
+    heights = (76, 36 * len(maps), *([50] if data.pairs else []))
     figure = new_figure(DOUBLE_COLUMN, sum(heights))
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=heights)
+    top, middle, *bottom = figure.subfigures(len(heights), 1, height_ratios=heights)
     _draw_heat_map(top, data)
     panels = middle.subplot_mosaic([[source, "bar"] for source in maps], width_ratios=(10, 0.12))
     limits = (0.0, max(float(data.percent[source].max()) for source in maps))
@@ -120,7 +119,8 @@ def plot_burden(data: Burden) -> StyledFigure:
         panels[source].axis("off")
         panels[source].set_title(SOURCES[source].name, fontweight="normal")
     letter(panels[maps[0]], "b")
-    _draw_agreement(bottom, data)
+    for part in bottom:
+        _draw_agreement(part, data)
     settle_layout(figure)
     for source in maps:
         draw_brain_map(panels[source], paint_regions(data.percent[source]), COLOURS, limits)
@@ -147,6 +147,19 @@ def branch_colours(linkage: np.ndarray, groups: np.ndarray) -> dict[int, str]:
         for number, found in enumerate(inside)
         if number >= len(groups)
     }
+
+
+def _agreement_words(sources: list[str], alpha: float) -> str:
+    """What the third panel shows; nothing where no model predicts a burden."""
+    if not sources:
+        return ""
+    return (
+        "(c) Agreement of regional lesion volume with the truth for "
+        f"{', '.join(SOURCES_WORDS[source] for source in sources)}; one point a subject and "
+        "region, square-root axes: line, mean difference; dashed, limits of agreement (± 1.96 "
+        "standard deviations; points of one subject are not independent). ICC(A,1) of the volume "
+        f"summed over the regions, with its {100 * (1 - alpha):g} % interval. "
+    )
 
 
 def _repeat_words(repeats: int) -> str:

@@ -27,6 +27,7 @@ VERDICTS = {
     "supported": (BLUE, "o"),
     "inconclusive": (GREY, "D"),
     "not supported": (VERMILION, "X"),
+    "not judged": (GREY, "D"),
 }
 """Colour and marker of each verdict."""
 
@@ -57,7 +58,8 @@ def load_claims(study: Study) -> Claims:
         "of the agreement, jackknife); in units of the smallest effect that matters (dashed; "
         "beyond it, grey). Filled triangles: the mean lies beyond the axis; hollow: the interval "
         "does. Supported: the whole interval lies in the grey and the test agrees; not "
-        "supported: the whole interval lies left of it; else inconclusive. Right: the effect with "
+        "supported: the whole interval lies left of it; else inconclusive; not judged: no model "
+        "of this study was trained for it. Right: the effect with "
         "its interval in its own unit, and p of the two-sided paired Wilcoxon signed-rank test "
         f"with Holm's correction over these {tests} tests (agreement has an interval and no test). "
         f"Verdicts are computed from these numbers: {verdicts}. "

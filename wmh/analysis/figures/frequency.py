@@ -55,9 +55,9 @@ class Frequency:
 
 def load_frequency(study: Study) -> Frequency:
     """Carry every test subject's true and predicted lesions to MNI152 and average them."""
-    values = lesion_values(study)
-    subjects = sorted(values["subject"].unique())
-    truth = read_table(study, "cohort").set_index("id")["lesions"]
+    values, cohort = lesion_values(study), read_table(study, "cohort").set_index("id")
+    truth = cohort.loc[cohort["split"] == "test", "lesions"].sort_index()
+    subjects = list(truth.index)
     configurations = [
         c
         for c in own_configurations(values)

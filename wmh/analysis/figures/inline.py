@@ -65,11 +65,18 @@ def learning_curve(history: pd.DataFrame, steps: int | None = None) -> StyledFig
 
 @styled
 def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8) -> StyledFigure:
-    """The first slices of a batch (B, channels, H, W), lesions or regions outlined."""
+    """The first slices of a batch (B, channels, H, W), lesions or regions outlined.
+
+    Patches of volumes (B, channels, X, Y, Z) are shown by their middle axial slice.
+    """
+    if images.ndim == 5:
+        middle = images.shape[-1] // 2
+        images = images[..., middle]
+        labels = {name: stack[..., middle] for name, stack in labels.items()}
     count = min(count, len(images))
     channels, height, width = images.shape[1:]
-    cell = DOUBLE_COLUMN / count
-    figure = new_figure(DOUBLE_COLUMN, channels * cell * width / height * 25.4)
+    cell = DOUBLE_COLUMN / max(count, 4)
+    figure = new_figure(cell * count, channels * cell * width / height * 25.4)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     grid = figure.subplots(channels, count, squeeze=False)
     outlined, level = next(iter(labels.items()))

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from wmh.analysis.printed_numbers import p_text
 from wmh.analysis.style import (
     BLACK,
+    GIVEN,
     GREY,
     MINUS,
     MODELS,
@@ -19,7 +20,6 @@ from wmh.analysis.style import (
     Look,
     configuration_name,
     in_order,
-    own_inputs,
 )
 from wmh.cohorts.cohort import PATHS
 from wmh.images import Image, load_labels
@@ -73,10 +73,9 @@ def lesion_values_by_repeat(study: Study) -> pd.DataFrame:
 
 
 def own_configurations(values: pd.DataFrame) -> list[tuple[str, str]]:
-    """Each model of a table with the images it was made for, in the order always shown."""
-    models = in_order(values["model"], MODELS)
-    found = set(zip(values["model"], values["inputs_given"], strict=True))
-    return [(model, own_inputs(model)) for model in models if (model, own_inputs(model)) in found]
+    """Each model of a table with the most images it was given, in the order always shown."""
+    given = values.groupby("model")["inputs_given"].unique()
+    return [(m, in_order(given[m], GIVEN)[0]) for m in in_order(values["model"], MODELS)]
 
 
 def of_configuration(values: pd.DataFrame, model: str, given: str) -> pd.DataFrame:
@@ -218,6 +217,8 @@ def cohort_words(study: Study, subjects: int, split: str = "test") -> str:
 
 def test_words(comparisons: pd.DataFrame, families: list[str], alpha: float) -> str:
     """How the comparisons of these families were tested and corrected."""
+    if not families:
+        return "No difference was tested."
     sizes = comparisons["family"].value_counts()
     shown = ", ".join(f"'{family}' ({sizes[family]} tests)" for family in families)
     several = "families" if len(families) > 1 else "family"
@@ -257,3 +258,9 @@ def prediction_path(study: Study, model: str, given: str, subject: str, kind: st
     """Where notebook 05 puts a prediction."""
     folder = study.results / "predictions" / study.run_name(model) / given
     return folder / f"{subject}_{kind}.nii.gz"
+
+
+def fullest_prediction(study: Study, model: str, subject: str, kind: str) -> Path | None:
+    """The file of what a model made of the most images it was given; None without any."""
+    paths = (prediction_path(study, model, given, subject, kind) for given in GIVEN)
+    return next((path for path in paths if path.is_file()), None)

@@ -13,8 +13,7 @@ from matplotlib.ticker import NullFormatter
 
 from wmh.analysis.figures.parts import (
     cohort_kind,
-    prediction,
-    prediction_path,
+    fullest_prediction,
     read_table,
     spread,
 )
@@ -46,9 +45,12 @@ from wmh.analysis.style import (
 )
 from wmh.atlas.regions import REGIONS
 from wmh.images import Image, load_image, load_labels, resample_to
-from wmh.study import Study
+from wmh.study import Study, StudyError
 
 SPLITS = {"training": Look("training", BLACK, "o"), "test": Look("test", "#a0a0a0", "s")}
+TRUE, REGISTERED = "the true ones", "the registered ones"
+"""What stands in for a prediction that no model of the study makes."""
+
 BARS = 9
 """Structures with most lesion that the burden panel shows."""
 
@@ -64,7 +66,9 @@ class Pipeline:
     truth: Image
     registered: Image
     lesions: Image
+    lesions_source: str
     regions: Image
+    regions_source: str
     lesion_ml: pd.Series
     caption: str
 
@@ -74,16 +78,17 @@ def load_pipeline(study: Study) -> Pipeline:
     cohort = read_table(study, "cohort")
     test = cohort[cohort["split"] == "test"].sort_values(["lesion_ml", "id"])
     row = test.iloc[(len(test) - 1) // 2]
-    flair, registered = load_image(row["flair"]), study.results / "regions" / f"{row['id']}.nii.gz"
-    lesions, lesion_model = _first_prediction(study, row["id"], "lesions", "multitask", "flair_t1")
-    regions, region_model = _first_prediction(study, row["id"], "regions", "multitask", "regions")
+    flair, truth = load_image(row["flair"]), load_labels(row["lesions"])
+    registered = load_labels(study.results / "regions" / f"{row['id']}.nii.gz")
+    lesions, lesion_model = _predicted(study, row["id"], "lesions") or (truth, TRUE)
+    regions, region_model = _predicted(study, row["id"], "regions") or (registered, REGISTERED)
     counts = cohort["split"].value_counts()
     caption = (
         "From images to burden. (a) FLAIR and T1 of one test subject "
         f"({row['id']}, {row['lesion_ml']:.1f} ml of lesion, the median of the test split; truth "
         "outlined); the atlas registered to it, whose labels the region models learn; lesions "
-        f"({lesion_model}) and regions ({region_model}) as predicted; lesion volume by region from "
-        f"the two predictions. {SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
+        f"({lesion_model}) and regions ({region_model}); lesion volume by region from the two. "
+        f"{SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
         "(c) True lesion volume, one point a subject. "
         f"{cohort_kind(study).capitalize()} cohort, study {study.name!r}: "
         f"n = {counts.get('training', 0)} training and {counts.get('test', 0)} test subjects."
@@ -93,10 +98,12 @@ def load_pipeline(study: Study) -> Pipeline:
         models=in_order(study.models, MODELS),
         flair=flair,
         t1=resample_to(load_image(row["t1"]), flair),
-        truth=load_labels(row["lesions"]),
-        registered=load_labels(registered),
+        truth=truth,
+        registered=registered,
         lesions=lesions,
+        lesions_source=lesion_model,
         regions=regions,
+        regions_source=region_model,
         lesion_ml=lesion_ml_by_region(lesions, regions),
         caption=caption,
     )
@@ -133,13 +140,19 @@ def unseen_words(cohort: pd.DataFrame) -> str:
     return f"{unseen} of {cohort['scanner'].nunique()} scanners occur in the test split only."
 
 
-def _first_prediction(study: Study, subject: str, kind: str, *models: str) -> tuple[Image, str]:
-    """The prediction of the first of ``models`` that made one from both images, and its name."""
-    made = [
-        m for m in models if prediction_path(study, m, "FLAIR+T1", subject, kind).exists()
-    ] or models
-    name = look_of(made[0]).name
-    return prediction(study, made[0], "FLAIR+T1", subject, kind), f"{name.lower()} model"
+def _predicted(study: Study, subject: str, kind: str) -> tuple[Image, str] | None:
+    """What the joint model, or else the first other one, made of the most images; and its name.
+
+    None where no model of the study predicts this. Raises :class:`StudyError` where one does, and
+    has not yet.
+    """
+    models = study.models_of(kind, "multitask")
+    for model in in_order(models, ("multitask", "flair_t1", *models)):
+        if path := fullest_prediction(study, model, subject, kind):
+            return load_labels(path), f"{look_of(model).name.lower()} model"
+    if models:
+        raise StudyError(f"{study.results / 'predictions'}: empty. Run notebook 05_evaluation")
+    return None
 
 
 def _draw_path(figure: Figure, part: SubFigure, data: Pipeline) -> None:
@@ -162,8 +175,8 @@ def _draw_path(figure: Figure, part: SubFigure, data: Pipeline) -> None:
         "t1": "T1",
         "registered": "Atlas, registered",
         "models": "Models",
-        "lesions": "Lesions, predicted",
-        "regions": "Regions, predicted",
+        "lesions": f"Lesions, {'true' if data.lesions_source == TRUE else 'predicted'}",
+        "regions": f"Regions, {'registered' if data.regions_source == REGISTERED else 'predicted'}",
         "burden": "Burden (ml of lesion)",
     }
     for name, title in titles.items():

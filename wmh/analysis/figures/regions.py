@@ -18,6 +18,7 @@ from wmh.analysis.figures.brain import (
 from wmh.analysis.figures.parts import (
     cohort_words,
     draw_points,
+    own_configurations,
     prediction,
     prediction_path,
     read_table,
@@ -26,11 +27,9 @@ from wmh.analysis.figures.qualitative import best_median_worst
 from wmh.analysis.look.slices import SIDES, draw_labels, draw_slice, head_box
 from wmh.analysis.style import (
     DOUBLE_COLUMN,
-    MODELS,
     SOURCES,
     Look,
     StyledFigure,
-    in_order,
     letter,
     look_of,
     new_figure,
@@ -40,7 +39,6 @@ from wmh.atlas.regions import built_in_atlas, mni_t1
 from wmh.images import Image, load_image, load_labels, to_ras
 from wmh.study import Study
 
-GIVEN = "FLAIR+T1"
 SLICE_SHARES = (0.42, 0.66)
 """Heights of the two slices shown, as shares of the regions' extent from foot to head."""
 COLOURS = "viridis"
@@ -60,9 +58,10 @@ class Regions:
 def load_regions(study: Study) -> Regions:
     """Region labels of the subject with the median mean Dice, and the Dice of all regions."""
     metrics, fits = read_table(study, "metrics"), read_table(study, "regions").set_index("id")
-    dice = metrics[(metrics["metric"] == "dice") & (metrics["inputs_given"] == GIVEN)]
-    means = dice[dice["structure"] == "regions_mean"]
-    models = in_order(means["model"], MODELS)
+    dice = metrics[metrics["metric"] == "dice"]
+    given = dict(own_configurations(dice[dice["structure"] == "regions_mean"]))
+    dice = dice[dice["inputs_given"] == dice["model"].map(given)]
+    means, models = dice[dice["structure"] == "regions_mean"], list(given)
     by_subject = {
         m: means[means["model"] == m].groupby("subject")["value"].mean(skipna=False) for m in models
     }
@@ -74,9 +73,9 @@ def load_regions(study: Study) -> Regions:
         labels["True regions"] = load_labels(row["true_regions"])
     labels["Registered"] = load_labels(study.results / "regions" / f"{subject}.nii.gz")
     for model in models:
-        if prediction_path(study, model, GIVEN, subject, "regions").exists():
+        if prediction_path(study, model, given[model], subject, "regions").exists():
             name = f"{look_of(model).name} model"
-            labels[name] = prediction(study, model, GIVEN, subject, "regions")
+            labels[name] = prediction(study, model, given[model], subject, "regions")
     points = {look_of(model).name: (look_of(model), by_subject[model]) for model in models}
     known = fits["mean_region_dice"].dropna()
     if len(known):
@@ -130,7 +129,8 @@ def _mean_by_region(dice: pd.DataFrame) -> pd.Series:
 
 
 def _draw_regions(axes: Axes, background: Image, labels: Image, share: float) -> None:
-    filled = np.flatnonzero(((to_ras(labels).data > 0) & (to_ras(labels).data < 35)).any((0, 1)))
+    filled = ((to_ras(labels).data > 0) & (to_ras(labels).data < 35)).any((0, 1))
+    filled = np.flatnonzero(filled if filled.any() else ~filled)  # a network may find no region
     z = round(filled[0] + share * (filled[-1] - filled[0]))
     box = head_box(background)
     draw_slice(axes, background, z, box)
