@@ -12,6 +12,8 @@ from wmh.images import Image, save_image
 from wmh.settings import CohortSettings
 from wmh.study import Study, project_root
 
+ONE_MODEL = {"flair": {"task": "lesions", "inputs": "flair", "steps": 1}}
+
 NOTEBOOK = project_root() / "notebooks" / "02_atlas_registration.ipynb"
 SHAPE = (16, 20, 12)
 
@@ -21,7 +23,7 @@ def study(tmp_path, monkeypatch):
     """Three subjects with images and region labels, and nothing else."""
     monkeypatch.setenv("WMH_ROOT", str(tmp_path))
     cohort = CohortSettings(source="challenge", folder="data")
-    study = Study(name="mine", title="Mine", cohort=cohort, models={})
+    study = Study(name="mine", title="Mine", cohort=cohort, models=ONE_MODEL)
     t1, labels = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.uint8)
     t1[3:13, 3:17, 1:11] = 100
     labels[5:8, 5:15, 2:10], labels[8:11, 5:15, 2:10] = 18, 1

@@ -14,6 +14,8 @@ from wmh.images import ImageError, load_image, load_labels, save_image
 from wmh.settings import CohortSettings, RegionSettings
 from wmh.study import Study
 
+ONE_MODEL = {"flair": {"task": "lesions", "inputs": "flair", "steps": 1}}
+
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
@@ -84,6 +86,14 @@ def test_published_labels_are_taken_as_they_are(task, tmp_path):
     assert np.array_equal(load_labels(published.output).data, load_labels(task.true_regions).data)
 
 
+def test_known_regions_are_the_subjects_own_or_none(task, tmp_path):
+    known = replace(task, settings=RegionSettings(atlas="known"), output=tmp_path / "7.nii.gz")
+    assert labelling.label_subject(known)["fit"] == {}
+    assert np.array_equal(load_labels(known.output).data, load_labels(task.true_regions).data)
+    labelling.label_subject(replace(known, true_regions=None))
+    assert not load_labels(known.output).data.any()
+
+
 def test_published_labels_of_another_grid_are_refused(task, tmp_path):
     labels = load_labels(task.true_regions)
     save_image(tmp_path / "else.nii.gz", labels.data[1:], replace(labels, data=labels.data[1:]))
@@ -105,7 +115,7 @@ def study(tmp_path, monkeypatch):
 
     def make(atlas: str, **settings) -> Study:
         regions = RegionSettings(atlas=atlas, **settings)
-        return Study(name="mine", title="Mine", cohort=cohort, models={}, regions=regions)
+        return Study(name="mine", title="Mine", cohort=cohort, models=ONE_MODEL, regions=regions)
 
     return make
 

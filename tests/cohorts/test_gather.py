@@ -15,6 +15,8 @@ from wmh.pipeline.notebook import reason_of
 from wmh.settings import CohortSettings
 from wmh.study import Study
 
+ONE_MODEL = {"flair": {"task": "lesions", "inputs": "flair", "steps": 1}}
+
 OTHER_SHAPE, OTHER_MM = (30, 36, 30), (6.0, 6.0, 6.0)
 
 
@@ -25,7 +27,7 @@ def study(tmp_path, monkeypatch):
 
     def make(source: str, folder: str = "data", **settings) -> Study:
         cohort = CohortSettings(source=source, folder=folder, **settings)
-        return Study(name="mine", title="Mine", cohort=cohort, models={})
+        return Study(name="mine", title="Mine", cohort=cohort, models=ONE_MODEL)
 
     return make
 
@@ -188,3 +190,16 @@ def test_a_t1_already_on_the_grid_is_used_as_it_is(study, tmp_path):
     table = gather_cohort(study("challenge"))
     assert all("/pre/T1.nii.gz" in str(path) for path in table["t1"])
     assert not (tmp_path / "results/mine/aligned").exists()
+
+
+def test_further_people_of_a_table_join_the_training_split(study, tmp_path):
+    save_challenge(tmp_path / "data")
+    for name in ("p1", "p2"):
+        save_subject(tmp_path / f"more/{name}", seed=len(name) + ord(name[1]))
+    rows = [f"{n},{n}/pre/FLAIR.nii.gz,{n}/pre/T1.nii.gz,{n}/wmh.nii.gz,here" for n in ("p1", "p2")]
+    (tmp_path / "more/people.csv").write_text("\n".join(["id,flair,t1,lesions,scanner", *rows]))
+    mine = study("challenge", further="more/people.csv")
+    gather_cohort(mine)
+    subjects = read_cohort(mine.results / "cohort.csv")
+    assert [s.id for s in subjects if s.further] == ["p1", "p2"]
+    assert all(s.split == "training" and s.scanner == "here" for s in subjects if s.further)

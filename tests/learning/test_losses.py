@@ -182,3 +182,14 @@ def test_background_weight_of_the_regions_by_hand():
     expected = (0.25 * math.log(2) + math.log(37)) / 1.25
     loss = loss_of({"regions": probability.log()}, labels, settings)
     assert loss.item() == pytest.approx(expected, 1e-4)
+
+
+def test_regions_that_are_not_known_cost_nothing():
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 37, 4, 4, generator=generator)
+    labels = torch.randint(0, 37, (2, 4, 4), generator=generator).byte()
+    half = labels.clone()
+    half[1] = 255
+    of_one = loss_of({"regions": scores[:1]}, {"regions": labels[:1]}, LossSettings())
+    of_half = loss_of({"regions": scores}, {"regions": half}, LossSettings())
+    assert of_half == pytest.approx(float(of_one), rel=1e-5)

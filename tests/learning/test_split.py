@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -74,3 +74,15 @@ def test_a_lesion_model_needs_no_regions(study, monkeypatch):
     write_cohort(people(5, "a"), study.results / "cohort.csv")
     monkeypatch.setattr(split, "load_slices", lambda *_: replace(tiny_slices(), regions=None))
     assert len(training_slices(study, "flair")) == 2
+
+
+def test_further_people_learn_and_are_never_validated_on(study):
+    further = [replace(s, further=True) for s in people(4, "b")]
+    write_cohort([asdict(s) for s in people(6, "a") + further], study.results / "cohort.csv")
+    for folds in (None, 3):
+        repeated = tiny_study(training={"repeats": 2, "folds": folds, "validation_share": 0.5})
+        for repeat in repeated.repeats():
+            learn, validate = split_training(repeat)
+            assert {s.id for s in further} <= {s.id for s in learn}
+            assert 1 <= len(validate) <= 3
+            assert len(learn) + len(validate) == 10

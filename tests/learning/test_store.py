@@ -14,7 +14,7 @@ from tests.cohorts.scans import head, lesions, oblique, save
 from tests.learning.conftest import tiny_study
 from tests.learning.test_volumes import study_of_volumes
 from wmh.cohorts.cohort import Subject, write_cohort
-from wmh.images import ImageError
+from wmh.images import ImageError, load_image, save_image
 from wmh.learning import split, store
 from wmh.learning.batches import draw_batch
 from wmh.learning.inputs import CONFIGURATIONS
@@ -227,3 +227,12 @@ def test_memory_stays_flat_whatever_is_drawn(tmp_path):
         images[torch.randint(len(images), (16,), generator=generator)]
         held.append(process.memory_info().rss)
     assert max(held[10:]) - min(held[10:]) < 3 * one < images.nbytes / 20
+
+
+def test_a_subject_without_any_region_has_none_that_are_known(scans, tmp_path):
+    (subject,) = subjects_in(scans)[:1]
+    flair = load_image(subject.flair)
+    save_image(tmp_path / f"{subject.id}.nii.gz", np.zeros(flair.data.shape, np.uint8), flair)
+    read = load_slices([subject], 4.0, tmp_path)
+    assert (read.regions == 255).all()
+    assert not read.holds["regions"].any()

@@ -71,3 +71,13 @@ def test_an_elastic_field_of_equal_points_shifts():
     drawn.elastic[:, 0] = 0.25
     _, moved = apply(images, labels, drawn)
     assert torch.equal(moved["lesions"][:, :-6], labels["lesions"][:, 6:])
+
+
+def test_regions_that_are_not_known_stay_so_when_mirrored():
+    images, labels = batch(2)
+    labels["regions"][0] = 255
+    drawn = nothing_drawn(images.shape)
+    drawn.mirrored = torch.tensor([True, True])
+    _, moved = apply(images, labels, drawn)
+    assert (moved["regions"][0] == 255).all()
+    assert (moved["regions"][1] < 37).all()

@@ -74,3 +74,12 @@ def test_labels_that_are_missing_altogether_are_counted_as_background():
 @pytest.mark.parametrize(("task", "has_one"), [("lesions", False), ("regions", True)])
 def test_networks_for_slices_that_predict_regions_have_one(task, has_one):
     assert isinstance(build_network(SMALL, 1, task), WithRegionPrior) == has_one
+
+
+def test_labels_that_are_not_known_count_nothing():
+    labels, depth_mm = halves()
+    known, all_labels = WithRegionPrior(Silent()), WithRegionPrior(Silent())
+    known.fit(labels, depth_mm)
+    unknown = torch.full_like(labels, 255)
+    all_labels.fit(torch.cat([labels, unknown]), torch.cat([depth_mm, depth_mm]))
+    assert torch.equal(known.atlas, all_labels.atlas)
