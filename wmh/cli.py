@@ -297,13 +297,16 @@ def evaluate(
     import pandas as pd
 
     from wmh.analysis import evaluation
-    from wmh.study import raise_unless_writable, write_table
+    from wmh.images import raise_unless_writable
+    from wmh.study import write_table
 
     pairs = None
     if (study is None) == (truth is None or prediction is None):
         raise typer.BadParameter("give TRUTH and PREDICTION, or --study NAME")
     if out is not None:
-        raise_unless_writable(out)
+        raise_unless_writable(out.parent)
+        if out.is_dir():
+            raise typer.BadParameter(f"--out {out} is a folder; name the table to write")
     if study is not None:
         from wmh.learning.testing import cases
 

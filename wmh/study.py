@@ -137,17 +137,6 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def raise_unless_writable(path: Path) -> None:
-    """Make a table's folder, ahead of any work; raises :class:`StudyError` where that can't be."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        allowed = os.access(path.parent, os.W_OK | os.X_OK) and not path.is_dir()
-    except OSError:
-        allowed = False
-    if not allowed:
-        raise StudyError(f"{path}: cannot be written. Name a file in a folder that is yours")
-
-
 def project_root() -> Path:
     """The checkout this runs in: ``WMH_ROOT``, or the folder above that holds ``studies/``."""
     if "WMH_ROOT" in os.environ:

@@ -274,9 +274,9 @@ def test_the_command_makes_the_folder_of_its_table_and_names_who_has_no_pair(tmp
 def test_a_destination_that_cannot_be_is_refused_before_anything_is_read(tmp_path):
     (tmp_path / "file").touch()
     missing = [str(tmp_path / "a"), str(tmp_path / "b")]
-    for out in (tmp_path, tmp_path / "file/all.csv"):
+    for out, message in ((tmp_path, "is a folder;"), (tmp_path / "file/all.csv", "and no folder")):
         result = CliRunner().invoke(app, ["evaluate", *missing, "--out", str(out)])
-        assert "cannot be written" in str(result.exception)
+        assert message in f"{result.stderr} {result.exception}"
 
 
 def test_the_command_wants_files_or_a_study(tmp_path):

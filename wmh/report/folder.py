@@ -58,8 +58,7 @@ def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) 
     """
     raise_unless_writable(out)
     found = find_subjects(source, needed=())
-    for notice in (notice for one in found for notice in one.notices):
-        warnings.warn(notice, stacklevel=2)
+    say(notice for one in found for notice in one.notices)
     with _only_one(out):
         return _predict_everyone(study, found, source, out, jobs)
 
