@@ -122,10 +122,6 @@ def test_simulation_goes_with_a_simulated_cohort_only(smoke, tmp_path):
     assert "simulation" in refused(smoke, tmp_path)
 
 
-def test_a_study_without_models_is_refused(smoke, tmp_path):
-    assert "models" in refused(smoke | {"models": {}}, tmp_path)
-
-
 def test_a_name_inside_the_file_is_refused(smoke, tmp_path):
     assert "name" in refused(smoke | {"name": "other"}, tmp_path)
 

@@ -44,7 +44,7 @@ class Study(Settings):
     regions: RegionSettings = RegionSettings()
     slices: SliceSettings = SliceSettings()
     training: Training = Training()
-    models: Annotated[dict[str, ModelSettings], Field(min_length=1)]
+    models: dict[str, ModelSettings]
     evaluation: Evaluation = Evaluation()
     participants: Participants | None = None
     compute: Compute = Compute()

@@ -91,8 +91,10 @@ def keep_models(study: Study, *models: str) -> Study:
     """The results of the same study, had it had these models only."""
     kept = {name: study.models[name] for name in models}
     few = study.model_copy(update={"name": "_".join(models), "models": kept})
-    others = [name for name in study.models if name not in models]
-    shutil.copytree(study.results, few.results, ignore=shutil.ignore_patterns(*others))
+    shutil.copytree(study.results, few.results)
+    for name in study.models.keys() - kept.keys():
+        for folder in ("models", "predictions"):
+            shutil.rmtree(few.results / folder / name, ignore_errors=True)
     metrics, burden = (
         pd.read_csv(few.results / f"{name}.csv", dtype={"subject": str})
         for name in ("metrics", "burden")

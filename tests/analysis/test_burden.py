@@ -98,6 +98,7 @@ def test_icc_of_perfect_and_of_no_data():
     assert [*icc_agreement(np.array([1.0, 2, 3]), np.array([1.0, 2, 3]))] == [1, 1, 1]
     assert np.isnan(icc_agreement(np.zeros(5), np.zeros(5)).value)
     assert np.isnan(icc_agreement(np.ones(2), np.ones(2)).value)
+    assert [*icc_agreement(np.ones(5), np.full(5, 3.0))] == [0, 0, 0]  # apart, and alike in all
 
 
 def test_bland_altman_by_hand():

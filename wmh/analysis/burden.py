@@ -170,7 +170,7 @@ def icc_agreement(first: np.ndarray, second: np.ndarray, alpha: float = 0.05) ->
         float(square[0]) for square in _mean_squares(first[:, None], second[:, None])
     )
     value = float(_icc(*(np.array([square]) for square in (rows, columns, error)), n)[0])
-    if not np.isfinite(value) or error == columns == 0:
+    if not np.isfinite(value) or (error == 0 and 0 in (rows, columns)):
         return Interval(value, value, value)
     a = k * value / (n * (1 - value))
     b = 1 + k * value * (n - 1) / (n * (1 - value))
