@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -10,17 +11,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from wmh.images import (
     Image,
     ImageError,
+    all_or_nothing,
     from_ras,
     load_image,
     load_labels,
+    raise_unless_writable,
     resample_to,
     same_grid,
     save_image,
     to_ras,
+    with_background_at_0,
 )
 
 AFFINE = np.array([[-1.0, 0, 0, 10], [0, -1.2, 0, 20], [0, 0, 3.0, -5], [0, 0, 0, 1]])
@@ -216,3 +221,107 @@ def test_a_probability_is_no_mask(tmp_path):
     nib.save(nib.Nifti1Image(likely, np.eye(4)), tmp_path / "likely.nii.gz")
     with pytest.raises(ImageError, match="not whole numbers"):
         load_labels(tmp_path / "likely.nii.gz")
+
+
+def headed(path: Path, qform: int, sform: int, turned_by: float = 0.0, mirrored: bool = False):
+    """An image with these form codes, its qform turned (degrees) or mirrored against its sform."""
+    image = nib.Nifti1Image(ramp(), AFFINE)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("x", turned_by, degrees=True).as_matrix()
+    image.set_sform(AFFINE, sform)
+    image.set_qform(turn @ AFFINE @ np.diag([-1.0 if mirrored else 1.0, 1, 1, 1]), qform)
+    image.header["qform_code"], image.header["sform_code"] = qform, sform
+    nib.save(image, path)
+    return path
+
+
+def test_a_header_that_leaves_left_and_right_open_is_refused(tmp_path):
+    path = tmp_path / "a.nii.gz"
+    assert "says nothing of its orientation" in problem(headed(path, 0, 0))
+    assert "disagree on left and right" in problem(headed(path, 1, 2, mirrored=True))
+    assert "disagree on orientation" in problem(headed(path, 1, 2, turned_by=90))
+    for agreeing in ((1, 0), (0, 2), (1, 2)):
+        load_image(headed(path, *agreeing, turned_by=6))  # as a registration leaves it
+    analyze = nib.AnalyzeImage(ramp(), None)
+    nib.save(analyze, tmp_path / "old.img")
+    assert "says nothing of its orientation" in problem(tmp_path / "old.img")
+
+
+def test_where_sides_do_not_matter_labels_may_leave_them_open(tmp_path):
+    path = headed(tmp_path / "a.nii.gz", 0, 0)
+    with pytest.raises(ImageError, match="says nothing of its orientation"):
+        load_labels(path)
+    assert load_labels(path, sided=False).data.max() == 119
+
+
+def test_colours_and_complex_numbers_are_refused(tmp_path):
+    colours = np.zeros((4, 5, 6), np.dtype([(c, "u1") for c in "RGB"]))
+    assert "its voxels are colours" in problem(write(tmp_path / "a.nii.gz", colours))
+    waves = ramp().astype(np.complex64)
+    assert "its voxels are complex numbers" in problem(write(tmp_path / "b.nii.gz", waves))
+
+
+def ball(background: float = 0.0, noise: float = 0.0) -> np.ndarray:
+    """Grey, white and dark tissue in a ball, all around it air."""
+    x, y, z = np.indices((32, 32, 32)) - 15.5
+    radius = np.sqrt(x**2 + y**2 + z**2)
+    data = np.select([radius < 4, radius < 8, radius < 12], [10.0, 100.0, 80.0], 0.0)
+    air = np.abs(np.random.default_rng(0).normal(0, noise, data.shape)) if noise else 0.0
+    return (data + air + background).astype(np.float32)
+
+
+@pytest.mark.parametrize("background", [0.0, -1.0, 3.0])
+@pytest.mark.parametrize("noise", [0.0, 5.0])
+def test_an_image_whose_background_is_near_0_stays_as_it_is(background, noise):
+    data = ball(background, noise)
+    assert with_background_at_0(data) is data
+
+
+@pytest.mark.parametrize("offset", [1000.0, -1024.0])
+def test_a_background_elsewhere_becomes_0(offset):
+    np.testing.assert_allclose(with_background_at_0(ball(offset)), ball(), atol=1e-3)
+
+
+def test_a_standardised_image_has_its_background_at_0():
+    data, inside = ball(), ball() > 0
+    whole = with_background_at_0((data - data.mean()) / data.std())
+    np.testing.assert_allclose(whole * data.std(), data, atol=1e-3)
+    head = np.where(inside, (data - data[inside].mean()) / data[inside].std(), 0)
+    found = with_background_at_0(head.astype(np.float32)) * data[inside].std()
+    assert not found[~inside].any()
+    np.testing.assert_allclose(found[inside], data[inside] - 10, atol=1e-3)
+
+
+def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    for path, image, words in (
+        (tmp_path / "x", True, "End it in .nii.gz"),
+        (tmp_path / "file/x.nii.gz", True, "is a file and no folder"),
+        (tmp_path / "file", False, "is a file and no folder"),
+    ):
+        with pytest.raises(ImageError, match=re.escape(words)):
+            raise_unless_writable(path, image)
+    raise_unless_writable(tmp_path / "new/folder")
+    raise_unless_writable(tmp_path / "new/x.nii.gz", image=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_all_files_of_a_set_appear_or_none(tmp_path):
+    def write_two(folder: Path, full: bool) -> None:
+        with all_or_nothing(folder) as fresh:
+            (fresh / "one").write_text("new")
+            if full:
+                raise OSError(28, "No space left on device")
+            (fresh / "deep").mkdir()
+            (fresh / "deep/two").write_text("new")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_two(tmp_path / "out", full=True)
+    assert not list(tmp_path.iterdir())
+    write_two(tmp_path / "out", full=False)
+    (tmp_path / "out/one").write_text("old")
+    with pytest.raises(OSError, match="No space left"):
+        write_two(tmp_path / "out", full=True)
+    assert (tmp_path / "out/one").read_text() == "old"
+    left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert sorted(left) == ["one", "two"]

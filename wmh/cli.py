@@ -5,6 +5,7 @@ Heavy modules are imported inside the functions, so that ``wmh --help`` answers 
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 import warnings
@@ -175,17 +176,27 @@ def regions(
 ) -> None:
     """Label the white-matter regions of a T1, or carry any atlas onto a white-matter mask."""
     from wmh.atlas.single import carry_atlas, label_scan
+    from wmh.atlas.tissue import LEAST_BORDER_CONTRAST
+    from wmh.cohorts.plausible import notices, say
+    from wmh.images import load_image, raise_unless_writable
 
+    raise_unless_writable(out, image=True)
     masks = (white_matter, atlas_white_matter, atlas_labels)
     if t1 is not None and not any(masks):
-        fit = label_scan(out, t1, flair, lesions, method.value, seed)
+        given = {"FLAIR": flair, "T1": t1}
+        say(notices({m: load_image(path) for m, path in given.items() if path}, in_slices=False))
+        fit, contrast = label_scan(out, t1, flair, lesions, method.value, seed)
+        follows = f", border contrast {contrast:.2f}"
+        if contrast < LEAST_BORDER_CONTRAST:
+            say([f"{out}: the regions do not follow the picture of {t1}; look at the two together"])
     elif t1 is None and all(masks):
-        fit = carry_atlas(out, *masks, method.value, seed)
+        fit, follows = carry_atlas(out, *masks, method.value, seed), ""
     else:
         raise typer.BadParameter(
             "give --t1, or --white-matter with --atlas-white-matter and --atlas-labels"
         )
-    typer.echo(f"{out}: white-matter Dice {fit.white_matter_dice:.3f} after {fit.attempts} starts")
+    dice = f"white-matter Dice {fit.white_matter_dice:.3f}"
+    typer.echo(f"{out}: {dice} after {fit.attempts} starts{follows}")
 
 
 @app.command()
@@ -382,7 +393,11 @@ def _notice(standard: Callable, message: Warning, category: type, file: str, *wh
 
 
 def main() -> None:
-    """Run the command. Errors of the user's files and settings are one line, exit code 2."""
+    """Run the command.
+
+    Errors of the user's files and settings are one line, exit code 2; so are those of the machine,
+    a full disk or too little memory, exit code 1.
+    """
     warnings.formatwarning = partial(_notice, warnings.formatwarning)
     try:
         app()
@@ -391,3 +406,22 @@ def main() -> None:
             raise
         print(f"wmh: {error}", file=sys.stderr)
         sys.exit(2)
+    except (OSError, MemoryError, ImportError, RuntimeError) as error:
+        said = of_the_machine(error)
+        if said is None:
+            raise
+        print(f"wmh: {said}", file=sys.stderr)
+        sys.exit(1)
+
+
+def of_the_machine(error: Exception) -> str | None:
+    """What to say of an error that is the machine's: no room on disk or in memory; else None."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{error.filename or 'the folder written to'}: no room is left on the disk. Make room, "
+            "or write to another one; what is complete is kept."
+        )
+    words = ("memory", "failed to map segment", "can't start new thread")
+    if isinstance(error, MemoryError) or any(word in str(error).lower() for word in words):
+        return f"the memory ran out ({str(error) or 'no more is given'}). Close other programs."
+    return None

@@ -8,8 +8,12 @@ an interrupted run never leaves half an image behind.
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +22,17 @@ import numpy as np
 from nibabel.processing import resample_from_to
 
 SMALLEST_VOXEL_MM, LARGEST_VOXEL_MM = 0.1, 20.0
+ENDINGS = (".nii", ".nii.gz")
+"""Of the images that are written."""
+BACKGROUND_SPREAD = 0.1
+"""Share of the range of intensities within which the background is one level."""
+NEAR_0, NOISE_FLOOR = 0.05, 0.2
+"""How far below and above 0 the background may lie as it is, as a share of bright intensities."""
+DARKER_THAN_AROUND = 0.2
+"""Share of a head that is darker than the background once the head alone was standardised."""
+LARGEST_DISAGREEMENT = 30.0
+"""Degrees by which qform and sform may be turned: one may hold a registration, but no other way up.
+"""
 
 
 class ImageError(ValueError):
@@ -57,13 +72,16 @@ class Image:
 
 
 def load_image(path: Path | str) -> Image:
-    """Load a 3-D intensity image as float32.
+    """Load a 3-D intensity image as float32, its background at 0.
 
-    A fourth axis of length one is dropped. Raises :class:`ImageError` for a file that is missing,
-    empty, truncated or not NIfTI; a 4-D image; NaN or infinite voxels; an image that is constant;
-    and an affine that no scan can have.
+    An image whose background is far from 0 is shifted (:func:`with_background_at_0`). A fourth axis
+    of length one is dropped. Raises :class:`ImageError` for a file that is missing, empty,
+    truncated or not NIfTI; a 4-D image; colours and complex numbers; NaN or infinite voxels; an
+    image that is constant; an affine that no scan can have; and a header that leaves left and right
+    open.
     """
     image = _read(Path(path))
+    _raise_unless_sided(image)
     data = np.asanyarray(image.data, dtype=np.float32)
     bad = int(np.count_nonzero(~np.isfinite(data)))
     if bad:
@@ -78,18 +96,50 @@ def load_image(path: Path | str) -> Image:
             f"every voxel is {data.flat[0]:g}",
             "Export the image again; this one holds no picture",
         )
-    return Image(data, image.affine, image.path, image.header)
+    return Image(with_background_at_0(data), image.affine, image.path, image.header)
 
 
-def load_labels(path: Path | str, allowed: range | set[int] | None = None) -> Image:
+def with_background_at_0(data: np.ndarray) -> np.ndarray:
+    """Intensities (x, y, z) shifted so that no signal is 0; unchanged where it is near 0 already.
+
+    Background is what most of the border shows. Where that is among the darkest, it becomes 0:
+    the image was shifted, or standardised as a whole. Where much of the rest is far darker, the
+    head alone was standardised, and the darkest of it becomes 0, as all around it.
+    """
+    some = data[tuple(slice(None, None, max(1, n // 64)) for n in data.shape)]
+    faces = np.concatenate([np.moveaxis(data, axis, 0)[[0, -1]].ravel() for axis in range(3)])
+    border = float(np.median(faces))
+    dark, bright = np.percentile(some, (1, 99))
+    if border - dark < BACKGROUND_SPREAD * (bright - dark):
+        if -NEAR_0 * (bright - border) <= border <= NOISE_FLOOR * bright:
+            return data
+        return np.maximum(data - np.float32(border), 0)
+    if np.count_nonzero(faces == border) < len(faces) / 2:
+        return data  # the head reaches the border
+    inside = some[some != border]
+    if (
+        not len(inside)
+        or np.mean(inside < border - BACKGROUND_SPREAD * (bright - border)) < DARKER_THAN_AROUND
+    ):
+        return data
+    darkest = np.float32(np.percentile(inside, 1))
+    return np.where(data == border, np.float32(0), np.maximum(data - darkest, 0))
+
+
+def load_labels(
+    path: Path | str, allowed: range | set[int] | None = None, sided: bool = True
+) -> Image:
     """Load a 3-D label image as uint8, whatever type the file stores its labels in.
 
     ``allowed`` are the labels the image may hold; by default any integer from 0 to 255. Raises
     :class:`ImageError` as :func:`load_image` does (an all-zero label image is allowed), and for
     values that are not whole numbers or not allowed. A mask that the header scales to 0 and 0.998
-    is read as 0 and 1, with a warning.
+    is read as 0 and 1, with a warning. Where left and right do not matter, ``sided`` is false, and
+    the header may leave them open.
     """
     image = _read(Path(path))
+    if sided:
+        _raise_unless_sided(image)
     values = np.asanyarray(image.data)
     if not np.isfinite(values).all():
         raise ImageError(path, "some labels are NaN or infinite", "Save the labels as integers")
@@ -140,6 +190,43 @@ def save_image(path: Path | str, data: np.ndarray, like: Image) -> Path:
     finally:
         temporary.unlink(missing_ok=True)
     return path
+
+
+def raise_unless_writable(path: Path, image: bool = False) -> None:
+    """Raise :class:`ImageError` where no folder, or no ``image`` file, can be written: in time."""
+    if image and not path.name.endswith(ENDINGS):
+        raise ImageError(path, "no name of an image", "End it in .nii.gz")
+    if image and path.is_dir():
+        raise ImageError(path, "is a folder", "Name the file that is to be written")
+    folder = path.parent if image else path
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise ImageError(there, "is a file and no folder", "Name another folder to write to")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ImageError(there, "may not be written to by you", "Name another folder to write to")
+
+
+@contextmanager
+def all_or_nothing(folder: Path) -> Iterator[Path]:
+    """A fresh folder whose files move to ``folder``, in the order written, when all are complete.
+
+    After an error nothing of them remains.
+    """
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    fresh = folder / f".{os.getpid()}.{threading.get_ident()}"
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        files = (path for path in fresh.rglob("*") if path.is_file())
+        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
+            target = folder / path.relative_to(fresh)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    finally:
+        shutil.rmtree(fresh)
+        for place in new:
+            if not any(place.iterdir()):
+                place.rmdir()
 
 
 def same_grid(first: Image, second: Image, tolerance_mm: float = 0.05) -> bool:
@@ -211,12 +298,20 @@ def _read(path: Path) -> Image:
         raise ImageError(
             path, f"not a NIfTI image ({error})", "Convert it to NIfTI, for instance with dcm2niix"
         ) from error
+    except MemoryError as error:
+        raise ImageError(
+            path, "is too large for the memory", "Close other programs, or crop the image"
+        ) from error
     except (EOFError, OSError, ValueError, zlib.error) as error:
         raise ImageError(
             path,
             f"cannot be read to its end ({error})",
             "It is cut short or damaged; copy it again",
         ) from error
+    if data.dtype.kind not in "biuf":
+        kind = "complex numbers" if data.dtype.kind == "c" else "colours"
+        remedy = "Save the magnitude as one number a voxel, for instance as float32"
+        raise ImageError(path, f"its voxels are {kind}", remedy)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:
@@ -252,6 +347,47 @@ def _checked_affine(path: Path, file: nib.spatialimages.SpatialImage) -> np.ndar
             path, f"a voxel of {shown} mm is not one of a head scan", "Check the header's units"
         )
     return affine
+
+
+def _raise_unless_sided(image: Image) -> None:
+    """Left and right are never a guess: refuse a header that does not say, or says two things."""
+    header, path = image.header, image.path
+    if not isinstance(header, nib.AnalyzeHeader):  # of another format than NIfTI's family
+        return
+    codes = (0, 0)
+    if isinstance(header, nib.Nifti1Header):
+        codes = int(header["qform_code"]), int(header["sform_code"])
+    if codes == (0, 0):
+        raise ImageError(
+            path,
+            "its header says nothing of its orientation",
+            "Convert it again from DICOM (dcm2niix), so that left and right are known",
+        )
+    if not all(codes):
+        return
+    forms = header.get_qform(), header.get_sform()
+    sides = [np.sign(np.linalg.det(form[:3, :3])) for form in forms]
+    if sides[0] != sides[1] or _angle(*forms) > LARGEST_DISAGREEMENT:
+        shown = " and ".join("".join(nib.aff2axcodes(form)) for form in forms)
+        what = "left and right" if sides[0] != sides[1] else "orientation"
+        raise ImageError(
+            path,
+            f"qform and sform disagree on {what} ({shown})",
+            "Find out which is right (vitamin capsule, operation scar, another scan of the person) "
+            "and write it to both, for instance with fslorient",
+        )
+
+
+def _angle(first: np.ndarray, second: np.ndarray) -> float:
+    """Degrees by which the axes of one affine are turned against those of another."""
+    turn = _rotation(first).T @ _rotation(second)
+    return float(np.rad2deg(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
+
+
+def _rotation(affine: np.ndarray) -> np.ndarray:
+    """The orthogonal part of an affine, without scale and shear."""
+    left, _, right = np.linalg.svd(affine[:3, :3])
+    return left @ right
 
 
 def _form_code(header: nib.Nifti1Header | None, name: str) -> int:

@@ -130,8 +130,11 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV, without its index; the file appears only when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    table.to_csv(temporary, index=False)
-    temporary.replace(path)
+    try:
+        table.to_csv(temporary, index=False)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def raise_unless_writable(path: Path) -> None:

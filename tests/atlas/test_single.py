@@ -40,9 +40,15 @@ def test_a_t1_is_labelled_on_its_own_grid(head, tmp_path):
     done = regions("--t1", head / "T1.nii.gz", "--out", tmp_path / "regions.nii.gz")
     assert done.exit_code == 0, done.output
     assert "regions.nii.gz: white-matter Dice 0." in done.stdout
+    assert "border contrast 2.0" in done.stdout and not done.stderr
     labels = load_labels(tmp_path / "regions.nii.gz", range(37))
     assert same_grid(labels, load_image(head / "T1.nii.gz"))
     assert mean_dice(head, labels) > 0.6
+
+
+def test_a_name_that_is_no_images_is_refused_before_any_work(head, tmp_path):
+    done = regions("--t1", head / "T1.nii.gz", "--out", tmp_path / "regions")
+    assert "End it in .nii.gz" in str(done.exception)
 
 
 def test_any_atlas_is_carried_onto_a_mask_and_stays_inside(head, tmp_path):

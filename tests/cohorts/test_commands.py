@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from scans import lesions, save, save_subject
 from test_challenge import LIST, PUBLISHED, dataverse
 from typer.testing import CliRunner
 
-from wmh.cli import app
+from wmh.cli import app, of_the_machine
 from wmh.cohorts import challenge
 
 
@@ -66,3 +67,21 @@ def test_simulate_refuses_fewer_subjects_than_there_are_places_for(tmp_path):
     assert result.exit_code == 2
     assert "--subjects" in result.stderr and "8" in result.stderr
     assert not (tmp_path / "cohort").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "out/x"), "out/x: no room is left"),
+        (MemoryError(), "the memory ran out"),
+        (
+            ImportError("libtorch.so: failed to map segment from shared object"),
+            "the memory ran out",
+        ),
+        (ImportError("No module named 'x'"), None),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), None),
+    ],
+)
+def test_a_full_disk_and_too_little_memory_are_one_line(error, words):
+    said = of_the_machine(error)
+    assert said is None if words is None else words in said and "\n" not in said

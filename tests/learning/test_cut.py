@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -85,6 +87,19 @@ def test_an_image_without_a_head_is_named(tmp_path):
     specks[::5, ::5, ::5] = 1.0
     with pytest.raises(ImageError, match=r"specks\.nii\.gz.*no head"):
         find_head(Image(specks, np.eye(4), tmp_path / "specks.nii.gz"))
+
+
+def test_a_few_bright_voxels_are_no_head():
+    specks = np.zeros((64, 64, 64), np.float32)
+    specks[33, 33, 15] = 1000.0
+    with pytest.raises(ImageError, match="no head found"):
+        find_head(Image(specks, np.eye(4)))
+
+
+def test_tissue_at_0_or_below_is_refused_with_a_remedy():
+    image = head_image()
+    with pytest.raises(ImageError, match="not scaled to a mean of 0"):
+        normalise(replace(image, data=image.data - 150))
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,33 @@ def test_two_at_once_in_one_folder_take_turns(study, people, tmp_path):
         assert [one.problem for one in running.result()] == [None]
 
 
+def test_a_full_disk_costs_a_subject_and_leaves_nothing_of_it(study, people, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wmh.report.folder.write_report", full)
+    out = people / "derivatives/wmh"
+    done = predict_folder(study, people, out)
+    assert all("No space left on device" in str(one.problem) for one in done[:3])
+    left = {path.name for path in out.iterdir()}
+    assert not any(name.startswith(("sub-", ".")) for name in left - {".bidsignore", ".lock"})
+
+
+def test_what_looks_wrong_with_the_images_is_said_everywhere(study, tmp_path, capsys):
+    folder = tmp_path / "data/sub-1/anat"
+    folder.mkdir(parents=True)
+    write_scan(folder / "sub-1_FLAIR.nii.gz")
+    write_scan(folder / "sub-1_T1w.nii.gz")  # the same picture
+    for kept in (False, True):
+        (done,) = predict_folder(study, tmp_path / "data", tmp_path / "out")
+        assert done.kept is kept
+        doubt = next(notice for notice in done.notices if "same picture" in notice)
+        assert doubt in capsys.readouterr().err
+    assert doubt in (tmp_path / "out/sub-1/report.html").read_text()
+    table = pd.read_csv(tmp_path / "out/participants_burden.tsv", sep="\t")
+    assert doubt in table.loc[0, "notices"]
+
+
 @needs_browser
 @pytest.mark.parametrize("width", [PHONE, DESK])
 def test_a_report_in_a_browser(study, tmp_path, width):

@@ -1,5 +1,6 @@
 """One person's scan, from files to files."""
 
+from dataclasses import replace
 from importlib.metadata import version
 from platform import python_version
 
@@ -10,6 +11,7 @@ import pytest
 
 from tests.report.conftest import write_scan
 from wmh.images import Image, ImageError
+from wmh.learning.inference import predict_prepared
 from wmh.learning.models import CheckpointError
 from wmh.report import predict_scan
 from wmh.report.answer import Answer, StudyAnswerer
@@ -72,8 +74,39 @@ def test_images_that_do_not_overlap_are_named(study, tmp_path):
     moved = nib.load(t1)
     moved.affine[:3, 3] += 900
     nib.save(nib.Nifti1Image(np.asarray(moved.dataobj), moved.affine), tmp_path / "far.nii.gz")
-    with pytest.raises(ImageError, match=r"far\.nii\.gz: does not overlap.*flair\.nii\.gz"):
+    with pytest.raises(
+        ImageError, match=r"far\.nii\.gz: holds only 0% of the head in .*flair\.nii\.gz"
+    ):
         predict_scan(study, tmp_path / "out", flair=flair, t1=tmp_path / "far.nii.gz")
+
+
+def test_a_full_disk_leaves_nothing_half_written(study, tmp_path, monkeypatch):
+    flair = write_scan(tmp_path / "flair.nii.gz")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wmh.report.scan.write_report", full)
+    with pytest.raises(OSError, match="No space left"):
+        predict_scan(study, tmp_path / "out", flair=flair)
+    assert [path.name for path in tmp_path.iterdir()] == ["flair.nii.gz"]
+
+
+def test_an_answer_that_is_no_number_is_not_written(study, tmp_path, monkeypatch):
+    def nan(*given):
+        found = predict_prepared(*given)
+        return replace(found, probability=np.full(found.like.data.shape, np.nan))
+
+    monkeypatch.setattr("wmh.report.answer.predict_prepared", nan)
+    with pytest.raises(ImageError, match=r"flair\.nii\.gz: .*no number"):
+        predict_scan(study, tmp_path / "out", flair=write_scan(tmp_path / "flair.nii.gz"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_in_the_place_of_the_folder_is_named_before_any_work(study, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(ImageError, match="out: is a file and no folder"):
+        predict_scan(study, tmp_path / "out", flair=tmp_path / "not_even_read.nii.gz")
 
 
 def test_nothing_given_is_an_error(study, tmp_path):

@@ -105,8 +105,8 @@ def lesion_file_metrics(
 
     The truth holds 0, 1 and 2 (other pathology, left out). Raises :class:`ImageError`.
     """
-    true = load_labels(truth, LESION_LABELS)
-    predicted = _on_grid_of(true, load_labels(prediction, LESION_LABELS))
+    true = load_labels(truth, LESION_LABELS, sided=False)
+    predicted = _on_grid_of(true, load_labels(prediction, LESION_LABELS, sided=False))
     pair = lesion_pair(true.data, predicted.data, true.affine)
     found = five_measures(pair) | further_lesion_metrics(pair)
     if probability is not None:

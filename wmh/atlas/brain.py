@@ -20,6 +20,8 @@ from wmh.atlas.regions import mni_t1
 from wmh.images import Image, ImageError
 
 FINE_MM, MIDDLE_MM, COARSE_MM = 2.0, 4.0, 8.0
+FEWEST_VOXELS = 4
+"""Along each axis, at the coarsest; fewer cannot be smoothed."""
 HEAD_HEIGHT_MM = 150.0
 """From the top of the head to below the cerebellum; what lies lower is neck."""
 DEEP_MM = 45.0
@@ -61,15 +63,34 @@ def rough_brain(t1: Image) -> Image:
 
 def align_template(brain: Image, seed: int) -> np.ndarray:
     """The affine (4, 4) from the MNI152 template's world to that of :func:`rough_brain`, RAS mm."""
-    middle, coarse = isotropic(brain, MIDDLE_MM), isotropic(brain, COARSE_MM)
-    template, around = _template(MIDDLE_MM)
-    coarse_template, coarse_around = _template(COARSE_MM)
+    return refine(brain, align_coarsely(brain, seed)[1], seed)
+
+
+def align_coarsely(
+    brain: Image, seed: int, turn_over: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Mutual information of brain and template at 8 mm where they fit best, and that affine.
+
+    The template may be turned over (3, 3) before it is laid on the brain; it is then not tipped.
+    """
+    coarse = isotropic(brain, COARSE_MM)
+    if min(coarse.data.shape) < FEWEST_VOXELS:
+        remedy = f"At least {FEWEST_VOXELS * COARSE_MM:.0f} mm of it are needed along each axis"
+        raise ImageError(brain.path, "shows too little of a head", remedy)
+    template, around = _template(COARSE_MM)
     fits = [
-        descend(coarse_template, coarse, start, seed, coarse_around, times=1)
-        for start in _starts(brain)
+        descend(template, coarse, start, seed, around, times=1)
+        for start in _starts(brain, turn_over)
     ]
-    best = max(fits, key=lambda m: mutual_information(coarse_template, coarse, m, coarse_around))
-    return descend(template, middle, best, seed, around)
+    scores = [mutual_information(template, coarse, matrix, around) for matrix in fits]
+    best = int(np.argmax(scores))
+    return scores[best], fits[best]
+
+
+def refine(brain: Image, start: np.ndarray, seed: int) -> np.ndarray:
+    """The affine from template to brain, from a coarse one, at 4 mm."""
+    template, around = _template(MIDDLE_MM)
+    return descend(template, isotropic(brain, MIDDLE_MM), start, seed, around)
 
 
 def _deep(head: Image) -> np.ndarray:
@@ -94,11 +115,12 @@ def _largest_part(mask: np.ndarray, within: np.ndarray) -> np.ndarray:
     return parts == max(int(np.argmax(counts)), 1)
 
 
-def _starts(brain: Image) -> list[np.ndarray]:
-    """Template to brain: centre on centre, tipped by each pitch."""
+def _starts(brain: Image, turn_over: np.ndarray | None) -> list[np.ndarray]:
+    """Template to brain, centre on centre: turned over, or tipped by each pitch."""
     centre = _centre(brain)
     template_centre = _centre(_template(COARSE_MM)[0])
     turns = [Rotation.from_euler("x", pitch, degrees=True).as_matrix() for pitch in PITCHES]
+    turns = turns if turn_over is None else [turn_over]
     return [nib.affines.from_matvec(turn, centre - turn @ template_centre) for turn in turns]
 
 

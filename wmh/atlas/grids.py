@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -99,7 +100,7 @@ def isotropic(image: Image, spacing_mm: float) -> Image:
         volume.GetDirection(),
         0.0,
     )
-    return from_sitk(resampled)
+    return replace(from_sitk(resampled), path=image.path)
 
 
 def sample(image: Image, points: np.ndarray) -> np.ndarray:

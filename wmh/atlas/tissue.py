@@ -54,6 +54,8 @@ FLAIR_BRIGHT = 1.5
 """Standard deviations above grey matter's FLAIR intensity from which a voxel may be lesion."""
 TEMPLATE_WHITE_MATTER = 0.5
 """Template probability of white matter above which a FLAIR-bright voxel is taken for lesion."""
+LEAST_BORDER_CONTRAST = 0.5
+"""Of a mask that follows the picture; most have 1.5 (:func:`border_contrast`)."""
 SMALL_HOLE_ML = 1.0
 SMALL_PART_ML = 1.0
 

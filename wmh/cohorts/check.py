@@ -128,8 +128,6 @@ def read_subject(found: Found) -> tuple[Checked, Image | None, Image | None]:
     t1 = _try(problems, load_image, subject.t1)
     lesions = _try(problems, lambda path: load_labels(path, LESION_LABELS), subject.lesions)
     images = {"FLAIR": flair, "T1": t1, "lesions": lesions}
-    for image in filter(None, images.values()):
-        problems += _header_problems(image)
     row = Checked(
         subject,
         warnings=found.notices,
@@ -185,32 +183,6 @@ def _try(problems: list[Problem], action: Callable, argument: object) -> object 
     except ImageError as error:
         problems.append(Problem(str(error.path), error.problem, error.remedy))
         return None
-
-
-def _header_problems(image: Image) -> list[Problem]:
-    """Orientation that the header does not say, or says in two ways."""
-    header, file = image.header, str(image.path)
-    if not isinstance(header, nib.Nifti1Header):
-        return []
-    codes = int(header["qform_code"]), int(header["sform_code"])
-    if codes == (0, 0):
-        remedy = "Convert it again from DICOM (dcm2niix), so that left and right are known"
-        return [Problem(file, "its header says nothing of its orientation", remedy)]
-    quaternion, matrix = (header.get_qform(), header.get_sform())
-    if all(codes) and nib.aff2axcodes(quaternion) != nib.aff2axcodes(matrix):
-        shown = " and ".join("".join(nib.aff2axcodes(form)) for form in (quaternion, matrix))
-        remedy = (
-            "Find out which is right (vitamin capsule, operation scar, another scan of the person) "
-            "and write it to both, for instance with fslorient"
-        )
-        sides = "left and right" if _sides_differ(quaternion, matrix) else "orientation"
-        return [Problem(file, f"qform and sform disagree on {sides} ({shown})", remedy)]
-    return []
-
-
-def _sides_differ(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two affines put left and right at different ends of the voxel array."""
-    return bool(np.sign(np.linalg.det(first[:3, :3])) != np.sign(np.linalg.det(second[:3, :3])))
 
 
 def _mask_problems(lesions: Image, flair: Image) -> list[Problem]:

@@ -130,8 +130,8 @@ def find_head(image: Image) -> Head:
     """
     stride = tuple(int(max(1, step)) for step in COARSE_MM // image.voxel_size)
     data = image.data[tuple(slice(None, None, step) for step in stride)]
-    ceiling = np.percentile(data[data > data.min()], 99)
-    clipped = np.minimum(data, ceiling)
+    above = data[data > data.min()]
+    clipped = np.minimum(data, np.percentile(above, 99) if len(above) else data.min())
     bright = clipped > 0.5 * threshold_otsu(clipped)
     pieces, count = ndimage.label(ndimage.binary_opening(bright))
     if not count:
@@ -143,7 +143,7 @@ def normalise(image: Image) -> np.ndarray:
     """Intensities divided by their median deep inside the head: tissue near 1, background near 0.
 
     Only what lies at least ``SKIN_MM`` inside the head sets the scale, so that a stripped brain and
-    a whole head come out alike.
+    a whole head come out alike. Raises :class:`ImageError` where that is not above 0.
     """
     head = find_head(image)
     filled = ndimage.binary_fill_holes(np.pad(head.mask, 1))
@@ -151,6 +151,12 @@ def normalise(image: Image) -> np.ndarray:
     data = image.data[tuple(slice(None, None, step) for step in head.stride)]
     deep = depth[1:-1, 1:-1, 1:-1] > SKIN_MM
     median = np.median(data[deep] if deep.any() else data[head.mask])
+    if not median > 0:
+        raise ImageError(
+            image.path,
+            f"half of what lies in the head is at {median:g} or below",
+            "Give the image as it came from the scanner, not scaled to a mean of 0",
+        )
     return np.clip(image.data / median, 0, BRIGHTEST).astype(np.float32)
 
 

@@ -19,6 +19,7 @@ import torch
 from wmh.analysis.burden import regional_burden
 from wmh.analysis.metrics import connected_lesions
 from wmh.atlas.regions import REST_LABELS
+from wmh.cohorts.plausible import notices
 from wmh.images import Image, ImageError, load_image
 from wmh.learning.devices import choose_device
 from wmh.learning.general import General, load_general
@@ -50,6 +51,8 @@ class Answer:
     threshold: float
     mirrored: bool
     """Whether each prediction is the mean with that from the mirrored images."""
+    notices: tuple[str, ...] = ()
+    """What looks wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
 
     @cached_property
     def burden(self) -> pd.DataFrame:
@@ -130,6 +133,7 @@ class Answerer(ABC):
             raise ImageError(None, "no image given", "Give --flair, --t1 or both")
         torch.set_num_threads(self.threads)  # a setting of each thread
         images = {modality: load_image(path) for modality, path in given.items()}
+        seen = tuple(notices(images))
         lesion_model, region_model = self._models(given)
         prepared = cache(partial(prepare, images))  # most often the same for both models
 
@@ -139,6 +143,12 @@ class Answerer(ABC):
 
         found = ask(lesion_model)
         regions = found.regions if region_model is lesion_model else ask(region_model).regions
+        if not np.isfinite(found.probability).all():
+            raise ImageError(
+                found.like.path,
+                f"model {lesion_model.name!r} answers with what is no number",
+                "Look at the images; if they are as they should be, train the model again",
+            )
         return Answer(
             originals=images,
             images=found.images,
@@ -150,6 +160,7 @@ class Answerer(ABC):
             region_model=region_model,
             threshold=self.evaluation.threshold,
             mirrored=self.evaluation.mirroring,
+            notices=seen,
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:

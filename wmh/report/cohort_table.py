@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from wmh.atlas.regions import REGION_LABELS, region_name
-from wmh.report.derivatives import REGION_TABLE, Place, write_json, write_tsv
+from wmh.report.derivatives import REGION_TABLE, Place, notices_of, write_json, write_tsv
 
 NAME = "participants_burden"
 QUANTITIES = {
@@ -44,6 +44,7 @@ def _row(place: Place, source_id: str) -> dict[str, object]:
         "given": record["Given"],
         "wmh_total_ml": record["LesionVolumeMl"],
         "wmh_count": record["LesionCount"],
+        "notices": "; ".join(notices_of(place)) or None,
     }
     burden = {
         _column(label, ending): regions.loc[label, quantity]
@@ -63,6 +64,7 @@ def _dictionary() -> dict[str, dict[str, str]]:
         "given": {"Description": "Images it was given: FLAIR+T1, FLAIR or T1"},
         "wmh_total_ml": {"Description": "Volume of all lesions", "Units": "ml"},
         "wmh_count": {"Description": "Number of connected lesions", "Units": "1"},
+        "notices": {"Description": "What looks wrong with the images; n/a where nothing does"},
     }
     burden = {
         _column(label, ending): {"Description": meaning.format(region_name(label)), "Units": unit}

@@ -66,9 +66,15 @@ class Place:
         if not all(path.is_file() for path in self.files()):
             return False
         try:
-            return json.loads(self.record.read_text()).get("Fingerprint") == fingerprint
+            record = json.loads(self.record.read_text())
+            return record.get("Fingerprint") == fingerprint and "Notices" in record
         except ValueError:
             return False
+
+
+def notices_of(place: Place) -> tuple[str, ...]:
+    """What a finished subject's record says looks wrong with the images."""
+    return tuple(json.loads(place.record.read_text())["Notices"])
 
 
 def write_description(root: Path, source: Path) -> None:
@@ -100,7 +106,6 @@ def write_images(
     answer: Answer, place: Place, given: Mapping[str, Path], source: Path
 ) -> dict[str, dict]:
     """Write a subject's images and table of regions; returns the sidecars, not written yet."""
-    place.record.unlink(missing_ok=True)  # from here on the subject is not done
     save_image(place.file(MASK, ".nii.gz"), answer.lesions.data, answer.like)
     # three decimals, so that it packs small
     save_image(place.file(PROBABILITY, ".nii.gz"), np.round(answer.probability, 3), answer.like)
@@ -122,6 +127,7 @@ def write_images(
             **lesions,
             "LesionVolumeMl": round(answer.lesion_ml, 4),
             "LesionCount": answer.lesion_count,
+            "Notices": list(answer.notices),
         },
     }
 
@@ -169,5 +175,8 @@ def _write(path: Path, text: str) -> None:
     """Write a text; it appears under its name only when complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

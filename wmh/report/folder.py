@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,14 +16,16 @@ from tqdm.auto import tqdm
 
 from wmh.cohorts.bids import bids_name
 from wmh.cohorts.found import Found, Problem
+from wmh.cohorts.plausible import say
 from wmh.cohorts.sources import find_subjects
 from wmh.cores import cores_here
-from wmh.images import ImageError
+from wmh.images import ImageError, all_or_nothing, raise_unless_writable
 from wmh.learning.models import CheckpointError
 from wmh.report.answer import Answerer, answerer_of
 from wmh.report.cohort_table import write_cohort_table
 from wmh.report.derivatives import (
     Place,
+    notices_of,
     write_description,
     write_images,
     write_sidecars,
@@ -40,6 +42,7 @@ class Done:
     subject: str
     place: Place
     kept: bool = False
+    notices: tuple[str, ...] = ()
     problem: Problem | None = None
     answered_by: str | None = None
     doubts: tuple[str, ...] = ()
@@ -54,6 +57,7 @@ def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) 
     is returned with its problem, and listed in ``left_out.tsv``. Raises
     :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
     """
+    raise_unless_writable(out)
     found = find_subjects(source, needed=())
     for notice in (notice for one in found for notice in one.notices):
         warnings.warn(notice, stacklevel=2)
@@ -76,6 +80,7 @@ def _predict_everyone(
     with ThreadPoolExecutor(jobs) as pool:
         results = pool.map(work, found, places)
         done = list(tqdm(results, "predicting", len(found), unit="subject"))
+    say(notice for one in done for notice in one.notices)
     write_cohort_table(out, [(one.place, one.subject) for one in done if one.problem is None])
     _write_left_out(out, done)
     return done
@@ -113,21 +118,27 @@ def _predict_subject(
     try:
         fingerprint = answerer.fingerprint(given)
         if place.is_done(fingerprint):
-            return Done(subject.id, place, kept=True)
+            return Done(subject.id, place, kept=True, notices=notices_of(place))
         answer = answerer.answer(given)
-        sidecars = write_images(answer, place, given, source)
-        write_report(place.report, subject.id, answer, training, answerer)
-        write_sidecars(place, sidecars, fingerprint)
+        with all_or_nothing(place.root) as root:
+            fresh = replace(place, root=root)
+            sidecars = write_images(answer, fresh, given, source)
+            write_report(fresh.report, subject.id, answer, training, answerer)
+            write_sidecars(fresh, sidecars, fingerprint)
+            place.record.unlink(missing_ok=True)  # until all is moved the subject is not done
     except ImageError as error:
         problem = Problem(str(error.path), error.problem, error.remedy)
         return Done(subject.id, place, problem=problem)
     except CheckpointError as error:
         return _left_out(found, place, str(error), "See `wmh predict --help`")
+    except OSError as error:
+        remedy = "Make room on the disk, or name another folder; who is done is kept"
+        return _left_out(found, place, f"{place.folder}: {error.strerror or error}", remedy)
     except Exception as error:  # what nobody thought of must not cost the others their results
         remedy = "This is a fault of the program; please report it with the image's header"
         return _left_out(found, place, f"{type(error).__name__}: {error}", remedy)
-    doubts = tuple(answer.doubts)
-    return Done(subject.id, place, answered_by=answerer.describe(answer), doubts=doubts)
+    who, doubts = answerer.describe(answer), tuple(answer.doubts)
+    return Done(subject.id, place, notices=answer.notices, answered_by=who, doubts=doubts)
 
 
 def _left_out(found: Found, place: Place, problem: str, remedy: str) -> Done:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from wmh.analysis.look import overview
 from wmh.analysis.style import save_png
+from wmh.cohorts.plausible import say
 from wmh.cores import cores_here
-from wmh.images import save_image
-from wmh.report.answer import Answer, answerer_of
+from wmh.images import all_or_nothing, raise_unless_writable, save_image
+from wmh.report.answer import Answer, Answerer, answerer_of
 from wmh.report.page import write_report
 from wmh.study import Study, write_table
 
@@ -35,11 +36,21 @@ def predict_scan(
     ``probability.nii.gz`` and ``regions.nii.gz`` lie on the grid of the FLAIR, or of the T1 when it
     is alone. ``burden.csv`` holds lesion volumes (ml) per region, ``overview.png`` shows them and
     ``report.html`` lets you look closer. The originals are only read.
+    What looks wrong with them is said on the terminal and on the page.
     """
+    raise_unless_writable(out)
     given = {"FLAIR": flair, "T1": t1}
     given = {modality: path for modality, path in given.items() if path is not None}
     answerer = answerer_of(study, cores_here())
     answer = answerer.answer(given)
+    say(answer.notices)
+    with all_or_nothing(out) as fresh:
+        written = _write(answer, answerer, fresh)
+    paths = [out / path.name for path in written]
+    return Written(answer, answerer.describe(answer), paths)
+
+
+def _write(answer: Answer, answerer: Answerer, out: Path) -> list[Path]:
     write_table(answer.burden, out / "burden.csv")
     written = [
         save_image(out / "lesions.nii.gz", answer.lesions.data, answer.like),
@@ -50,7 +61,7 @@ def predict_scan(
     ]
     note = answerer.describe(answer)
     figure = overview(answer.images, answer.lesions, answer.regions, answer.burden, note)
-    name = next(iter(given.values())).name.partition(".nii")[0]
+    name = next(iter(answer.originals.values())).path.name.partition(".nii")[0]
     page = write_report(out / "report.html", name, answer, answerer.training, answerer)
     picture = save_png(figure, out / "overview.png", DPI)
-    return Written(answer, note, [*written, picture, page])
+    return [*written, picture, page]

@@ -1,0 +1,107 @@
+"""What looks wrong with a person's images, on the MNI152 template as a T1 and as a FLAIR."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from wmh.atlas.grids import isotropic
+from wmh.atlas.regions import mni_grey_matter, mni_t1, mni_white_matter
+from wmh.cohorts.plausible import notices
+from wmh.images import Image, ImageError, load_image, resample_to
+
+
+@pytest.fixture(scope="module")
+def head() -> dict[str, Image]:
+    """The template's brain on 4 mm: tissues as bright as on a FLAIR, and the T1 itself."""
+    maps = (mni_t1, mni_white_matter, mni_grey_matter)
+    t1, white, grey = (isotropic(part(2), 4.0) for part in maps)
+    noise = np.random.default_rng(0).normal(0, 2, t1.data.shape)
+    flair = np.where(t1.data > 0, 20 + 70 * white.data + 80 * grey.data + noise, 0)
+    return {
+        "FLAIR": Image(flair.astype(np.float32), t1.affine, Path("flair.nii.gz")),
+        "T1": replace(t1, path=Path("t1.nii.gz")),
+    }
+
+
+def flipped(images: dict[str, Image], axis: int) -> dict[str, Image]:
+    return {name: replace(i, data=np.flip(i.data, axis)) for name, i in images.items()}
+
+
+def test_nothing_is_said_of_a_head_as_it_should_be(head):
+    assert notices(head) == []
+    assert notices({"FLAIR": head["FLAIR"]}) == notices({"T1": head["T1"]}) == []
+
+
+def test_exchanged_images_are_noticed(head):
+    (said,) = notices({"FLAIR": head["T1"], "T1": head["FLAIR"]})
+    assert "the T1 looks like a FLAIR" in said and "exchanged" in said
+    assert "the FLAIR looks like a T1" in " ".join(notices({"FLAIR": head["T1"]}))
+    assert "the T1 looks like a FLAIR" in " ".join(notices({"T1": head["FLAIR"]}))
+
+
+def test_one_picture_as_both_is_noticed(head):
+    said = notices({"FLAIR": head["FLAIR"], "T1": replace(head["FLAIR"], path=Path("copy.nii.gz"))})
+    assert said[0].startswith("copy.nii.gz: the T1 is the same picture as the FLAIR")
+
+
+@pytest.mark.parametrize(("axis", "words"), [(2, "upside down"), (1, "back to front")])
+def test_a_head_turned_over_is_noticed(head, axis, words):
+    (said,) = notices(flipped(head, axis))
+    assert said.startswith("flair.nii.gz") and f"lies {words}, against its header" in said
+
+
+def test_noise_and_a_bottle_are_refused():
+    x, y, _ = np.indices((50, 50, 40))
+    bottle = np.where((x - 25) ** 2 + (y - 25) ** 2 < 400, 1000.0, 0.0)
+    for data in (bottle, np.random.default_rng(0).uniform(50, 150, (50, 50, 40))):
+        image = Image(data.astype(np.float32), np.diag([4.0, 4, 4, 1]), Path("x.nii.gz"))
+        with pytest.raises(ImageError, match=r"x\.nii\.gz: no brain found in the FLAIR"):
+            notices({"FLAIR": image})
+
+
+def test_contrast_agent_is_noticed(head):
+    bright = np.random.default_rng(0).random(head["T1"].data.shape) < 0.06
+    t1 = head["T1"]
+    data = np.where(bright & (t1.data > 0), 1.8 * t1.data.max(), t1.data).astype(np.float32)
+    (said,) = notices(head | {"T1": replace(t1, data=data)})
+    assert "after contrast agent" in said
+
+
+def test_a_t1_off_its_flair_is_measured_and_one_elsewhere_refused(head):
+    off, away = head["T1"].affine.copy(), head["T1"].affine.copy()
+    off[:3, 3] += (0, 24, -12)
+    away[:3, 3] += 300
+    (said,) = notices(head | {"T1": replace(head["T1"], affine=off)})
+    assert "the T1 lies 27 mm off the FLAIR" in said
+    with pytest.raises(ImageError, match="holds only 0% of the head"):
+        notices(head | {"T1": replace(head["T1"], affine=away)})
+
+
+def test_a_tilted_head_is_noticed_where_slices_are_looked_at(head):
+    middle = nib.affines.apply_affine(head["T1"].affine, np.array(head["T1"].data.shape) / 2)
+    turn = Rotation.from_euler("x", 35, degrees=True).as_matrix()
+    about = nib.affines.from_matvec(turn, middle - turn @ middle)
+    tilted = {name: replace(i, affine=about @ i.affine) for name, i in head.items()}
+    assert notices(tilted) == []  # the slices are turned in the world, not the head in the slices
+    straight = {name: replace(i, data=resliced(i, about)) for name, i in head.items()}
+    (said,) = notices(straight)
+    assert "tilted by 35 degrees in its slices" in said
+    assert notices(straight, in_slices=False) == []
+
+
+def resliced(image: Image, about: np.ndarray) -> np.ndarray:
+    """The head turned about a point, on the same grid."""
+    return resample_to(replace(image, affine=about @ image.affine), image).data
+
+
+def test_real_scans_pass(shared):
+    for name in ("head12", "sv911"):
+        folder = shared / "real" / name
+        images = {m: load_image(folder / f"{m}.nii.gz") for m in ("FLAIR", "T1")}
+        assert notices(images) == []

@@ -1,0 +1,179 @@
+"""Whether a person's images are what they are said to be, by tests that a real scan passes.
+
+The MNI152 template is laid over the head, the right way up and upside down or back to front: how
+well it fits says whether there is a brain, and which way up. The tissues under the template say
+what the contrast is: grey matter is darker than white on a T1-weighted image, and about as bright
+on a FLAIR. Mutual information at 8 mm tells all of this; thresholds lie midway between what scans
+of ten people and odd images measure.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from wmh.atlas.brain import align_coarsely, refine, rough_brain
+from wmh.atlas.grids import interpolate
+from wmh.atlas.regions import mni_grey_matter, mni_t1, mni_white_matter
+from wmh.cohorts.align import WRONG_HEADER_MM, measure_offset, raise_without_overlap
+from wmh.images import Image, ImageError, to_ras
+
+SMALLEST_VIEW_MM = 60.0
+"""Of less than this along any axis nothing is said: there is too little to lay a template over."""
+LEAST_FIT = 0.42
+"""Mutual information with the template: real heads reach 0.66, a bottle 0.36, noise 0.01."""
+MUCH_BETTER = 1.1
+"""Upright, real heads fit 1.2 to 1.8 times as well as turned over."""
+TURNS = {
+    "upside down": np.diag([1.0, 1.0, -1.0]),
+    "back to front": np.diag([1.0, -1.0, 1.0]),
+    "upside down and back to front": np.diag([1.0, -1.0, -1.0]),
+}
+LARGEST_TILT = 20.0
+"""Degrees against the slices; at 8 the networks' regions are the same, at 40 they are not."""
+LEAST_COMMON = 0.3
+"""Mutual information of T1 and FLAIR where they fit best: of one head, 0.6 and more."""
+T1_GREY, FLAIR_GREY = 0.97, 0.87
+"""Grey matter by white: real T1s have 0.75 to 0.89, FLAIRs 0.96 to 1.03."""
+SWAPPED = 0.04
+"""By how much that of the T1 exceeds that of the FLAIR; in real pairs it is 0.11 less."""
+ENHANCED, MOST_ENHANCED = 1.4, 0.02
+"""So many times white matter's intensity no tissue shines on a T1 but with contrast agent, beside
+a small share of the deep brain."""
+DEEP_MM = 10.0
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The template where it fits a head best, upright or turned over, and how well it does."""
+
+    turn: str | None
+    """How the head is turned over; None when it is upright."""
+    score: float
+    to_head: np.ndarray  # (4, 4), template to world mm
+
+
+def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
+    """What looks wrong with a person's images (by modality, as given), a sentence each.
+
+    Nothing is said of images that look as they should. A tilted head matters to what looks at it
+    ``in_slices``. Raises :class:`ImageError` where no brain is found, and for a T1 that does not
+    hold the head in the FLAIR.
+    """
+    first, other = images.get("FLAIR"), images.get("T1")
+    name = "FLAIR" if first else "T1"
+    said, moved = [], np.eye(4)
+    if first and other:
+        raise_without_overlap(other, first)
+        if np.array_equal(first.data, other.data):
+            said.append(f"{other.path}: the T1 is the same picture as the FLAIR, {first.path}")
+        elif not _too_small(first) and not _too_small(other):
+            offset = measure_offset(other, first, SEED)
+            moved = offset.matrix
+            if offset.common < LEAST_COMMON:
+                said.append(f"{other.path}: the T1 does not look like the head in {first.path}")
+            elif offset.mm > WRONG_HEADER_MM:
+                said.append(
+                    f"{other.path}: the T1 lies {offset.mm:.0f} mm off the FLAIR if the headers "
+                    "are believed; look at the two together, and register them"
+                )
+    first = first or other
+    if _too_small(first):
+        return said
+    brain = rough_brain(first)
+    if _too_small(brain):
+        return said
+    fit = _fit(brain)
+    if fit.score < LEAST_FIT:
+        remedy = f"Look at it; it may be of another part of the body, or not the {name}"
+        raise ImageError(first.path, f"no brain found in the {name}", remedy)
+    if fit.turn:
+        said.append(f"{first.path}: the head in the {name} lies {fit.turn}, against its header")
+    tilt = _tilt(first, fit.to_head)
+    if in_slices and not fit.turn and tilt > LARGEST_TILT:
+        said.append(
+            f"{first.path}: the head lies tilted by {tilt:.0f} degrees in its slices, and the "
+            "networks know upright heads; reslice it along the head's own axes"
+        )
+    places = {name: fit.to_head} | ({"T1": moved @ fit.to_head} if other else {})
+    return [*said, *_contrasts(images, places)]
+
+
+def say(notices: Iterable[str]) -> None:
+    """Print notices where errors go, a line each."""
+    for notice in notices:
+        print(f"wmh: {notice}", file=sys.stderr)
+
+
+def _too_small(image: Image) -> bool:
+    return bool((image.voxel_size * image.data.shape).min() < SMALLEST_VIEW_MM)
+
+
+def _fit(brain: Image) -> Fit:
+    """The template on the brain where it fits best."""
+    upright, matrix = align_coarsely(brain, SEED)
+    score, turned = upright, None
+    for turn, flip in TURNS.items():
+        other, other_matrix = align_coarsely(brain, SEED, flip)
+        if other > max(MUCH_BETTER * upright, score):
+            score, turned, matrix = other, turn, other_matrix
+    return Fit(turned, score, refine(brain, matrix, SEED))
+
+
+def _tilt(image: Image, to_head: np.ndarray) -> float:
+    """Degrees by which the template lies turned against the axes of an image."""
+    u, _, vt = np.linalg.svd(np.linalg.inv(to_ras(image).affine[:3, :3]) @ to_head[:3, :3])
+    return float(np.rad2deg(np.arccos(np.clip((np.trace(u @ vt) - 1) / 2, -1, 1))))
+
+
+def _contrasts(images: Mapping[str, Image], places: Mapping[str, np.ndarray]) -> list[str]:
+    """What is said of contrasts that are not those of a FLAIR and a T1."""
+    points, white, grey, fluid, deep = _template_tissue()
+    said, darkness = [], {}
+    for modality, to_head in places.items():
+        image = images[modality]
+        values = interpolate(image, nib.affines.apply_affine(to_head, points))
+        seen = values > 0
+        if min((seen & tissue).sum() for tissue in (white, grey, fluid)) < 100:
+            continue
+        bright = float(np.median(values[white & seen]))
+        darkness[modality] = float(np.median(values[grey & seen])) / bright
+        if np.median(values[fluid & seen]) > bright:
+            said.append(f"{image.path}: fluid is bright on the {modality}, as on a T2-weighted one")
+        elif modality == "T1" and np.mean(values[deep & seen] > ENHANCED * bright) > MOST_ENHANCED:
+            said.append(f"{image.path}: the T1 looks as if taken after contrast agent")
+    flair, t1 = darkness.get("FLAIR", 1.0), darkness.get("T1", 0.8)
+    if "FLAIR" in darkness and "T1" in darkness and t1 > flair + SWAPPED:
+        return [
+            f"{images['T1'].path}: the T1 looks like a FLAIR, and the FLAIR "
+            f"({images['FLAIR'].path}) like a T1; are they exchanged?"
+        ]
+    if flair < FLAIR_GREY:
+        said.append(f"{images['FLAIR'].path}: the FLAIR looks like a T1")
+    if t1 > T1_GREY:
+        said.append(f"{images['T1'].path}: the T1 looks like a FLAIR")
+    return said
+
+
+@cache
+def _template_tissue() -> tuple[np.ndarray, ...]:
+    """Points (n, 3) of the template's brain in mm; which are white, grey, fluid, and deep."""
+    t1, white, grey = mni_t1(2), mni_white_matter(2), mni_grey_matter(2)
+    voxels = np.argwhere(t1.data > 0)[::4]
+    at = tuple(voxels.T)
+    depth = ndimage.distance_transform_edt(t1.data > 0) * 2
+    white, grey = white.data[at], grey.data[at]
+    return (
+        nib.affines.apply_affine(t1.affine, voxels),
+        white > 0.9,
+        grey > 0.8,
+        white + grey < 0.1,
+        depth[at] > DEEP_MM,
+    )
