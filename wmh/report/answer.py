@@ -51,7 +51,11 @@ class Answer:
     threshold: float
     mirrored: bool
     """Whether each prediction is the mean with that from the mirrored images."""
+<<<<<<< HEAD
     of_images: tuple[str, ...] = ()
+=======
+    notices: tuple[str, ...] = ()
+>>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
     """What looks wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
 
     @cached_property
@@ -134,7 +138,11 @@ class Answerer(ABC):
             raise ImageError(None, "no image given", "Give --flair, --t1 or both")
         torch.set_num_threads(self.threads)  # a setting of each thread
         images = {modality: load_image(path) for modality, path in given.items()}
+<<<<<<< HEAD
         doubts = tuple(notices(images))
+=======
+        seen = tuple(notices(images))
+>>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
         lesion_model, region_model = self._models(given)
         prepared = cache(partial(prepare, images))  # most often the same for both models
 
@@ -150,6 +158,12 @@ class Answerer(ABC):
                 "Look at the images; if they are as they should be, train the model again",
             )
         regions = found.regions if region_model is lesion_model else ask(region_model).regions
+        if not np.isfinite(found.probability).all():
+            raise ImageError(
+                found.like.path,
+                f"model {lesion_model.name!r} answers with what is no number",
+                "Look at the images; if they are as they should be, train the model again",
+            )
         return Answer(
             originals=images,
             images=found.images,
@@ -161,7 +175,11 @@ class Answerer(ABC):
             region_model=region_model,
             threshold=self.evaluation.threshold,
             mirrored=self.evaluation.mirroring,
+<<<<<<< HEAD
             of_images=doubts,
+=======
+            notices=seen,
+>>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:

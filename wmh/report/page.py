@@ -42,6 +42,7 @@ def write_report(
         shades=shades(scale_top(values)),
         regions=answer.burden.to_dict("records"),
         quantities=quantities,
+        notices=answer.notices,
         warnings=[quantity.unlike for quantity in quantities if quantity.unlike],
         given=[_image_facts(modality, image) for modality, image in answer.originals.items()],
         models=_models(answer),

@@ -36,8 +36,13 @@ def predict_scan(
     A study's models answer, or the general model where ``study`` is None. ``lesions.nii.gz``,
     ``probability.nii.gz`` and ``regions.nii.gz`` lie on the grid of the FLAIR, or of the T1 when it
     is alone. ``burden.csv`` holds lesion volumes (ml) per region, ``overview.png`` shows them and
+<<<<<<< HEAD
     ``report.html`` lets you look closer. The originals are only read. What looks wrong is said on
     the terminal and on the page.
+=======
+    ``report.html`` lets you look closer. The originals are only read.
+    What looks wrong with them is said on the terminal and on the page.
+>>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
     """
     raise_unless_writable(out)
     given = {"FLAIR": flair, "T1": t1}
@@ -46,11 +51,20 @@ def predict_scan(
     answer = answerer.answer(given)
     say(answer.notices)
     with all_or_nothing(out) as fresh:
+<<<<<<< HEAD
         written = _write(answerer, fresh, given, answer)
     return Written(answer, answerer.describe(answer), [out / path.name for path in written])
 
 
 def _write(answerer: Answerer, out: Path, given: Mapping[str, Path], answer: Answer) -> list[Path]:
+=======
+        written = _write(answer, answerer, fresh)
+    paths = [out / path.name for path in written]
+    return Written(answer, answerer.describe(answer), paths)
+
+
+def _write(answer: Answer, answerer: Answerer, out: Path) -> list[Path]:
+>>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
     write_table(answer.burden, out / "burden.csv")
     written = [
         save_image(out / "lesions.nii.gz", answer.lesions.data, answer.like),
@@ -61,7 +75,7 @@ def _write(answerer: Answerer, out: Path, given: Mapping[str, Path], answer: Ans
     ]
     note = answerer.describe(answer)
     figure = overview(answer.images, answer.lesions, answer.regions, answer.burden, note)
-    name = next(iter(given.values())).name.partition(".nii")[0]
+    name = next(iter(answer.originals.values())).path.name.partition(".nii")[0]
     page = write_report(out / "report.html", name, answer, answerer.training, answerer)
     picture = save_png(figure, out / "overview.png", DPI)
     return [*written, picture, page]
