@@ -83,11 +83,7 @@ def test_a_full_disk_costs_a_subject_and_leaves_nothing_of_it(study, people, mon
     done = predict_folder(study, people, out)
     assert all("No space left on device" in str(one.problem) for one in done[:3])
     left = {path.name for path in out.iterdir()}
-<<<<<<< HEAD
-    assert not any(name.startswith(("sub-", ".")) for name in left - {".bidsignore"})
-=======
     assert not any(name.startswith(("sub-", ".")) for name in left - {".bidsignore", ".lock"})
->>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
 
 
 def test_what_looks_wrong_with_the_images_is_said_everywhere(study, tmp_path, capsys):

@@ -51,11 +51,7 @@ class Answer:
     threshold: float
     mirrored: bool
     """Whether each prediction is the mean with that from the mirrored images."""
-<<<<<<< HEAD
     of_images: tuple[str, ...] = ()
-=======
-    notices: tuple[str, ...] = ()
->>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
     """What looks wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
 
     @cached_property
@@ -138,11 +134,7 @@ class Answerer(ABC):
             raise ImageError(None, "no image given", "Give --flair, --t1 or both")
         torch.set_num_threads(self.threads)  # a setting of each thread
         images = {modality: load_image(path) for modality, path in given.items()}
-<<<<<<< HEAD
         doubts = tuple(notices(images))
-=======
-        seen = tuple(notices(images))
->>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
         lesion_model, region_model = self._models(given)
         prepared = cache(partial(prepare, images))  # most often the same for both models
 
@@ -175,11 +167,7 @@ class Answerer(ABC):
             region_model=region_model,
             threshold=self.evaluation.threshold,
             mirrored=self.evaluation.mirroring,
-<<<<<<< HEAD
             of_images=doubts,
-=======
-            notices=seen,
->>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:

@@ -135,13 +135,8 @@ def _predict_subject(
     except Exception as error:  # what nobody thought of must not cost the others their results
         remedy = "This is a fault of the program; please report it with the image's header"
         return _left_out(found, place, f"{type(error).__name__}: {error}", remedy)
-<<<<<<< HEAD
     said = answerer.describe(answer)
     return Done(subject.id, place, notices=answer.notices, answered_by=said)
-=======
-    who, doubts = answerer.describe(answer), tuple(answer.doubts)
-    return Done(subject.id, place, notices=answer.notices, answered_by=who, doubts=doubts)
->>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
 
 
 def _left_out(found: Found, place: Place, problem: str, remedy: str) -> Done:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +35,8 @@ def predict_scan(
     A study's models answer, or the general model where ``study`` is None. ``lesions.nii.gz``,
     ``probability.nii.gz`` and ``regions.nii.gz`` lie on the grid of the FLAIR, or of the T1 when it
     is alone. ``burden.csv`` holds lesion volumes (ml) per region, ``overview.png`` shows them and
-<<<<<<< HEAD
     ``report.html`` lets you look closer. The originals are only read. What looks wrong is said on
     the terminal and on the page.
-=======
-    ``report.html`` lets you look closer. The originals are only read.
-    What looks wrong with them is said on the terminal and on the page.
->>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
     """
     raise_unless_writable(out)
     given = {"FLAIR": flair, "T1": t1}
@@ -51,20 +45,11 @@ def predict_scan(
     answer = answerer.answer(given)
     say(answer.notices)
     with all_or_nothing(out) as fresh:
-<<<<<<< HEAD
-        written = _write(answerer, fresh, given, answer)
+        written = _write(answerer, fresh, answer)
     return Written(answer, answerer.describe(answer), [out / path.name for path in written])
 
 
-def _write(answerer: Answerer, out: Path, given: Mapping[str, Path], answer: Answer) -> list[Path]:
-=======
-        written = _write(answer, answerer, fresh)
-    paths = [out / path.name for path in written]
-    return Written(answer, answerer.describe(answer), paths)
-
-
-def _write(answer: Answer, answerer: Answerer, out: Path) -> list[Path]:
->>>>>>> bbbeda0cc71e90f1b1f9ad4691e5dc63d6be3b17
+def _write(answerer: Answerer, out: Path, answer: Answer) -> list[Path]:
     write_table(answer.burden, out / "burden.csv")
     written = [
         save_image(out / "lesions.nii.gz", answer.lesions.data, answer.like),
