@@ -204,6 +204,8 @@ class Training(Settings):
     weight_decay: float = 1e-2
     people_a_batch: Count = 2
     """People whose slices make up a batch, in equal parts."""
+    further_share: Share = 0.4
+    """How many of them, on average, are of the cohort's table of further people."""
     structure_slices_share: Share = 0.6
     """Share of each batch drawn among slices that hold lesion or, for region tasks, a region."""
     validate_every: Count = 50

@@ -1,12 +1,13 @@
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import training
-from wmh.learning.batches import Batch, draw_batch, draw_slices
+from wmh.learning.batches import Batch, draw_batch, draw_people, draw_slices
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
 from wmh.learning.networks import build_network
@@ -330,3 +331,19 @@ def test_one_lucky_validation_does_not_win():
     for dice in (0.3, 0.7, 0.6, 0.66):
         history.append({"steady_dice": steady_dice(history, dice)})
     assert [row["steady_dice"] for row in history] == pytest.approx([0.3, 0.5, 0.55, 0.605])
+
+
+def test_further_people_get_their_share_of_the_batches(study):
+    many = replace(
+        LEARN,
+        subject=torch.arange(12) // 2,
+        ids=tuple("abcdef"),
+        windows=((32, 32),) * 6,
+        further=(False,) * 5 + (True,),
+    )
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw_people(many, 2, 0.4, generator) for _ in range(500)]
+    assert all(len(set(people)) == 2 for people in drawn)
+    assert np.mean([5 in people for people in drawn]) == pytest.approx(1 - 0.6**2, abs=0.06)
+    nobody = replace(many, further=())
+    assert np.mean([5 in draw_people(nobody, 2, 0.4, generator) for _ in range(500)]) < 0.45

@@ -110,7 +110,7 @@ def draw_slices(
     count = training.batch_size // people
     with_structure = round(training.structure_slices_share * count)
     chosen = []
-    for person in torch.randperm(len(slices.ids), generator=generator)[:people].tolist():
+    for person in draw_people(slices, people, training.further_share, generator):
         every, holding = slices.numbers_of(person), slices.holding(structure, person)
         numbers = []
         for among, wanted in ((holding, with_structure), (every, count - with_structure)):
@@ -118,6 +118,19 @@ def draw_slices(
             numbers.append(among[torch.randint(len(among), (wanted,), generator=generator)])
         chosen.append(torch.cat(numbers))
     return chosen
+
+
+def draw_people(
+    slices: Slices, people: int, further_share: float, generator: torch.Generator
+) -> list[int]:
+    """Draw people without replacement; a share of them, by chance, among the further ones."""
+    order = torch.randperm(len(slices.ids), generator=generator)
+    if any(slices.further):
+        further = torch.tensor(slices.further)[order]
+        wanted = int((torch.rand(people, generator=generator) < further_share).sum())
+        chosen, others = order[further], order[~further]
+        order = torch.cat([chosen[:wanted], others[: people - min(wanted, len(chosen))], chosen])
+    return order[:people].tolist()
 
 
 def _slices_of_a_person(slices: Slices, structures: Iterable[str], numbers: torch.Tensor) -> Part:

@@ -49,6 +49,8 @@ class Slices:
     windows: tuple[tuple[int, int], ...] = ()
     skeletons: dict[str, Stack] = field(default_factory=dict)
     device: torch.device = CPU
+    further: tuple[bool, ...] = ()
+    """Of each subject, whether it is one of the cohort's further people; none where not given."""
 
     def __post_init__(self) -> None:
         self.windows = self.windows or (tuple(self.images.shape[2:]),) * len(self.ids)
@@ -177,6 +179,7 @@ def load_slices(
         subject=torch.repeat_interleave(torch.arange(len(parts)), counts),
         ids=tuple(subject.id for subject in subjects),
         windows=tuple(part.windows[0] for part in parts),
+        further=tuple(subject.further for subject in subjects),
         skeletons={
             name: torch.cat([centred(part.skeletons[name], size) for part in parts])
             for name in parts[0].skeletons

@@ -75,6 +75,7 @@ def stored_slices(
         subject=torch.repeat_interleave(torch.arange(len(known)), counts),
         ids=tuple(subject.id for subject in subjects),
         windows=tuple(subject.edges for subject in known),
+        further=tuple(subject.further for subject in subjects),
         skeletons={name: Stored(files, name + SKELETON) for name in structures if thin},
     )
 
