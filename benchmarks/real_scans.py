@@ -3,6 +3,7 @@
     python benchmarks/real_scans.py REAL                  # the weights in the package
     python benchmarks/real_scans.py REAL --leave-out      # trained without the scan's data set
     python benchmarks/real_scans.py REAL --pictures OUT   # and overlays to look at
+    python benchmarks/real_scans.py REAL --table FILE     # and every number as CSV
 
 REAL holds a folder for each scan, with FLAIR.nii.gz, T1.nii.gz and, where they are known,
 lesions.nii.gz. With --leave-out, studies like `general` are trained first, each without the people
@@ -20,6 +21,7 @@ import cc3d
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import torch
 from scipy import ndimage
 
 from wmh.analysis.metrics import lesion_metrics
@@ -29,6 +31,7 @@ from wmh.atlas.labelling import label_cohort
 from wmh.atlas.regions import REGION_LABELS, mni_t1
 from wmh.cohorts.cohort import read_cohort
 from wmh.cohorts.prepare import prepare_cohort
+from wmh.cores import cores_here
 from wmh.images import Image, ImageError, load_image, load_labels, resample_to
 from wmh.learning.general import load_general
 from wmh.learning.inference import predict
@@ -36,7 +39,8 @@ from wmh.learning.inputs import GIVEN
 from wmh.learning.models import Model, load_model
 from wmh.learning.split import training_slices
 from wmh.learning.training import train
-from wmh.study import Study, load_study, project_root
+from wmh.report.answer import lesions_labelled
+from wmh.study import Study, load_study, project_root, write_table
 
 AROUND_BRAIN_MM = 5.0
 """How far outside the template's brain, laid over the head, still counts as brain."""
@@ -48,38 +52,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("real", type=Path, help="a folder a scan")
     parser.add_argument("--leave-out", action="store_true", help="train without each data set")
+    parser.add_argument("--table", type=Path, help="CSV file for every number")
     parser.add_argument("--pictures", type=Path, help="folder for an overlay a scan")
     arguments = parser.parse_args()
     general = load_general()
     region_model, evaluation = general.model_of("regions"), general.evaluation
     left_out = models_without() if arguments.leave_out else {}
+    torch.set_num_threads(cores_here())
     rows = []
     for folder in sorted(path.parent for path in arguments.real.glob("*/FLAIR.nii.gz")):
         images = {name: load_image(folder / f"{name}.nii.gz") for name in GIVEN["FLAIR+T1"]}
         truth = folder / "lesions.nii.gz"
         truth = load_labels(truth) if truth.is_file() else None
         lesion_model = left_out.get(folder.name, general.model_of("lesions"))
+        flair, to_head = images["FLAIR"], align_template(rough_brain(images["T1"]), seed=0)
         found = {}
         for given, names in GIVEN.items():
             chosen = {name: images[name] for name in names}
             answer = predict(lesion_model, chosen, evaluation)
-            regions = predict(region_model, chosen, evaluation).regions
             lesions = replace(answer.like, data=answer.lesions(evaluation.threshold))
+            regions = predict(region_model, chosen, evaluation).regions
+            regions = lesions_labelled(regions, lesions)
             rows.append(
                 {"scan": folder.name, "given": given, "trained without": lesion_model.study}
-                | measure(lesions, replace(answer.like, data=regions), images, truth)
+                | measure(lesions, replace(answer.like, data=regions), flair, truth, to_head)
             )
             found[given] = (lesions, regions)
         if arguments.pictures:
             draw(arguments.pictures / f"{folder.name}.png", images, found, truth)
     table = pd.DataFrame(rows)
-    print(table.to_markdown(index=False, floatfmt=".2f"))
+    if arguments.table:
+        write_table(table, arguments.table)
+    print(in_markdown(table, 2))
     known = table.dropna(subset="dice")
     known = known.assign(ratio=known["found_ml"] / known["true_ml"])
     summary = known.groupby("given")[["dice", "f1", "threshold_dice", "true_in_regions"]].mean()
     summary["median found / true"] = known.groupby("given")["ratio"].median()
     summary["most outside brain, ml"] = table.groupby("given")["outside_brain_ml"].max()
-    print(summary.to_markdown(floatfmt=".3f"))
+    print(in_markdown(summary.reset_index(), 3))
+
+
+def in_markdown(table: pd.DataFrame, decimals: int) -> str:
+    """A table as Markdown has it."""
+    rows = [list(table.columns), ["---"] * table.shape[1]]
+    rows += table.round(decimals).fillna("").astype(str).to_numpy().tolist()
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
 def models_without() -> dict[str, Model]:
@@ -108,11 +125,11 @@ def trained(study: Study, model: str) -> Path:
 
 
 def measure(
-    lesions: Image, regions: Image, images: dict[str, Image], truth: Image | None
+    lesions: Image, regions: Image, flair: Image, truth: Image | None, to_head: np.ndarray
 ) -> dict[str, float]:
     """What one answer comes to, in ml where no other unit is named."""
     found = lesions.data > 0
-    brain = brain_mask(images["T1"], lesions)
+    brain = brain_mask(to_head, lesions)
     row = {
         "found_ml": found.sum() * lesions.voxel_ml,
         "outside_brain_ml": (found & ~brain).sum() * lesions.voxel_ml,
@@ -126,8 +143,7 @@ def measure(
         return row
     true = on_grid.data == 1
     five = lesion_metrics(on_grid.data, lesions.data, lesions.affine)
-    flair = resample_to(images["FLAIR"], lesions)
-    by_threshold = bright(flair, brain)
+    by_threshold = bright(resample_to(flair, lesions), brain)
     in_regions = np.isin(regions.data, REGION_LABELS)
     return row | {
         "true_ml": true.sum() * lesions.voxel_ml,
@@ -138,11 +154,12 @@ def measure(
     }
 
 
-def brain_mask(t1: Image, like: Image) -> np.ndarray:
-    """Where the MNI152 template's brain lies once laid over the T1, a little widened."""
-    to_head = align_template(rough_brain(t1), seed=0)
+def brain_mask(to_head: np.ndarray, like: Image) -> np.ndarray:
+    """Where the MNI152 template's brain lies once laid over the head, a little widened."""
     template = mni_t1(2)
-    distance = ndimage.distance_transform_edt(np.pad(template.data == 0, 10)) * 2
+    distance = (
+        ndimage.distance_transform_edt(np.pad(template.data == 0, 10, constant_values=True)) * 2
+    )
     affine = template.affine @ nib.affines.from_matvec(np.eye(3), [-10] * 3)
     points = nib.affines.apply_affine(np.linalg.inv(to_head), voxel_centres(like))
     near = interpolate(Image(-distance.astype(np.float32) + 100, affine), points)

@@ -16,6 +16,7 @@ from wmh.cohorts.phantom.contrast import (
     t1_signal,
 )
 from wmh.cohorts.phantom.lesions import Lesions, draw_lesions
+from wmh.cohorts.phantom.reference import template
 from wmh.cohorts.scanners import SCANNERS
 
 SCANNER = SCANNERS["utrecht_philips_3t"]
@@ -25,7 +26,7 @@ FEW = Burden(lesion_ml=5.0, lesions=4, largest_share=0.6, periventricular_share=
 
 @pytest.fixture(scope="module")
 def brain() -> tuple[Anatomy, Oddities]:
-    anatomy = draw_anatomy(np.random.default_rng(1), SCANNER, COARSE, margin_mm=4.0)
+    anatomy = draw_anatomy(np.random.default_rng(1), template(), SCANNER, COARSE, margin_mm=4.0)
     return anatomy, draw_oddities(np.random.default_rng(4), anatomy)
 
 

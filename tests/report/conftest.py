@@ -56,7 +56,7 @@ def packed(tmp_path_factory):
     scans[INTENSITY] = np.linspace(0.5, 1.5, len(INTENSITY)) * [[1.0], [1.02]]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(study), "results", root)
-        patch.setattr(general, "WEIGHTS", root / "weights/general.pt")
+        patch.setattr(general, "WEIGHTS", root / "weights/general.pt.gz")
         checkpoints = [train(study, m, tiny_slices(0), tiny_slices(1, 6)) for m in study.models]
         return general.pack(
             checkpoints,

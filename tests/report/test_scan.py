@@ -14,7 +14,7 @@ from wmh.images import Image, ImageError
 from wmh.learning.inference import predict_prepared
 from wmh.learning.models import CheckpointError
 from wmh.report import predict_scan
-from wmh.report.answer import Answer, StudyAnswerer
+from wmh.report.answer import Answer, StudyAnswerer, lesions_labelled
 from wmh.report.derivatives import Place, write_images
 from wmh.report.page import write_report
 from wmh.report.slices import slices_of
@@ -143,6 +143,16 @@ def answer_with(lesions: np.ndarray) -> Answer:
     images = {"FLAIR": head}
     masks = (Image(lesions, affine), Image(regions, affine))
     return Answer(images, images, head, lesions * 1.0, *masks, None, None, 0.5, False)
+
+
+def test_lesions_near_a_region_belong_to_it():
+    regions = np.zeros((12, 4, 4), np.uint8)
+    regions[:3], regions[9:] = 7, 24
+    mask = np.zeros_like(regions)
+    mask[3:10, 1, 1] = 1
+    filled = lesions_labelled(regions, Image(mask, np.diag([2.0, 2, 2, 1])))
+    assert filled[:, 1, 1].tolist() == [7, 7, 7, 7, 7, 0, 0, 24, 24, 24, 24, 24]
+    assert np.array_equal(np.delete(filled, 1, axis=1), np.delete(regions, 1, axis=1))
 
 
 @pytest.mark.parametrize(("outside", "doubted"), [(0, False), (4, False), (8, True)])

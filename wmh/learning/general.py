@@ -1,13 +1,16 @@
 """The general model, which comes with the package: packed from its checkpoints, and read again.
 
-``wmh/weights/general.pt`` is like a checkpoint, with weights in half precision, of one network or
-of several. It also says on what data the model learned and how well it did on others, and how its
-training scans look, so that a scan can be compared with them where there is no cohort.
+``wmh/weights/general.pt.gz`` is like a checkpoint, with weights in half precision, of one network
+or of several. It also says on what data the model learned and how well it did on others, and how
+its training scans look, so that a scan can be compared with them where there is no cohort.
 """
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +21,7 @@ import torch
 from wmh.learning.models import CheckpointError, Model, model_of, read_checkpoint
 from wmh.settings import Evaluation
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "general.pt"
+WEIGHTS = Path(__file__).parents[1] / "weights" / "general.pt.gz"
 
 SHARED = ("study", "inputs", "network", "voxel_size_mm", "slice_thickness_mm")
 """Facts that all checkpoints of one task have in common."""
@@ -50,12 +53,7 @@ class General:
 
 def load_general(device: torch.device | str = "cpu") -> General:
     """Read the general model. Raises :class:`CheckpointError` when its file cannot be used."""
-    if not WEIGHTS.is_file():
-        raise CheckpointError(
-            f"{WEIGHTS}: the general model is not there. Install wmh again, or name a study whose "
-            "models are to answer (--study NAME)"
-        )
-    content = read_checkpoint(WEIGHTS, device)
+    content = read_general(device)
     return General(
         models=[model_of(model, WEIGHTS, device) for model in content["models"]],
         evaluation=Evaluation(**content["evaluation"]),
@@ -64,6 +62,20 @@ def load_general(device: torch.device | str = "cpu") -> General:
         training_scans=pd.DataFrame(content["training_scans"]),
         sha256=hashlib.sha256(WEIGHTS.read_bytes()).hexdigest(),
     )
+
+
+def read_general(device: torch.device | str = "cpu") -> dict:
+    """What the general model's file holds, as :func:`pack` wrote it."""
+    if not WEIGHTS.is_file():
+        raise CheckpointError(
+            f"{WEIGHTS}: the general model is not there. Install wmh again, or name a study whose "
+            "models are to answer (--study NAME)"
+        )
+    try:
+        whole = io.BytesIO(gzip.decompress(WEIGHTS.read_bytes()))
+        return torch.load(whole, map_location=device, weights_only=True)
+    except (OSError, EOFError, RuntimeError, zlib.error) as error:
+        raise CheckpointError(f"{WEIGHTS}: damaged ({error}). Install wmh again") from error
 
 
 def pack(
@@ -92,7 +104,7 @@ def pack(
         (network,) = model_of(content, path).networks
         packed["weights"].append({name: t.half() for name, t in network.state_dict().items()})
     WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
-    temporary = WEIGHTS.with_suffix(".part")
+    whole = io.BytesIO()
     torch.save(
         {
             "models": list(tasks.values()),
@@ -101,9 +113,11 @@ def pack(
             "scores": scores,
             "training_scans": training_scans.to_dict("list"),
         },
-        temporary,
+        whole,
     )
+    temporary = WEIGHTS.with_suffix(".part")
+    temporary.write_bytes(gzip.compress(whole.getvalue(), mtime=0))
     temporary.replace(WEIGHTS)
     digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-    WEIGHTS.with_suffix(".sha256").write_text(f"{digest}  {WEIGHTS.name}\n")
+    WEIGHTS.with_name("general.sha256").write_text(f"{digest}  {WEIGHTS.name}\n")
     return WEIGHTS

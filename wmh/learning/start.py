@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from wmh.learning.general import WEIGHTS
+from wmh.learning.general import read_general
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.models import CheckpointError, read_checkpoint
 from wmh.learning.networks.place import PLACE_CHANNELS
@@ -55,7 +55,7 @@ def _content(study: Study, model: str) -> dict:
     if source != GENERAL:
         return read_checkpoint(load_study(source).model_folder(model) / "checkpoint.pt")
     structure = STRUCTURES[study.models[model].task][0]
-    parts = read_checkpoint(WEIGHTS)["models"]
+    parts = read_general()["models"]
     return next(part for part in parts if structure in STRUCTURES[part["task"]])
 
 

@@ -15,6 +15,7 @@ from threading import Lock
 import numpy as np
 import pandas as pd
 import torch
+from scipy import ndimage
 
 from wmh.analysis.burden import regional_burden
 from wmh.analysis.metrics import connected_lesions
@@ -28,6 +29,9 @@ from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.report.likeness import training_scans
 from wmh.settings import Evaluation
 from wmh.study import Study
+
+NEAR_MM = 5.0
+"""Lesion this near to a region belongs to it."""
 
 MOST_OUTSIDE = 0.1
 """Share of the lesion volume that may lie outside the regions before a warning."""
@@ -92,6 +96,20 @@ class Answer:
         return int(connected_lesions(self.lesions.data > 0)[1])
 
 
+def lesions_labelled(regions: np.ndarray, lesions: Image) -> np.ndarray:
+    """Region labels (x, y, z), lesions near white matter included: each the nearest label.
+
+    A lesion looks like no white matter, on a T1 least of all, and yet lies in a region.
+    """
+    if not regions.any():
+        return regions
+    distance, nearest = ndimage.distance_transform_edt(
+        regions == 0, sampling=lesions.voxel_size, return_indices=True
+    )
+    filled = (lesions.data > 0) & (distance <= NEAR_MM)
+    return np.where(filled, regions[tuple(nearest)], regions)
+
+
 class Answerer(ABC):
     """Models, each read once, and what they answer: a study's, or the general one."""
 
@@ -150,6 +168,7 @@ class Answerer(ABC):
                 "Look at the images; if they are as they should be, train the model again",
             )
         regions = found.regions if region_model is lesion_model else ask(region_model).regions
+        lesions = Image(found.lesions(self.evaluation.threshold), found.like.affine)
         if not np.isfinite(found.probability).all():
             raise ImageError(
                 found.like.path,
@@ -161,8 +180,8 @@ class Answerer(ABC):
             images=found.images,
             like=found.like,
             probability=found.probability.astype(np.float32),
-            lesions=Image(found.lesions(self.evaluation.threshold), found.like.affine),
-            regions=Image(regions, found.like.affine),
+            lesions=lesions,
+            regions=Image(lesions_labelled(regions, lesions), found.like.affine),
             lesion_model=lesion_model,
             region_model=region_model,
             threshold=self.evaluation.threshold,
