@@ -87,6 +87,20 @@ def test_built_in_atlas_has_left_regions_on_the_left():
         assert (x.mean() < 0) == (region.side == "left")
 
 
+def test_templates_are_those_that_nilearn_loads():
+    from nilearn import datasets
+
+    for ours, theirs in (
+        (regions.mni_t1, datasets.load_mni152_template),
+        (regions.mni_white_matter, datasets.load_mni152_wm_template),
+        (regions.mni_grey_matter, datasets.load_mni152_gm_template),
+    ):
+        for resolution in (1, 2):
+            known, found = theirs(resolution=resolution), ours(resolution)
+            np.testing.assert_allclose(found.data, known.get_fdata(dtype=np.float32), atol=1e-6)
+            np.testing.assert_array_equal(found.affine, known.affine)
+
+
 def test_templates_share_a_grid_and_cannot_be_changed_by_a_caller():
     t1, grey = regions.mni_t1(2), regions.mni_grey_matter(2)
     assert t1.data.shape == grey.data.shape == regions.mni_white_matter(2).data.shape
