@@ -21,9 +21,6 @@ MODELS = {
 }
 SCANS = pd.DataFrame({"subject": ["a", "b"], "modality": ["FLAIR", "T1"], "size": [1.5, 2.5]})
 TOLD = ([{"Data": "Tiny heads"}], [{"Data": "Others", "Dice": 0.6}], SCANS)
-PACKAGED = pytest.mark.skipif(
-    not WEIGHTS.is_file(), reason="the general model's weights do not lie in the package yet"
-)
 
 
 @pytest.fixture
@@ -70,7 +67,13 @@ def test_where_the_weights_are_missing_a_study_can_be_named(checkpoints):
         load_general()
 
 
-@PACKAGED
+def test_a_damaged_file_is_named(checkpoints):
+    path = pack([checkpoints["first"]], Evaluation(), *TOLD)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(CheckpointError, match=r"general\.pt\.gz: damaged .*Install wmh again"):
+        load_general()
+
+
 def test_the_packages_own_file_is_whole_and_small():
     content = WEIGHTS.read_bytes()
     digest = WEIGHTS.with_name("general.sha256").read_text().split()[0]
@@ -78,7 +81,6 @@ def test_the_packages_own_file_is_whole_and_small():
     assert len(content) < 15e6
 
 
-@PACKAGED
 def test_the_packages_own_model_answers_from_either_image():
     found = load_general()
     for task in ("lesions", "regions"):
