@@ -153,7 +153,7 @@ def _contrasts(images: Mapping[str, Image], places: Mapping[str, np.ndarray]) ->
     if "FLAIR" in darkness and "T1" in darkness and t1 > flair + SWAPPED:
         return [
             f"{images['T1'].path}: the T1 looks like a FLAIR, and the FLAIR "
-            f"({images['FLAIR'].path}) like a T1; are they exchanged?"
+            f"({images['FLAIR'].path}) like a T1; they seem to be exchanged"
         ]
     if flair < FLAIR_GREY:
         said.append(f"{images['FLAIR'].path}: the FLAIR looks like a T1")
