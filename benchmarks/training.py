@@ -107,7 +107,7 @@ class Trainee:
         training = self.study.training
         batch = draw_batch(self.slices, configuration, self.model.task, training, generator)
         lap()
-        with autocast(self.slices.device, self.precision):
+        with autocast(self.slices.device, self.precision, 2):
             logits = batch.logits(self.forward)
         loss_of(logits, batch.labels, training.loss).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

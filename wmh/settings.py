@@ -210,7 +210,8 @@ class Training(Settings):
     """Share of each batch drawn among slices that hold lesion or, for region tasks, a region."""
     validate_every: Count = 50
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto`` takes bfloat16 where the processor multiplies it natively."""
+    """``auto`` takes bfloat16 where the processor multiplies it natively; on a CPU, networks for
+    volumes always compute in float32."""
     start_from: str | None = None
     """Weights to start from instead of random ones: ``general``, those of the package, or a study
     with models of the same names. The networks must be alike; what inputs and tasks share is

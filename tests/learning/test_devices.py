@@ -10,7 +10,7 @@ import torch
 from tests.learning.conftest import tiny_slices, tiny_study
 from tests.learning.test_volumes import study_of_volumes
 from wmh.learning.batches import draw_batch
-from wmh.learning.devices import DeviceError, choose_device
+from wmh.learning.devices import DeviceError, autocast, choose_device
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
 from wmh.learning.networks import build_network, to_device
@@ -75,3 +75,13 @@ def test_a_gpu_that_is_not_here_is_named(monkeypatch):
     assert choose_device("auto") == torch.device("cpu")
     with pytest.raises(DeviceError, match=r"compute\.device is cuda.*auto or cpu"):
         choose_device("cuda")
+
+
+def test_volumes_on_a_cpu_compute_in_float32_whatever_is_asked():
+    cpu = torch.device("cpu")
+    layer, images = torch.nn.Conv3d(1, 2, 3), torch.zeros(1, 1, 4, 4, 4)
+    for precision in ("auto", "bfloat16", "float32"):
+        with autocast(cpu, precision, dimensions=3):
+            assert layer(images).dtype == torch.float32
+    with autocast(cpu, "bfloat16", dimensions=2):
+        assert torch.nn.Conv2d(1, 2, 3)(images[0]).dtype == torch.bfloat16

@@ -20,8 +20,14 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast | nullcontext:
-    """Mixed precision as the study says; ``auto`` takes bfloat16 where it is native."""
+def autocast(device: torch.device, precision: str, dimensions: int) -> torch.autocast | nullcontext:
+    """Mixed precision as the study says; ``auto`` takes bfloat16 where it is native.
+
+    Networks for volumes compute in float32 on a CPU whatever it says: in bfloat16, torch's gradients
+    of 3-D convolutions differ there from run to run, and some are infinite.
+    """
+    if device.type == "cpu" and dimensions == 3:
+        return nullcontext()
     native = (
         torch.cuda.is_bf16_supported(including_emulation=False)
         if device.type == "cuda"

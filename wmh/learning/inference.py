@@ -168,7 +168,7 @@ def _shares(
     for view, mirrored, network in ways:
         seen = show(images, view, given)
         seen = seen.flip(RIGHT) if mirrored else seen
-        with autocast(model.device, "auto"):
+        with autocast(model.device, "auto", model.settings.dimensions):
             logits = logits_of_slices(network, seen, depth_mm, model.settings, shown)
         for name, scores in logits.items():
             share = scores.float().softmax(dim=1) / len(ways)

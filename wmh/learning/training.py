@@ -139,7 +139,7 @@ def steady_dice(history: list[dict[str, float]], validation_dice: float) -> floa
 
 def _step(run: Run, batch: Batch, training: Training, device: torch.device) -> Step:
     """One step of the optimiser. Nothing in it waits for a GPU."""
-    with autocast(device, training.precision):
+    with autocast(device, training.precision, training.network.dimensions):
         logits = batch.logits(run.network)
     loss = loss_of(logits, batch.labels, training.loss, run.log_variances)
     loss.backward()

@@ -34,7 +34,7 @@ def validation_scores(
         part = slice(first, end)
         images = send(centred(slices.images[part], window), device).float()
         depth_mm = send(slices.depth_mm[part], device)
-        with autocast(device, training.precision):
+        with autocast(device, training.precision, training.network.dimensions):
             answers = [
                 logits_of_slices(network, show(images, view), depth_mm, training.network)
                 for view in views
