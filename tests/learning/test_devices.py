@@ -84,4 +84,4 @@ def test_volumes_on_a_cpu_compute_in_float32_whatever_is_asked():
         with autocast(cpu, precision, dimensions=3):
             assert layer(images).dtype == torch.float32
     with autocast(cpu, "bfloat16", dimensions=2):
-        assert torch.nn.Conv2d(1, 2, 3)(images[0]).dtype == torch.bfloat16
+        assert torch.nn.Conv2d(1, 2, 3)(images[..., 0]).dtype == torch.bfloat16

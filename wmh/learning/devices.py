@@ -23,8 +23,8 @@ def choose_device(wanted: str) -> torch.device:
 def autocast(device: torch.device, precision: str, dimensions: int) -> torch.autocast | nullcontext:
     """Mixed precision as the study says; ``auto`` takes bfloat16 where it is native.
 
-    Networks for volumes compute in float32 on a CPU whatever it says: in bfloat16, torch's gradients
-    of 3-D convolutions differ there from run to run, and some are infinite.
+    Networks for volumes compute in float32 on a CPU whatever it says: there, the gradients of 3-D
+    convolutions in bfloat16 differ from run to run, and some are infinite.
     """
     if device.type == "cpu" and dimensions == 3:
         return nullcontext()
