@@ -169,12 +169,6 @@ class Answerer(ABC):
             )
         regions = found.regions if region_model is lesion_model else ask(region_model).regions
         lesions = Image(found.lesions(self.evaluation.threshold), found.like.affine)
-        if not np.isfinite(found.probability).all():
-            raise ImageError(
-                found.like.path,
-                f"model {lesion_model.name!r} answers with what is no number",
-                "Look at the images; if they are as they should be, train the model again",
-            )
         return Answer(
             originals=images,
             images=found.images,
