@@ -178,7 +178,11 @@ class LossSettings(Settings):
     lesion_class_weight: Positive = 1.0
     background_weight: Positive = 0.1
     """Of the background beside 36 region labels, in the cross-entropy. It fills nine tenths of a
-    slice; at full weight a network learns nothing else for hundreds of steps."""
+    slice; at full weight a network learns nothing else for hundreds of steps, and at this one it
+    calls a fifth too much a region, until it goes on at a higher one."""
+    lesions_in_regions: Positive = 1.0
+    """Of lesion in the cross-entropy of the regions. It looks like no white matter, and yet where
+    it lies is what the regions are for."""
 
 
 class ModelSettings(Settings):

@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from wmh.learning.losses import LEFT_OUT, dice_loss, loss_of, skeleton_recall_loss
+from wmh.learning.losses import (
+    LEFT_OUT,
+    dice_loss,
+    loss_of,
+    skeleton_recall_loss,
+    structure_loss,
+)
 from wmh.settings import LossSettings
 
 
@@ -182,6 +188,22 @@ def test_background_weight_of_the_regions_by_hand():
     expected = (0.25 * math.log(2) + math.log(37)) / 1.25
     loss = loss_of({"regions": probability.log()}, labels, settings)
     assert loss.item() == pytest.approx(expected, 1e-4)
+
+
+def test_lesion_counts_more_in_the_regions_by_hand():
+    """Three pixels, -log p = 1, 2 and 4 of their own classes 0, 1, 1; the last is lesion."""
+    surprise = torch.tensor([1.0, 2.0, 4.0])
+    truth = torch.tensor([0, 1, 1])
+    scores = torch.full((3, 37), -20.0)
+    scores[range(3), truth] = -surprise
+    scores[range(3), (truth + 1) % 37] = (1 - (-surprise).exp()).log()
+    labels = {"regions": truth, "lesions": torch.tensor([0, 2, 1])}
+    settings = LossSettings(dice=0.0, background_weight=0.5, lesions_in_regions=3.0)
+    loss = structure_loss("regions", scores, labels, settings)
+    assert loss.item() == pytest.approx((0.5 * 1 + 2 + 3 * 4) / (0.5 + 1 + 3), 1e-4)
+    unknown = labels | {"regions": torch.tensor([255, 1, 1])}
+    loss = structure_loss("regions", scores, unknown, settings)
+    assert loss.item() == pytest.approx((2 + 3 * 4) / (1 + 3), 1e-4)
 
 
 def test_regions_that_are_not_known_cost_nothing():

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -86,3 +87,24 @@ def test_further_people_learn_and_are_never_validated_on(study):
             assert {s.id for s in further} <= {s.id for s in learn}
             assert 1 <= len(validate) <= 3
             assert len(learn) + len(validate) == 10
+
+
+def test_people_whose_regions_are_not_known_teach_a_model_of_regions_nothing(study, monkeypatch):
+    del study
+    known = tiny_study(
+        regions={"atlas": "known"},
+        models={
+            task: {"task": task, "inputs": "flair", "steps": 1} for task in ("lesions", "regions")
+        },
+    )
+    subjects = [replace(s, true_regions=Path(f"{s.id}.nii.gz")) for s in people(6, "a")]
+    subjects += [replace(s, further=True) for s in people(4, "b")]
+    write_cohort([asdict(s) for s in subjects], known.results / "cohort.csv")
+    seen = []
+    monkeypatch.setattr(split, "load_slices", lambda s, *_: seen.append(s) or tiny_slices())
+    counts = {}
+    for model in ("lesions", "regions"):
+        training_slices(known, model)
+        counts[model] = sum(len(part) for part in seen)
+        seen.clear()
+    assert counts == {"lesions": 10, "regions": 6}

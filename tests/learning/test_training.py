@@ -223,6 +223,15 @@ def test_lesion_slices_make_up_their_share_of_a_batch(study):
         assert (part.labels["lesions"] == 1).flatten(1).any(dim=1).all()
 
 
+def test_a_batch_of_regions_holds_lesions_where_they_count_more(study):
+    loss = study.training.loss.model_copy(update={"lesions_in_regions": 5.0})
+    for settings, names in ((study.training, {"regions"}), (None, {"regions", "lesions"})):
+        training = settings or study.training.model_copy(update={"loss": loss})
+        generator = torch.Generator().manual_seed(0)
+        batch = draw_batch(LEARN, CONFIGURATIONS["flair"], "regions", training, generator)
+        assert set(batch.labels) == names
+
+
 def test_a_batch_is_made_of_people_in_equal_parts(study):
     for seed in range(10):
         chosen = draw_slices(

@@ -82,15 +82,18 @@ def draw_batch(
     them, drawn for the batch, so that batch normalisation never mixes modalities.
     """
     structures = STRUCTURES[task]
+    labelled = structures
+    if structures == ("regions",) and training.loss.lesions_in_regions != 1:
+        labelled = ("regions", "lesions")
     if training.network.dimensions == 2:
         people = min(training.people_a_batch, len(slices.ids))
         drawn = draw_slices(slices, structures[0], people, training, generator)
-        parts = [_slices_of_a_person(slices, structures, numbers) for numbers in drawn]
+        parts = [_slices_of_a_person(slices, labelled, numbers) for numbers in drawn]
         subjects = slices.subject[torch.stack(drawn)]
     else:
         share = training.structure_slices_share if "lesions" in structures else 0.0
         patches = draw_patches(slices, share, training, generator)
-        labels = {name: patches.of(stack) for name, stack in slices.stacks(structures).items()}
+        labels = {name: patches.of(stack) for name, stack in slices.stacks(labelled).items()}
         parts = [Part(patches.of(slices.images), labels, patches.where(slices))]
         subjects = slices.subject[patches.low[:, 2]]
     view = configuration.views[

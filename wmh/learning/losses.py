@@ -36,7 +36,8 @@ def loss_of(
     """Sum of the structures' losses, with the study's weights or with learned ones.
 
     ``logits`` (B, classes, ...) and ``labels`` (B, ...) for each structure; ``labels`` also holds
-    ``lesions_skeleton`` and ``regions_skeleton`` where skeleton recall counts.
+    ``lesions_skeleton`` and ``regions_skeleton`` where skeleton recall counts, and the lesions
+    where they count more in the regions.
 
     With ``log_variances`` (a scalar a structure) a structure's loss counts by ``exp(-s)`` and costs
     ``s / 2``: homoscedastic uncertainty (Kendall et al. 2018, eq. 10, with s = log sigma squared).
@@ -69,12 +70,34 @@ def structure_loss(
         weight[0] = settings.background_weight
     log_probability = scores.log_softmax(dim=1)
     probability = log_probability.exp()
-    entropy = functional.nll_loss(log_probability, target, weight, ignore_index=LEFT_OUT)
+    if structure == "regions" and settings.lesions_in_regions != 1:
+        entropy = _entropy_by_lesion(log_probability, target, weight, labels["lesions"], settings)
+    else:
+        entropy = functional.nll_loss(log_probability, target, weight, ignore_index=LEFT_OUT)
     loss = settings.cross_entropy * entropy + settings.dice * dice_loss(probability, target)
     if settings.skeleton_recall:
         skeleton = labels[structure + SKELETON].flatten().long()
         loss = loss + settings.skeleton_recall * skeleton_recall_loss(probability, skeleton)
     return loss
+
+
+def _entropy_by_lesion(
+    log_probability: torch.Tensor,
+    target: torch.Tensor,
+    weight: torch.Tensor,
+    lesions: torch.Tensor,
+    settings: LossSettings,
+) -> torch.Tensor:
+    """Cross-entropy in which pixels of lesion count by a weight of their own beside their class's.
+
+    ``log_probability`` (pixels, classes), ``target`` and ``lesions`` (pixels,), ``weight``
+    (classes,).
+    """
+    known = target != LEFT_OUT
+    own = torch.where(known, target, 0)
+    counts = weight[own] * known
+    counts = torch.where(lesions.flatten() == 1, settings.lesions_in_regions * counts, counts)
+    return -(log_probability.gather(1, own[:, None])[:, 0] * counts).sum() / counts.sum()
 
 
 def dice_loss(probability: torch.Tensor, target: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:

@@ -52,10 +52,14 @@ def fold_of(subjects: Sequence[Subject], folds: int, seed: int) -> dict[str, int
 def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
     """Slices to learn from and to validate on; who is which is written to ``split.csv``.
 
+    People whose regions are not known teach a model of regions nothing, and are left out of it.
+
     Raises :class:`CohortError` when either part holds nothing of what the model is to find: lesion
     masks that are all empty, or region labels.
     """
     parts = dict(zip(("learn", "validate"), split_training(study), strict=True))
+    if study.models[model].task == "regions" and study.regions.atlas == "known":
+        parts = {part: [s for s in people if s.true_regions] for part, people in parts.items()}
     rows = [(s.id, s.scanner, part) for part, subjects in parts.items() for s in subjects]
     table = pd.DataFrame(rows, columns=["id", "scanner", "part"])
     write_table(table, study.model_folder(model) / "split.csv")
