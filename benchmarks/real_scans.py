@@ -71,7 +71,7 @@ def main() -> None:
             chosen = {name: images[name] for name in names}
             answer = predict(lesion_model, chosen, evaluation)
             lesions = replace(answer.like, data=answer.lesions(evaluation.threshold))
-            regions = predict(region_model, chosen, evaluation).regions
+            regions = predict(region_model, chosen).regions
             regions = lesions_labelled(regions, lesions)
             rows.append(
                 {"scan": folder.name, "given": given, "trained without": lesion_model.study}

@@ -125,7 +125,7 @@ def _starts(brain: Image, turn_over: np.ndarray | None) -> list[np.ndarray]:
 
 
 def _centre(image: Image) -> np.ndarray:
-    return np.average(voxel_centres(image), axis=0, weights=image.data.ravel())
+    return nib.affines.apply_affine(image.affine, ndimage.center_of_mass(image.data))
 
 
 @cache

@@ -62,11 +62,12 @@ def crop(image: Image, margin_mm: float) -> Image:
 
 def bounding_box(mask: np.ndarray, margin: np.ndarray | int = 0) -> tuple[slice, ...]:
     """Slices of the box around a mask with a margin in voxels; of everything for an empty mask."""
-    inside = np.argwhere(mask)
-    if not len(inside):
+    axes = range(mask.ndim)
+    inside = [np.flatnonzero(mask.any(axis=tuple({*axes} - {axis}))) for axis in axes]
+    if not len(inside[0]):
         return tuple(slice(0, n) for n in mask.shape)
-    low = np.maximum(inside.min(axis=0) - margin, 0)
-    high = np.minimum(inside.max(axis=0) + margin + 1, mask.shape)
+    low = np.maximum(np.array([along[0] for along in inside]) - margin, 0)
+    high = np.minimum(np.array([along[-1] for along in inside]) + margin + 1, mask.shape)
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
