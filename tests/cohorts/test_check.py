@@ -14,11 +14,19 @@ import numpy as np
 import pytest
 from scans import SHAPE, VOXEL_MM, head, lesions, oblique, save, save_bids, save_subject
 
+from wmh.cohorts import check
 from wmh.cohorts.check import check_path
 from wmh.cohorts.check_report import as_json, as_text, repair_masks
 from wmh.cohorts.tables import find_csv
 
 FLAIR, T1, MASK = "pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz"
+
+
+@pytest.fixture(autouse=True)
+def not_looked_at(request, monkeypatch):
+    """These heads are blobs; what is said of pictures stands in test_plausible.py."""
+    if "look_wrong" not in request.node.name:
+        monkeypatch.setattr(check, "notices", lambda images: ())
 
 
 @pytest.fixture
@@ -286,14 +294,14 @@ def test_a_t1_on_another_grid_is_fine_and_its_offset_is_measured(subject):
     assert row.usable and row.warnings == () and row.t1_offset_mm < 3
 
 
-def test_headers_that_look_wrong_are_a_warning_with_the_offset(subject):
+def test_headers_that_look_wrong_are_a_warning(subject):
     shape, voxel = (30, 36, 30), (6.0, 6.0, 6.0)
     data = head(shape, oblique(shape, voxel, -4), "t1", 5)
     save(subject / T1, data, oblique(shape, voxel, -4, shift=(0.0, 25.0, 0.0)))
     report = check_path(root(subject))
     (row,) = report.rows
     assert row.usable and row.t1_offset_mm == pytest.approx(25, abs=4)
-    assert f"lies {row.t1_offset_mm} mm off" in row.warnings[0]
+    assert f"the T1 lies {row.t1_offset_mm:.0f} mm off" in "".join(row.warnings)
     assert "cohort.register_t1: true" in as_text(report)
 
 

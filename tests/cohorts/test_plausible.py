@@ -12,8 +12,9 @@ from scipy.spatial.transform import Rotation
 
 from wmh.atlas.grids import isotropic
 from wmh.atlas.regions import mni_grey_matter, mni_t1, mni_white_matter
+from wmh.cohorts.check import check_path
 from wmh.cohorts.plausible import notices
-from wmh.images import Image, ImageError, load_image, resample_to
+from wmh.images import Image, ImageError, load_image, resample_to, save_image
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,18 @@ def test_exchanged_images_are_noticed(head):
     assert "the T1 looks like a FLAIR" in said and "exchanged" in said
     assert "the FLAIR looks like a T1" in " ".join(notices({"FLAIR": head["T1"]}))
     assert "the T1 looks like a FLAIR" in " ".join(notices({"T1": head["FLAIR"]}))
+
+
+def test_the_check_of_a_cohort_says_so_too(head, tmp_path):
+    for name, image in (("flair", head["T1"]), ("t1", head["FLAIR"])):
+        save_image(tmp_path / f"{name}.nii.gz", image.data, image)
+    lesions = np.zeros(head["T1"].data.shape, dtype=np.uint8)
+    lesions[20:22, 25:27, 20:22] = 1
+    save_image(tmp_path / "lesions.nii.gz", lesions, head["T1"])
+    table = "id,flair,t1,lesions\na,flair.nii.gz,t1.nii.gz,lesions.nii.gz\n"
+    (tmp_path / "t.csv").write_text(table)
+    (row,) = check_path(tmp_path / "t.csv").rows
+    assert row.usable and "they seem to be exchanged" in row.warnings[0]
 
 
 def test_one_picture_as_both_is_noticed(head):

@@ -24,6 +24,7 @@ from wmh.cohorts.align import (
 from wmh.cohorts.challenge import known_subjects, missing_subjects
 from wmh.cohorts.cohort import LESION_LABELS, Subject
 from wmh.cohorts.found import Found, Problem
+from wmh.cohorts.plausible import notices
 from wmh.cohorts.sources import Layout, find_subjects, layout_of
 from wmh.cores import cores_here, processes
 from wmh.images import Image, ImageError, load_image, load_labels, same_grid
@@ -84,7 +85,7 @@ def check_path(path: Path | str) -> Report:
     Raises :class:`CohortError` when no subject is found.
     """
     path, layout = Path(path), layout_of(path)
-    rows = check_subjects(find_subjects(path, layout), measure_offset=True)
+    rows = check_subjects(find_subjects(path, layout), look=True)
     if layout != "challenge" or any(row.subject.true_regions for row in rows):
         return Report(path, layout, rows, [])  # simulated subjects are not the challenge's
     splits = [split for split in ("training", "test") if (path / split).is_dir()]
@@ -92,11 +93,9 @@ def check_path(path: Path | str) -> Report:
     return Report(path, layout, [_compare_with_known(row) for row in rows], missing)
 
 
-def check_subjects(found: Iterable[Found], measure_offset: bool = False) -> list[Checked]:
+def check_subjects(found: Iterable[Found], look: bool = False) -> list[Checked]:
     """Check each subject by itself, then all of them against each other."""
-    return without_doubles(
-        side_by_side(partial(check_subject, measure_offset=measure_offset), list(found), "checking")
-    )
+    return without_doubles(side_by_side(partial(check_subject, look=look), list(found), "checking"))
 
 
 def side_by_side(work: Callable[[Task], Result], tasks: list[Task], title: str) -> list[Result]:
@@ -108,17 +107,25 @@ def side_by_side(work: Callable[[Task], Result], tasks: list[Task], title: str) 
         return list(bar(pool.map(work, tasks)))
 
 
-def check_subject(found: Found, measure_offset: bool = False) -> Checked:
+def check_subject(found: Found, look: bool = False) -> Checked:
     """Everything wrong with one subject's files.
 
-    ``measure_offset`` also measures how far a T1 on another grid than the FLAIR's lies off.
+    ``look`` also measures how far a T1 on another grid than the FLAIR's lies off, and says where
+    images do not look like what they are said to be.
     """
     row, flair, t1 = read_subject(found)
-    if measure_offset and flair and t1 and row.overlaps and not same_grid(flair, t1):
+    if not look:
+        return row
+    if flair and t1 and row.overlaps and not same_grid(flair, t1):
         _, offset = bring_t1_to_flair(t1, flair, register=False, seed=SEED)
-        warnings = (*row.warnings, *offset_warnings(t1, offset))
-        row = replace(row, t1_offset_mm=round(offset, 1), warnings=warnings)
-    return row
+        row = replace(row, t1_offset_mm=round(offset, 1))
+    images = {"FLAIR": flair, "T1": t1 if row.overlaps else None}
+    images = {modality: image for modality, image in images.items() if image}
+    try:
+        said = notices(images) if images else ()
+    except ImageError as error:  # no brain in it: the study's own choice, and so no problem here
+        said = (str(error),)
+    return replace(row, warnings=(*row.warnings, *said))
 
 
 def read_subject(found: Found) -> tuple[Checked, Image | None, Image | None]:
