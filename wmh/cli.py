@@ -147,8 +147,9 @@ def simulate(
 
 
 class Method(StrEnum):
-    """How an atlas is registered."""
+    """How regions come to a scan: by the general model, or from an atlas registered to it."""
 
+    model = "model"
     affine = "affine"
     deformable = "deformable"
     paper = "paper"
@@ -159,11 +160,11 @@ def regions(
     out: Annotated[Path, typer.Option(help="Label image to write.")],
     t1: Annotated[Path | None, typer.Option(help="T1 image (NIfTI), head or brain.")] = None,
     flair: Annotated[
-        Path | None, typer.Option(help="FLAIR image: shows lesions, and gives the grid.")
+        Path | None, typer.Option(help="FLAIR image, beside it or alone: gives the grid.")
     ] = None,
     lesions: Annotated[Path | None, typer.Option(help="Lesion mask: white matter too.")] = None,
     white_matter: Annotated[
-        Path | None, typer.Option(help="Instead of a T1: a white-matter mask.")
+        Path | None, typer.Option(help="Instead of a scan: a white-matter mask.")
     ] = None,
     atlas_white_matter: Annotated[
         Path | None, typer.Option(help="With --white-matter: the atlas's white matter.")
@@ -171,10 +172,16 @@ def regions(
     atlas_labels: Annotated[
         Path | None, typer.Option(help="With --white-matter: the atlas's labels.")
     ] = None,
-    method: Annotated[Method, typer.Option(help="How the atlas is registered.")] = Method.affine,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same labels.")] = 0,
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            help="By the general model (a scan's default), or by the atlas, registered: affine "
+            "(a mask's default), deformable, or as in the paper."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the registration.")] = 0,
 ) -> None:
-    """Label the white-matter regions of a T1, or carry any atlas onto a white-matter mask."""
+    """Label the white-matter regions of a scan, or carry any atlas onto a white-matter mask."""
     from wmh.atlas.single import carry_atlas, label_scan
     from wmh.atlas.tissue import LEAST_BORDER_CONTRAST
     from wmh.cohorts.plausible import notices, say
@@ -182,21 +189,33 @@ def regions(
 
     raise_unless_writable(out, image=True)
     masks = (white_matter, atlas_white_matter, atlas_labels)
-    if t1 is not None and not any(masks):
-        given = {"FLAIR": flair, "T1": t1}
-        say(notices({m: load_image(path) for m, path in given.items() if path}, in_slices=False))
-        fit, contrast = label_scan(out, t1, flair, lesions, method.value, seed)
-        follows = f", border contrast {contrast:.2f}"
-        if contrast < LEAST_BORDER_CONTRAST:
-            say([f"{out}: the regions do not follow the picture of {t1}; look at the two together"])
-    elif t1 is None and all(masks):
-        fit, follows = carry_atlas(out, *masks, method.value, seed), ""
+    paths = {"FLAIR": flair, "T1": t1}
+    given = {modality: load_image(path) for modality, path in paths.items() if path}
+    by_model = method is None or method is Method.model
+    fit, contrast = None, None
+    if given and not any(masks) and (t1 or by_model):
+        say(notices(given, in_slices=by_model))
+        if by_model:
+            from wmh.report.scan import label_by_model
+
+            contrast = label_by_model(out, given, lesions)
+        else:
+            fit, contrast = label_scan(out, t1, flair, lesions, method.value, seed)
+    elif not given and all(masks) and method is not Method.model:
+        fit = carry_atlas(out, *masks, (method or Method.affine).value, seed)
     else:
         raise typer.BadParameter(
-            "give --t1, or --white-matter with --atlas-white-matter and --atlas-labels"
+            "give --t1, --flair or both, or --white-matter with --atlas-white-matter and "
+            "--atlas-labels; an atlas is registered to a T1 or a mask"
         )
-    dice = f"white-matter Dice {fit.white_matter_dice:.3f}"
-    typer.echo(f"{out}: {dice} after {fit.attempts} starts{follows}")
+    told = "by the general model"
+    if fit is not None:
+        told = f"white-matter Dice {fit.white_matter_dice:.3f} after {fit.attempts} starts"
+    if contrast is not None:
+        told += f", border contrast {contrast:.2f}"
+        if contrast < LEAST_BORDER_CONTRAST:
+            say([f"{out}: the regions do not follow the picture; look at it and {t1} together"])
+    typer.echo(f"{out}: {told}")
 
 
 @app.command()

@@ -1,5 +1,7 @@
 """One scan labelled, and any atlas carried onto any white matter, as a user types it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -24,6 +26,7 @@ def head(tmp_path_factory):
         ("T1", t1),
         ("white", white),
         ("truth", truth),
+        ("lesions", replace(white, data=(white.data > 0.5).astype(np.uint8))),
         ("atlas_white", mni_white_matter(2)),
         ("atlas", built_in_atlas(2)),
     ):
@@ -37,13 +40,32 @@ def mean_dice(head, labels) -> float:
 
 
 def test_a_t1_is_labelled_on_its_own_grid(head, tmp_path):
-    done = regions("--t1", head / "T1.nii.gz", "--out", tmp_path / "regions.nii.gz")
+    out = tmp_path / "regions.nii.gz"
+    done = regions("--t1", head / "T1.nii.gz", "--out", out, "--method", "affine")
     assert done.exit_code == 0, done.output
     assert "regions.nii.gz: white-matter Dice 0." in done.stdout
     assert "border contrast 2.0" in done.stdout and not done.stderr
     labels = load_labels(tmp_path / "regions.nii.gz", range(37))
     assert same_grid(labels, load_image(head / "T1.nii.gz"))
     assert mean_dice(head, labels) > 0.6
+
+
+def test_the_general_model_labels_what_is_given(head, tmp_path):
+    labels = {}
+    for given in (["--t1"], ["--flair"], ["--t1", "--lesions"]):
+        out = tmp_path / "regions.nii.gz"
+        names = {"--t1": "T1", "--flair": "T1", "--lesions": "lesions"}
+        words = [w for option in given for w in (option, head / f"{names[option]}.nii.gz")]
+        done = regions(*words, "--out", out)
+        assert done.exit_code == 0, done.output
+        assert "regions.nii.gz: by the general model" in done.stdout
+        assert ("border contrast" in done.stdout) == ("--t1" in given)
+        labels[given[-1]] = load_labels(out, range(37))
+    assert same_grid(labels["--t1"], load_image(head / "T1.nii.gz"))
+    assert mean_dice(head, labels["--t1"]) > 0.5
+    white = load_image(head / "white.nii.gz").data > 0.5
+    held = {name: (found.data[white] > 0).mean() for name, found in labels.items()}
+    assert held["--lesions"] > held["--t1"]
 
 
 def test_a_name_that_is_no_images_is_refused_before_any_work(head, tmp_path):
@@ -71,11 +93,12 @@ def test_any_atlas_is_carried_onto_a_mask_and_stays_inside(head, tmp_path):
         (),
         ("--t1", "T1", "--white-matter", "white"),
         ("--white-matter", "white", "--atlas-labels", "atlas"),
+        ("--flair", "T1", "--method", "affine"),
     ],
 )
 def test_a_t1_or_three_masks_are_wanted_and_no_mixture(head, tmp_path, given):
-    files = [word if word.startswith("--") else head / f"{word}.nii.gz" for word in given]
+    files = [head / f"{w}.nii.gz" if (head / f"{w}.nii.gz").is_file() else w for w in given]
     refused = regions(*files, "--out", tmp_path / "regions.nii.gz")
     assert refused.exit_code == 2
-    assert "give --t1, or --white-matter" in refused.stderr
+    assert "give --t1, --flair or both" in refused.stderr
     assert not (tmp_path / "regions.nii.gz").exists()

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from wmh.analysis.look import overview
 from wmh.analysis.style import save_png
+from wmh.atlas.tissue import border_contrast
 from wmh.cohorts.plausible import say
 from wmh.cores import cores_here
-from wmh.images import all_or_nothing, raise_unless_writable, save_image
-from wmh.report.answer import Answer, Answerer, answerer_of
+from wmh.images import (
+    Image,
+    all_or_nothing,
+    load_labels,
+    raise_unless_writable,
+    resample_to,
+    save_image,
+)
+from wmh.learning.devices import choose_device
+from wmh.learning.general import load_general
+from wmh.learning.inference import predict
+from wmh.report.answer import Answer, Answerer, answerer_of, lesions_labelled
 from wmh.report.page import write_report
 from wmh.study import Study, write_table
 
@@ -47,6 +61,24 @@ def predict_scan(
     with all_or_nothing(out) as fresh:
         written = _write(answerer, fresh, answer)
     return Written(answer, answerer.describe(answer), [out / path.name for path in written])
+
+
+def label_by_model(out: Path, images: Mapping[str, Image], lesions: Path | None) -> float | None:
+    """Write the regions that the general model sees in a person's images, by modality.
+
+    They lie on the grid of the FLAIR, or of the T1 when it is alone; each known lesion belongs to
+    the nearest. Returns the contrast of the T1 at their border: whether they follow the picture.
+    """
+    model = load_general(choose_device("auto")).model_of("regions")
+    torch.set_num_threads(cores_here())
+    found = predict(model, images)
+    labels = found.regions
+    if lesions is not None:
+        known = resample_to(load_labels(lesions, range(3)), found.like, order=0)
+        labels = lesions_labelled(labels, replace(known, data=known.data == 1))
+    save_image(out, labels, found.like)
+    t1 = found.images.get("T1")
+    return None if t1 is None else border_contrast(t1, replace(t1, data=labels))
 
 
 def _write(answerer: Answerer, out: Path, answer: Answer) -> list[Path]:
