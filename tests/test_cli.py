@@ -1,12 +1,16 @@
-"""The command as a whole: what it says of warnings."""
+"""The command as a whole: what it says of warnings, and how it ends when it is stopped."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import warnings
 
 import pytest
 
 from wmh import cli
+from wmh.pipeline.watch import is_running
 
 
 def test_a_warning_of_the_package_is_a_line_and_others_stay_as_they_are(monkeypatch):
@@ -17,3 +21,28 @@ def test_a_warning_of_the_package_is_a_line_and_others_stay_as_they_are(monkeypa
     said = warnings.formatwarning("look", UserWarning, cli.__file__, 7)
     assert said == "wmh: look\n"
     assert "UserWarning: look" in warnings.formatwarning("look", UserWarning, "/torch.py", 7)
+
+
+def test_stopped_it_leaves_nothing_half_written_and_no_worker_behind(tmp_path):
+    code = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from wmh import cli\n"
+        "from wmh.cores import processes\n"
+        "from wmh.images import all_or_nothing\n"
+        "def work():\n"
+        "    with processes(1) as pool, all_or_nothing(Path(sys.argv[1])) as fresh:\n"
+        "        (fresh / 'half').touch()\n"
+        "        print(pool.submit(os.getpid).result(), flush=True)\n"
+        "        waiting = [pool.submit(time.sleep, 60) for _ in range(3)]\n"
+        "        waiting[0].result()\n"
+        "cli.app = work\n"
+        "cli.main()\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "out")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as stopped:
+        worker = int(stopped.stdout.readline())
+        stopped.terminate()
+        assert stopped.wait(20) == 128 + signal.SIGTERM, stopped.stderr.read()
+    assert not is_running(worker)
+    assert list(tmp_path.iterdir()) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import sys
 import warnings
 from collections import Counter
@@ -413,8 +414,10 @@ def main() -> None:
     """Run the command.
 
     Errors of the user's files and settings are one line, exit code 2; so are those of the machine,
-    a full disk or too little memory, exit code 1.
+    a full disk or too little memory, exit code 1. Stopped by SIGTERM it leaves nothing half-written
+    and no worker behind.
     """
+    signal.signal(signal.SIGTERM, _stop)
     warnings.formatwarning = partial(_notice, warnings.formatwarning)
     try:
         app()
@@ -429,6 +432,13 @@ def main() -> None:
             raise
         print(f"wmh: {said}", file=sys.stderr)
         sys.exit(1)
+
+
+def _stop(number: int, frame: object) -> None:
+    from wmh.pipeline.watch import kill_children
+
+    kill_children()
+    sys.exit(128 + number)
 
 
 def of_the_machine(error: Exception) -> str | None:

@@ -75,9 +75,12 @@ def _predict_everyone(
     def work(entry: Found, place: Place) -> Done:
         return _predict_subject(entry, place, place.name in twice, answerer, training, source)
 
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
         results = pool.map(work, found, places)
         done = list(tqdm(results, "predicting", len(found), unit="subject"))
+    finally:  # once it is stopped, nobody else is begun
+        pool.shutdown(cancel_futures=True)
     say(notice for one in done for notice in one.notices)
     write_cohort_table(out, [(one.place, one.subject) for one in done if one.problem is None])
     _write_left_out(out, done)
