@@ -230,6 +230,10 @@ def test_a_batch_of_regions_holds_lesions_where_they_count_more(study):
         generator = torch.Generator().manual_seed(0)
         batch = draw_batch(LEARN, CONFIGURATIONS["flair"], "regions", training, generator)
         assert set(batch.labels) == names
+    models = {"regions": {"task": "regions", "inputs": "flair", "steps": 2}}
+    weighted = tiny_study(models=models)
+    weighted = weighted.model_copy(update={"training": training})
+    assert train(weighted, "regions", LEARN, VALIDATE).exists()
 
 
 def test_a_batch_is_made_of_people_in_equal_parts(study):

@@ -1,25 +1,26 @@
 """A linear mixed model of a measure: configuration, scanner, their interaction, random subjects.
 
-It answers what paired tests cannot: whether the difference between models depends on the scanner.
-With subjects as the only random effect the likelihood is a function of one number, the ratio of
-the subjects' variance to the residual one, and is maximized as such (the model of R's
-``lmer(value ~ configuration * scanner + (1 | subject))``). General fitters stop with a singular
-matrix when subjects hardly differ; here that ratio is simply 0.
+It answers what paired tests cannot: whether the difference between models depends on the scanner
+(the model of R's ``lmer(value ~ configuration * scanner + (1 | subject))``), fitted by statsmodels.
+Where subjects do not differ its matrix is singular, and ordinary least squares is the same model.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+from scipy import stats
 
 from wmh.analysis.statistics import Configuration, scanner_of, subject_values
 
 CONCERN_P = 0.01
 """Diagnostics with a p-value below this are put into words."""
+LEAST_GAIN = 1e-6
+"""Of the log-likelihood, by which subjects that differ explain more than the same for all."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,8 @@ def fit_mixed_model(
     return MixedModel(
         effects=_effects(fitted, terms, alpha),
         tests=_term_tests(response, terms, subjects),
-        subject_sd=float(np.sqrt(fitted.ratio * fitted.residual_variance)),
-        residual_sd=float(np.sqrt(fitted.residual_variance)),
+        subject_sd=fitted.subject_sd,
+        residual_sd=fitted.residual_sd,
         n_values=len(values),
         n_subjects=values["subject"].nunique(),
         diagnostics=diagnostics,
@@ -75,12 +76,12 @@ def fit_mixed_model(
 
 @dataclass(frozen=True)
 class _Fit:
-    """Estimates of one fit; ``ratio`` is subject variance over residual variance."""
+    """Estimates of one fit; residuals and fitted values take the subjects' own level in."""
 
     effects: np.ndarray
-    covariance: np.ndarray
-    ratio: float
-    residual_variance: float
+    errors: np.ndarray
+    subject_sd: float
+    residual_sd: float
     log_likelihood: float
     fitted: np.ndarray
     residuals: np.ndarray
@@ -137,60 +138,42 @@ def _design(terms: dict[str, pd.DataFrame], without: Sequence[str] = ()) -> np.n
 
 
 def _fit(response: np.ndarray, design: np.ndarray, subjects: np.ndarray, restricted: bool) -> _Fit:
-    """Maximize the (restricted) likelihood over the variance ratio; all else follows from it."""
-    found = optimize.minimize_scalar(
-        lambda log_ratio: _deviance(np.exp(log_ratio), response, design, subjects, restricted),
-        bounds=(-12, 12),
-        method="bounded",
-        options={"xatol": 1e-9},
-    )
-    at_zero = _deviance(0.0, response, design, subjects, restricted)
-    ratio = 0.0 if at_zero <= found.fun else float(np.exp(found.x))
-    y, x, _ = _decorrelate(ratio, response, design, subjects)
-    effects = np.linalg.lstsq(x, y)[0]
-    freedom = len(y) - (x.shape[1] if restricted else 0)
-    variance = float(np.sum((y - x @ effects) ** 2) / freedom)
-    marginal = response - design @ effects
-    sizes = np.bincount(subjects)
-    shrunk = ratio / (1 + ratio * sizes) * np.bincount(subjects, weights=marginal)
+    """By (restricted) maximum likelihood; by least squares where subjects do not differ."""
+    from statsmodels.regression.linear_model import OLS  # a second, for one notebook
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    plain = OLS(response, design).fit()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it tries the boundary on its way, and says so
+            mixed = MixedLM(response, design, groups=subjects).fit(reml=False)
+            differ = mixed.llf > plain.llf + LEAST_GAIN
+            if restricted and differ:
+                mixed = MixedLM(response, design, groups=subjects).fit()
+    except (np.linalg.LinAlgError, ValueError):
+        differ = False
+    if not differ:
+        freedom = plain.df_resid if restricted else len(response)
+        return _Fit(
+            effects=plain.params,
+            errors=plain.bse,
+            subject_sd=0.0,
+            residual_sd=float(np.sqrt(plain.ssr / freedom)),
+            log_likelihood=plain.llf,
+            fitted=plain.fittedvalues,
+            residuals=plain.resid,
+            subject_effects=np.zeros(len(np.unique(subjects))),
+        )
     return _Fit(
-        effects=effects,
-        covariance=variance * np.linalg.inv(x.T @ x),
-        ratio=ratio,
-        residual_variance=variance,
-        log_likelihood=-0.5 * min(at_zero, float(found.fun)),
-        fitted=design @ effects + shrunk[subjects],
-        residuals=marginal - shrunk[subjects],
-        subject_effects=shrunk,
+        effects=mixed.fe_params,
+        errors=mixed.bse_fe,
+        subject_sd=float(np.sqrt(np.squeeze(mixed.cov_re))),
+        residual_sd=float(np.sqrt(mixed.scale)),
+        log_likelihood=mixed.llf,
+        fitted=mixed.fittedvalues,
+        residuals=mixed.resid,
+        subject_effects=np.array([np.squeeze(one) for one in mixed.random_effects.values()]),
     )
-
-
-def _deviance(
-    ratio: float, response: np.ndarray, design: np.ndarray, subjects: np.ndarray, restricted: bool
-) -> float:
-    """-2 log (restricted) likelihood at a variance ratio, at the best effects and variance."""
-    y, x, log_determinant = _decorrelate(ratio, response, design, subjects)
-    residuals = y - x @ np.linalg.lstsq(x, y)[0]
-    freedom = len(y) - (x.shape[1] if restricted else 0)
-    deviance = freedom * (np.log(2 * np.pi * np.sum(residuals**2) / freedom) + 1) + log_determinant
-    return float(deviance + (np.linalg.slogdet(x.T @ x)[1] if restricted else 0))
-
-
-def _decorrelate(
-    ratio: float, response: np.ndarray, design: np.ndarray, subjects: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Response and design freed of the correlation within subjects, and its log determinant.
-
-    Of each value a share of its subject's mean is taken off: 1 - 1 / sqrt(1 + ratio * size).
-    """
-    sizes = np.bincount(subjects)
-    share = (1 - 1 / np.sqrt(1 + ratio * sizes)) / sizes
-
-    def freed(column: np.ndarray) -> np.ndarray:
-        return column - (share * np.bincount(subjects, weights=column))[subjects]
-
-    design = np.column_stack([freed(column) for column in design.T])
-    return freed(response), design, float(np.log1p(ratio * sizes).sum())
 
 
 def _effects(fitted: _Fit, terms: dict[str, pd.DataFrame], alpha: float) -> pd.DataFrame:
@@ -198,15 +181,14 @@ def _effects(fitted: _Fit, terms: dict[str, pd.DataFrame], alpha: float) -> pd.D
     names = ["intercept", *(name for columns in terms.values() for name in columns)]
     within = sum(columns.shape[1] for term, columns in terms.items() if term != "scanner")
     freedom = len(fitted.residuals) - len(fitted.subject_effects) - within
-    errors = np.sqrt(np.diag(fitted.covariance))
-    half = stats.t.isf(alpha / 2, freedom) * errors
+    half = stats.t.isf(alpha / 2, freedom) * fitted.errors
     return pd.DataFrame(
         {
             "effect": names,
             "estimate": fitted.effects,
             "ci_low": fitted.effects - half,
             "ci_high": fitted.effects + half,
-            "p": 2 * stats.t.sf(np.abs(fitted.effects / errors), freedom),
+            "p": 2 * stats.t.sf(np.abs(fitted.effects / fitted.errors), freedom),
         }
     )
 
@@ -232,8 +214,9 @@ def _diagnostics(fitted: _Fit) -> dict[str, float]:
     residuals = fitted.residuals
     spread = stats.spearmanr(np.abs(residuals), fitted.fitted)
     subjects_vary = np.ptp(fitted.subject_effects) > 0
+    between = fitted.subject_sd**2
     return {
-        "share_of_variance_between_subjects": fitted.ratio / (1 + fitted.ratio),
+        "share_of_variance_between_subjects": between / (between + fitted.residual_sd**2),
         "normal_residuals_p": float(stats.shapiro(residuals).pvalue),
         "normal_subjects_p": (
             float(stats.shapiro(fitted.subject_effects).pvalue) if subjects_vary else float("nan")

@@ -173,12 +173,8 @@ def _slope(response: np.ndarray, design: np.ndarray) -> tuple[float, float, floa
     """
     if np.ptp(response) == 0:
         return (float("nan"),) * 4
-    inverse = np.linalg.pinv(design.T @ design)
-    effects = inverse @ design.T @ response
-    leverage = np.einsum("ij,jk,ik->i", design, inverse, design)
-    scaled = (response - design @ effects) / np.maximum(1 - leverage, 1e-9)
-    covariance = inverse @ (design.T * scaled**2) @ design @ inverse
-    error, freedom = np.sqrt(covariance[1, 1]), len(response) - design.shape[1]
-    half = stats.t.isf(0.025, freedom) * error
-    p = 2 * stats.t.sf(abs(effects[1] / error), freedom)
-    return float(effects[1]), float(effects[1] - half), float(effects[1] + half), float(p)
+    from statsmodels.regression.linear_model import OLS  # a second, for one notebook
+
+    fitted = OLS(response, design).fit(cov_type="HC3", use_t=True)
+    low, high = fitted.conf_int()[1]
+    return float(fitted.params[1]), float(low), float(high), float(fitted.pvalues[1])

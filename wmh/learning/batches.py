@@ -11,7 +11,7 @@ from torch import nn
 from wmh.learning.augment import apply, draw
 from wmh.learning.devices import send
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, View, show
-from wmh.learning.losses import pixels
+from wmh.learning.losses import labels_for, pixels
 from wmh.learning.networks import STRUCTURES
 from wmh.learning.slices import Slices
 from wmh.learning.stacks import centred
@@ -82,9 +82,7 @@ def draw_batch(
     them, drawn for the batch, so that batch normalisation never mixes modalities.
     """
     structures = STRUCTURES[task]
-    labelled = structures
-    if structures == ("regions",) and training.loss.lesions_in_regions != 1:
-        labelled = ("regions", "lesions")
+    labelled = labels_for(structures, training.loss)
     if training.network.dimensions == 2:
         people = min(training.people_a_batch, len(slices.ids))
         drawn = draw_slices(slices, structures[0], people, training, generator)

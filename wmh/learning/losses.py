@@ -5,7 +5,7 @@ Every term takes slices (B, H, W), volumes (B, X, Y, Z) and plain rows of pixels
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch.nn import functional
@@ -25,6 +25,13 @@ def pixels(scores: torch.Tensor) -> torch.Tensor:
     No copy is made of what lies with channels last.
     """
     return scores.movedim(1, -1).flatten(0, -2)
+
+
+def labels_for(structures: Iterable[str], settings: LossSettings) -> tuple[str, ...]:
+    """Structures whose labels the loss of some needs: theirs, and lesions that count in regions."""
+    needed = tuple(structures)
+    by_lesion = settings.lesions_in_regions != 1 and "lesions" not in needed
+    return (*needed, "lesions") if by_lesion else needed
 
 
 def loss_of(

@@ -8,7 +8,7 @@ from torch import nn
 
 from wmh.learning.devices import autocast, send
 from wmh.learning.inputs import InputConfiguration, show
-from wmh.learning.losses import loss_of
+from wmh.learning.losses import labels_for, loss_of
 from wmh.learning.slices import Slices
 from wmh.learning.stacks import centred
 from wmh.learning.volumes import logits_of_slices
@@ -42,7 +42,7 @@ def validation_scores(
         logits = {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
         labels = {
             k: send(centred(stack, window), device)
-            for k, stack in slices.labels(logits, part).items()
+            for k, stack in slices.labels(labels_for(logits, training.loss), part).items()
         }
         losses.append(loss_of(logits, labels, training.loss) * len(images))
         for structure, scores in logits.items():
