@@ -49,10 +49,11 @@ def challenge(
 ) -> None:
     """Fetch the WMH Segmentation Challenge (CC BY-NC 4.0) from DataverseNL; goes on after a cut."""
     from wmh.cohorts import challenge
+    from wmh.cohorts.known import missing_subjects
 
     typer.echo(challenge.NOTICE)
     echo_fetched(challenge.fetch_challenge(dest, split.value, observers), dest)
-    missing = challenge.missing_subjects(dest, split.value)
+    missing = missing_subjects(dest, split.value)
     if missing:
         typer.echo(f"{len(missing)} known subjects are not complete: {', '.join(missing)}")
         raise typer.Exit(1)

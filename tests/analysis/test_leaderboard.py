@@ -15,7 +15,7 @@ from wmh.analysis.leaderboard import (
 )
 from wmh.analysis.printed import place_words
 from wmh.analysis.statistics import Configuration
-from wmh.cohorts.challenge import known_subjects
+from wmh.cohorts.known import known_subjects
 
 NNUNET = Configuration("nnunet", "FLAIR+T1")
 MEANS = {  # nnU-Net, mean over the 110 test subjects, as published by JeanBrrt/wmh-multisite

@@ -8,8 +8,17 @@ from scans import SHAPE, VOXEL_MM, head, oblique, save, save_bids, save_subject
 
 from wmh import images
 from wmh.cohorts import check
-from wmh.cohorts.cohort import CohortError, load_pair, of_split, read_cohort, validation_split
-from wmh.cohorts.gather import cohort_note, gather_cohort, left_out_note, read_left_out
+from wmh.cohorts.cohort import (
+    CohortError,
+    cohort_note,
+    left_out_note,
+    load_pair,
+    of_split,
+    read_cohort,
+    read_left_out,
+    validation_split,
+)
+from wmh.cohorts.gather import gather_cohort
 from wmh.images import load_image, same_grid
 from wmh.pipeline.notebook import reason_of
 from wmh.settings import CohortSettings

@@ -16,9 +16,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from wmh.cohorts.challenge import known_subjects
 from wmh.cohorts.download import Fetched, RemoteFile, fetch
 from wmh.cohorts.download_source import Patience
+from wmh.cohorts.known import known_subjects
 from wmh.cohorts.repositories import address, known_checksums
 
 NOTICE = """\

@@ -8,16 +8,13 @@ size and checksum.
 from __future__ import annotations
 
 import json
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-import pandas as pd
-
 from wmh.cohorts.download import Fetched, RemoteFile, fetch
 from wmh.cohorts.download_source import DownloadError, Patience
-from wmh.cohorts.scanners import SCANNERS, scanner_at
+from wmh.cohorts.known import local_path
 
 SERVER = "https://dataverse.nl"
 DOI = "10.34894/AECRSD"
@@ -32,8 +29,6 @@ Please cite, wherever you use them:
   Imaging 38(11), 2556-2568. https://doi.org/10.1109/TMI.2019.2905770
   Kuijf, H. J., et al. (2022). Data of the White Matter Hyperintensity (WMH) Segmentation
   Challenge. DataverseNL. https://doi.org/10.34894/AECRSD"""
-
-FACTS = Path(__file__).parent / "facts" / "challenge_subjects.csv"
 
 _CHECKSUMS = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-512": "sha512"}
 """Dataverse's names of checksums, and hashlib's."""
@@ -71,37 +66,6 @@ def files_in(
             "The Dataverse API may have changed; look for a newer version of wmh"
         ) from error
     return [file for file in files if _wanted(file.path, split, observers)]
-
-
-def local_path(published: str) -> str:
-    """A path of the published data set, in names that every file system can store.
-
-    >>> local_path("test/Amsterdam/Philips_VU .PETMR_01./160/wmh.nii.gz")
-    'test/Amsterdam/Philips_VU_PETMR_01/160/wmh.nii.gz'
-    """
-    for scanner in SCANNERS.values():
-        published = f"/{published}".replace(
-            f"/{scanner.published_folder}/", f"/{scanner.folder}/"
-        ).removeprefix("/")
-    return published
-
-
-@cache
-def known_subjects() -> pd.DataFrame:
-    """The 170 subjects: id, split, scanner (short name), grid (voxels, mm), orientation."""
-    table = pd.read_csv(FACTS, dtype={"id": str})
-    return table.assign(scanner=[scanner_at(folder).name for folder in table["folder"]])
-
-
-def missing_subjects(folder: Path | str, split: Literal["training", "test", "all"]) -> list[str]:
-    """Places (``split/Site[/Scanner]/ID``) of known subjects that lack an image or the mask."""
-    table = known_subjects()
-    wanted = table if split == "all" else table[table["split"] == split]
-    places = [
-        local_path(f"{row.split}/{row.folder}/{row.id}") for row in wanted.itertuples(index=False)
-    ]
-    needed = ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")
-    return [p for p in places if not all((Path(folder) / p / name).is_file() for name in needed)]
 
 
 def _listing(server: str, patience: Patience | None) -> dict:

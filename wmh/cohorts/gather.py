@@ -70,38 +70,6 @@ def _learned_from(found: Found) -> Found:
     return replace(found, subject=replace(subject, split=split, further=True))
 
 
-def read_left_out(results: Path) -> pd.DataFrame:
-    """Who was left out of a study and why, from its results folder: one row a subject."""
-    return pd.read_csv(results / "left_out.csv", dtype=str, keep_default_na=False)
-
-
-def cohort_note(study: Study) -> str:
-    """What to know of a study's people beside its numbers: are they real, and who was left out.
-
-    >>> cohort_note(study)  # doctest: +SKIP
-    'These subjects are **simulated**: ... No subject was left out.'
-    """
-    simulated = (
-        "These subjects are **simulated**: what is found here describes the simulation, not "
-        "patients. "
-    )
-    return simulated * (study.cohort.source == "simulated") + left_out_note(study.results)
-
-
-def left_out_note(results: Path) -> str:
-    """One sentence to stand beside a study's numbers: who was left out.
-
-    >>> left_out_note(study.results)  # doctest: +SKIP
-    'No subject was left out.'
-    """
-    table = read_left_out(results)
-    if table.empty:
-        return "No subject was left out."
-    names, count = ", ".join(table["id"]), len(table)
-    subjects = "subject was" if count == 1 else "subjects were"
-    return f"{count} {subjects} left out as unusable ({names}); left_out.csv says why."
-
-
 @dataclass(frozen=True)
 class Task:
     """One subject to take in: how its T1 comes onto the FLAIR's grid, and where the copy goes."""

@@ -13,7 +13,7 @@ import pandas as pd
 from PIL import Image
 
 from wmh.analysis.style import look_of
-from wmh.cohorts.gather import left_out_note
+from wmh.cohorts.cohort import left_out_note
 from wmh.pages import as_webp, webp_address, write_page
 from wmh.pipeline.page_tables import (
     Cell,
