@@ -27,6 +27,7 @@ from wmh.analysis.figures.parts import (
 )
 from wmh.analysis.figures.pipeline import unseen_words
 from wmh.analysis.figures.scanners import load_scanners, seen_and_unseen_means
+from wmh.analysis.localization import agreement_of_sources
 from wmh.analysis.style import MM
 from wmh.study import StudyError
 
@@ -214,6 +215,11 @@ def test_repeats_are_averaged_by_subject_and_their_spread_is_told(tmp_path, monk
     assert values.loc[values["model"] == "flair", "dice"].mean() == pytest.approx(
         rows["value"].mean()
     )
+    burden = pd.read_csv(study.results / "burden.csv", dtype={"subject": str})
+    told = agreement_of_sources(burden)
+    sums = told[(told["region"] == "all") & (told["source"] == "joint")]["icc"]
+    assert len(sums) == 2
+    assert load_burden(study).totals["joint"]["icc"] == pytest.approx(sums.mean())
     two = load_measures(study).repeat_means.loc[("flair", "FLAIR"), "dice"]
     assert two.to_numpy() == pytest.approx(rows.groupby("repeat")["value"].mean().to_numpy())
 

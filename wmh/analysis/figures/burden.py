@@ -12,7 +12,6 @@ from scipy.cluster import hierarchy
 
 from wmh.analysis.burden import (
     TRUTH,
-    agreement,
     bland_altman,
     paired_profiles,
     profiles,
@@ -25,6 +24,7 @@ from wmh.analysis.figures.brain import (
     settle_layout,
 )
 from wmh.analysis.figures.parts import cohort_words, read_table, root_scale
+from wmh.analysis.localization import agreement_of_sources
 from wmh.analysis.printed_numbers import with_interval
 from wmh.analysis.statistics import repeats_of
 from wmh.analysis.style import (
@@ -89,7 +89,10 @@ def load_burden(study: Study) -> Burden:
     everyone = profiles(cohort, TRUTH, "percent_of_region")
     pairs = {source: pair_with_truth(burden, source) for source in others}
     alpha = study.evaluation.alpha
-    totals = {s: agreement(burden, s, alpha).set_index("region").loc["all"] for s in others}
+    agreements = agreement_of_sources(burden, alpha)
+    of_sums = agreements[agreements["region"] == "all"]
+    mean_of_trainings = of_sums.groupby("source")[["icc", "icc_low", "icc_high"]].mean()
+    totals = {source: mean_of_trainings.loc[source] for source in others}
     caption = (
         "Regional lesion burden. (a) True burden, percent of each region that is lesion, one "
         f"column for each of the {len(everyone)} training and test subjects, ordered by Ward's "
@@ -163,7 +166,9 @@ def _agreement_words(sources: list[str], alpha: float) -> str:
 
 
 def _repeat_words(repeats: int) -> str:
-    return f"Predicted volumes are means over {repeats} trainings. " if repeats > 1 else ""
+    if repeats == 1:
+        return ""
+    return f"Predicted volumes, and the ICCs, are means over {repeats} trainings. "
 
 
 def _group_words(groups: pd.Series) -> str:
