@@ -20,7 +20,7 @@ from wmh.study import Study
 
 
 @dataclass
-class Run:
+class State:
     """A training under way: what a checkpoint must hold to go on from it."""
 
     network: nn.Module
@@ -80,7 +80,7 @@ def origin_of(study: Study, model: str, learn: Slices, validate: Slices) -> dict
     }
 
 
-def save_state(run: Run, path: Path, identity: dict[str, str]) -> None:
+def save_state(run: State, path: Path, identity: dict[str, str]) -> None:
     """Write the state an interrupted training goes on from."""
     _save(
         path,
@@ -97,7 +97,7 @@ def save_state(run: Run, path: Path, identity: dict[str, str]) -> None:
     )
 
 
-def restore(run: Run, path: Path, identity: dict[str, str], device: torch.device) -> None:
+def restore(run: State, path: Path, identity: dict[str, str], device: torch.device) -> None:
     """Go on from ``resume.pt`` if it is of this very training; else leave ``run`` as it is."""
     if not path.is_file():
         return
@@ -114,7 +114,7 @@ def restore(run: Run, path: Path, identity: dict[str, str], device: torch.device
     print(f"Going on from step {run.step}")
 
 
-def finish(run: Run, about: dict[str, object], folder: Path) -> Path:
+def finish(run: State, about: dict[str, object], folder: Path) -> Path:
     """Write the learning curve and the checkpoint, and return the checkpoint's path.
 
     ``about`` is what the checkpoint says of its weights: :func:`facts_of` and :func:`origin_of`.

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from tqdm.auto import tqdm
 
 from wmh.learning.batches import Batch, draw_batch
 from wmh.learning.checkpoints import (
-    Run,
+    State,
     facts_of,
     finish,
     identity_of,
@@ -32,7 +33,7 @@ from wmh.learning.checkpoints import (
     save_state,
 )
 from wmh.learning.devices import autocast, choose_device
-from wmh.learning.failures import MEMORY_OF, when_out_of_memory
+from wmh.learning.failures import MEMORY_OF, is_out_of_memory, when_out_of_memory
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
 from wmh.learning.memory import keep_freed_memory
@@ -41,7 +42,7 @@ from wmh.learning.optimiser import build_optimiser, learning_rate
 from wmh.learning.slices import Slices
 from wmh.learning.start import start_from
 from wmh.learning.validation import validation_scores
-from wmh.settings import NetworkSettings, Training
+from wmh.settings import NetworkSettings
 from wmh.study import Study
 
 
@@ -58,6 +59,157 @@ class Step:
     subjects: tuple[str, ...]
 
 
+class Run(State):
+    """A training of one model of a study: what surrounds the loop that a notebook shows.
+
+    It starts, or goes on where an interrupted one stopped; it keeps the best weights and the state
+    to go on from; and it says in words what went wrong. :func:`train` is the whole loop.
+    """
+
+    def __init__(self, study: Study, model: str, learn: Slices, validate: Slices):
+        """Raises :class:`TrainingError` when memory runs out for the slices."""
+        self.study, self.model = study, model
+        self.settings, self.training = study.models[model], study.training
+        self.configuration = CONFIGURATIONS[self.settings.inputs]
+        torch.set_num_threads(study.compute.threads)
+        keep_freed_memory()
+        self.device = choose_device(study.compute.device)
+        with when_out_of_memory(partial(_slices_too_large, model, self.device)):
+            self.learn, self.validate = (
+                part.to(self.device, study.slices.storage) for part in (learn, validate)
+            )
+        super().__init__(*_start(study, model, self.learn, self.device))
+        self.folder = study.model_folder(model)
+        self._identity = identity_of(study, model, self.learn, self.validate)
+        # of now, not the end
+        self._about = facts_of(study, model) | origin_of(study, model, self.learn, self.validate)
+        restore(self, self.folder / "resume.pt", self._identity, self.device)
+        self._steps: list[Step] = []
+        self._since = time.perf_counter()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, MemoryError | RuntimeError) and is_out_of_memory(error):
+            raise self._too_large() from error
+
+    def steps(self) -> Iterator[torch.Generator]:
+        """The steps still to take, with a progress bar: of each the generator of its own."""
+        in_a_step = self.training.batch_size
+        with tqdm(
+            desc=f"training {self.model}",
+            initial=self.step * in_a_step,
+            total=self.settings.steps * in_a_step,
+            unit=" slices" if self.training.network.dimensions == 2 else " patches",
+            mininterval=1,
+        ) as self._progress:
+            while self.step < self.settings.steps:
+                self.learning_rate = learning_rate(self.step, self.settings.steps, self.training)
+                for group in self.optimiser.param_groups:
+                    group["lr"] = self.learning_rate
+                seed = self.study.seed_for("train", self.model, self.step)
+                yield torch.Generator().manual_seed(seed)
+
+    def precision(self) -> AbstractContextManager:
+        """In which the network is to compute: mixed precision where the study wants it."""
+        return autocast(self.device, self.training.precision, self.training.network.dimensions)
+
+    def descend(self, loss: torch.Tensor, batch: Batch) -> None:
+        """One step of the optimiser down the gradient of a loss. Nothing in it waits for a GPU."""
+        loss.backward()
+        gradient_norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self._steps.append(Step(loss.detach(), gradient_norm.detach(), batch.subjects))
+        self.step += 1
+        self._progress.update(self.training.batch_size)
+
+    @property
+    def is_to_validate(self) -> bool:
+        """Whether it is time to look how well the network does, and that was not done yet."""
+        due = self.step % self.training.validate_every == 0 or self.step == self.settings.steps
+        return due and self.step > (self.history[-1]["step"] if self.history else 0)
+
+    def keep_best(self, scores: dict[str, float]) -> None:
+        """Add validation scores to the history, and keep the weights if they are the best so far.
+
+        Raises :class:`TrainingError` where a loss since the last validation was not finite.
+        """
+        train_loss = self._mean_loss()
+        row = {"step": self.step, "train_loss": train_loss, **scores}
+        row["steady_dice"] = steady_dice(self.history, scores["validation_dice"])
+        row |= {f"{k}_weight": math.exp(-s.item()) for k, s in self.log_variances.items()}
+        row |= {
+            "learning_rate": self.learning_rate,
+            "seconds": time.perf_counter() - self._since,
+        }
+        self.history.append(row)
+        if row["steady_dice"] > self.best_dice:
+            self.best_dice = row["steady_dice"]
+            self.best_weights = _copy(self.network)
+        self._progress.set_postfix(
+            loss=f"{train_loss:.3f}", validation_dice=f"{scores['validation_dice']:.3f}"
+        )
+        save_state(self, self.folder / "resume.pt", self._identity)
+        self._steps, self._since = [], time.perf_counter()
+
+    def finish(self) -> Path:
+        """Write ``history.csv`` and ``checkpoint.pt``; return the checkpoint's path."""
+        return finish(self, self._about, self.folder)
+
+    def _mean_loss(self) -> float:
+        """Mean loss of the steps since the last validation.
+
+        Raises :class:`TrainingError` for the first whose loss or gradient is not finite: what
+        comes after it says nothing any more.
+        """
+        losses, norms = (
+            torch.stack([getattr(s, k) for s in self._steps]) for k in ("loss", "gradient_norm")
+        )
+        broken = ~(losses.isfinite() & norms.isfinite())
+        if broken.any():
+            first = int(broken.nonzero()[0])
+            number = self.step - len(self._steps) + first + 1
+            raise TrainingError(
+                f"{self.model}: in step {number}, with slices of "
+                f"{', '.join(self._steps[first].subjects)}, the loss is {losses[first]:.4g} and "
+                f"its gradient {norms[first]:.4g}. Look at their images (wmh check), or lower "
+                f"training.learning_rate{self._kept()}"
+            )
+        return float(losses.mean())
+
+    def _too_large(self) -> TrainingError:
+        """What is said when memory ran out: for a batch, or for a person to validate on."""
+        memory, training = MEMORY_OF[self.device.type], self.training
+        if self.step and self.is_to_validate:
+            return TrainingError(
+                f"{self.model}: {memory} ran out for all slices of a person to validate on, "
+                f"after step {self.step}. {_larger_pixels(self.study)}{self._kept()}"
+            )
+        network = training.network
+        multiple = training.people_a_batch if network.dimensions == 2 else 1
+        half = training.batch_size // 2 // multiple * multiple
+        if half:
+            remedy = f"Lower training.batch_size from {training.batch_size} to {half}"
+        elif network.dimensions == 3:
+            remedy = _smaller_patch(network)
+        else:
+            remedy = _larger_pixels(self.study)
+        return TrainingError(
+            f"{self.model}: {memory} ran out in step {self.step + 1}. {remedy}{self._kept()}"
+        )
+
+    def _kept(self) -> str:
+        """What is kept of a training that stopped, and who may go on from it."""
+        if not self.history:
+            return ""
+        return (
+            f". With the same settings it goes on from step {self.history[-1]['step']}, kept in "
+            f"{self.folder / 'resume.pt'}"
+        )
+
+
 def train(
     study: Study,
     model: str,
@@ -72,60 +224,20 @@ def train(
     the state to go on from, and ``on_validation`` gets the history after each validation. Raises
     :class:`TrainingError` when a loss is not finite or memory runs out.
     """
-    settings, training = study.models[model], study.training
-    torch.set_num_threads(study.compute.threads)
-    keep_freed_memory()
-    device = choose_device(study.compute.device)
-    configuration = CONFIGURATIONS[settings.inputs]
-    with when_out_of_memory(partial(_slices_too_large, model, device)):
-        learn, validate = (part.to(device, study.slices.storage) for part in (learn, validate))
-    run = _start(study, model, learn, device)
-    folder = study.model_folder(model)
-    identity = identity_of(study, model, learn, validate)
-    about = facts_of(study, model) | origin_of(study, model, learn, validate)  # of now, not the end
-    restore(run, folder / "resume.pt", identity, device)
-
-    in_a_step = training.batch_size
-    progress = tqdm(
-        desc=f"training {model}",
-        initial=run.step * in_a_step,
-        total=settings.steps * in_a_step,
-        unit=" slices" if training.network.dimensions == 2 else " patches",
-        mininterval=1,
-    )
-    since, steps = time.perf_counter(), []
-    while run.step < settings.steps:
-        for group in run.optimiser.param_groups:
-            group["lr"] = learning_rate(run.step, settings.steps, training)
-        generator = torch.Generator().manual_seed(study.seed_for("train", model, run.step))
-        with when_out_of_memory(partial(_batch_too_large, study, model, run, device)):
-            batch = draw_batch(learn, configuration, settings.task, training, generator)
-            steps.append(_step(run, batch, training, device))
-        run.step += 1
-        progress.update(in_a_step)
-
-        last = run.step == settings.steps
-        if run.step % training.validate_every == 0 or last:
-            train_loss = _mean_loss(steps, study, model, run)
-            with when_out_of_memory(partial(_person_too_large, study, model, run, device)):
-                scores = validation_scores(run.network, validate, configuration, training)
-            row = {"step": run.step, "train_loss": train_loss, **scores}
-            row["steady_dice"] = steady_dice(run.history, scores["validation_dice"])
-            row |= {f"{k}_weight": math.exp(-s.item()) for k, s in run.log_variances.items()}
-            row |= {"learning_rate": group["lr"], "seconds": time.perf_counter() - since}
-            run.history.append(row)
-            if row["steady_dice"] > run.best_dice:
-                run.best_dice = row["steady_dice"]
-                run.best_weights = _copy(run.network)
-            progress.set_postfix(
-                loss=f"{train_loss:.3f}", validation_dice=f"{scores['validation_dice']:.3f}"
-            )
-            save_state(run, folder / "resume.pt", identity)
-            if on_validation is not None:
-                on_validation(pd.DataFrame(run.history))
-            steps, since = [], time.perf_counter()
-    progress.close()
-    return finish(run, about, folder)
+    with Run(study, model, learn, validate) as run:
+        settings, configuration = run.settings, run.configuration
+        for generator in run.steps():
+            batch = draw_batch(run.learn, configuration, settings.task, study.training, generator)
+            with run.precision():
+                logits = batch.logits(run.network)
+            loss = loss_of(logits, batch.labels, study.training.loss, run.log_variances)
+            run.descend(loss, batch)
+            if run.is_to_validate:
+                scores = validation_scores(run.network, run.validate, configuration, study.training)
+                run.keep_best(scores)
+                if on_validation is not None:
+                    on_validation(pd.DataFrame(run.history))
+    return run.finish()
 
 
 def steady_dice(history: list[dict[str, float]], validation_dice: float) -> float:
@@ -137,19 +249,10 @@ def steady_dice(history: list[dict[str, float]], validation_dice: float) -> floa
     return (history[-1]["steady_dice"] + validation_dice) / 2 if history else validation_dice
 
 
-def _step(run: Run, batch: Batch, training: Training, device: torch.device) -> Step:
-    """One step of the optimiser. Nothing in it waits for a GPU."""
-    with autocast(device, training.precision, training.network.dimensions):
-        logits = batch.logits(run.network)
-    loss = loss_of(logits, batch.labels, training.loss, run.log_variances)
-    loss.backward()
-    gradient_norm = nn.utils.clip_grad_norm_(run.network.parameters(), 1.0)
-    run.optimiser.step()
-    run.optimiser.zero_grad(set_to_none=True)
-    return Step(loss.detach(), gradient_norm.detach(), batch.subjects)
-
-
-def _start(study: Study, model: str, learn: Slices, device: torch.device) -> Run:
+def _start(
+    study: Study, model: str, learn: Slices, device: torch.device
+) -> tuple[nn.Module, torch.optim.Optimizer, nn.ParameterDict]:
+    """Network, optimiser and the logarithms of the task weights' variances, at their beginning."""
     settings, training = study.models[model], study.training
     torch.manual_seed(study.seed_for("weights", model))
     channels = CONFIGURATIONS[settings.inputs].channels
@@ -164,58 +267,16 @@ def _start(study: Study, model: str, learn: Slices, device: torch.device) -> Run
         log_variances.update({s: torch.zeros(()) for s in STRUCTURES[settings.task]})
     log_variances = log_variances.to(device)
     optimiser = build_optimiser(network, log_variances, training)
-    return Run(network, optimiser, log_variances)
+    return network, optimiser, log_variances
 
 
 def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def _mean_loss(steps: list[Step], study: Study, model: str, run: Run) -> float:
-    """Mean loss of the steps since the last validation.
-
-    Raises :class:`TrainingError` for the first whose loss or gradient is not finite: what comes
-    after it says nothing any more.
-    """
-    losses, norms = (torch.stack([getattr(s, k) for s in steps]) for k in ("loss", "gradient_norm"))
-    broken = ~(losses.isfinite() & norms.isfinite())
-    if broken.any():
-        first = int(broken.nonzero()[0])
-        number = run.step - len(steps) + first + 1
-        raise TrainingError(
-            f"{model}: in step {number}, with slices of {', '.join(steps[first].subjects)}, the "
-            f"loss is {losses[first]:.4g} and its gradient {norms[first]:.4g}. Look at their "
-            f"images (wmh check), or lower training.learning_rate{_kept(study, model, run)}"
-        )
-    return float(losses.mean())
-
-
 def _slices_too_large(model: str, device: torch.device) -> TrainingError:
     return TrainingError(
         f"{model}: {MEMORY_OF[device.type]} ran out for the slices. Set slices.storage to auto"
-    )
-
-
-def _batch_too_large(study: Study, model: str, run: Run, device: torch.device) -> TrainingError:
-    training, network = study.training, study.training.network
-    multiple = training.people_a_batch if network.dimensions == 2 else 1
-    half = training.batch_size // 2 // multiple * multiple
-    if half:
-        remedy = f"Lower training.batch_size from {training.batch_size} to {half}"
-    elif network.dimensions == 3:
-        remedy = _smaller_patch(network)
-    else:
-        remedy = _larger_pixels(study)
-    return TrainingError(
-        f"{model}: {MEMORY_OF[device.type]} ran out in step {run.step + 1}. {remedy}"
-        f"{_kept(study, model, run)}"
-    )
-
-
-def _person_too_large(study: Study, model: str, run: Run, device: torch.device) -> TrainingError:
-    return TrainingError(
-        f"{model}: {MEMORY_OF[device.type]} ran out for all slices of a person to validate on, "
-        f"after step {run.step}. {_larger_pixels(study)}{_kept(study, model, run)}"
     )
 
 
@@ -232,13 +293,3 @@ def _smaller_patch(network: NetworkSettings) -> str:
     if max(edges) >= 32:
         return f"Lower training.network.patch_size from {list(network.patch_size)} to {edges}"
     return f"Lower training.network.width from {network.width} to {max(network.width // 2, 4)}"
-
-
-def _kept(study: Study, model: str, run: Run) -> str:
-    """What is kept of a training that stopped, and who may go on from it."""
-    if not run.history:
-        return ""
-    return (
-        f". With the same settings it goes on from step {run.history[-1]['step']}, kept in "
-        f"{study.model_folder(model) / 'resume.pt'}"
-    )
