@@ -1,4 +1,6 @@
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,9 @@ from wmh.learning.losses import loss_of
 from wmh.learning.networks import build_network
 from wmh.learning.skeletons import tubed_skeletons_of_slices
 from wmh.learning.slices import Slices
-from wmh.learning.training import TrainingError, steady_dice, train
+from wmh.learning.training import Run, TrainingError, steady_dice, train
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 LEARN, VALIDATE = tiny_slices(0), tiny_slices(1, 6)
 
 
@@ -60,6 +63,28 @@ def test_an_interrupted_training_ends_with_the_same_weights(study, monkeypatch, 
     resumed = weights(train(study, "flair", LEARN, VALIDATE))
     assert len(draws) == 4  # steps 3 to 6: saved after 2
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.parametrize("notebook", ["03_train_lesions", "04_train_regions_multitask"])
+def test_the_loop_that_a_notebook_shows_gives_the_same_bits(study, notebook, cut_before_step):
+    cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
+    imports, *others = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    (loop,) = [cell for cell in others if "run.descend(" in cell]
+    for model in ("flair", "multitask"):
+        whole = weights(train(study, model, LEARN, VALIDATE))
+        with cut_before_step(4):
+            train(study, model, LEARN, VALIDATE)  # and the notebook goes on
+        settings = study.models[model]
+        names = {
+            "study": study,
+            "settings": settings,
+            "configuration": CONFIGURATIONS[settings.inputs],
+            "run": Run(study, model, LEARN, VALIDATE),
+        }
+        exec(imports, names)
+        exec(loop, names)
+        shown = weights(names["checkpoint"])
+        assert all(torch.equal(whole[name], shown[name]) for name in whole)
 
 
 def test_a_state_of_other_data_is_not_gone_on_from(study, monkeypatch, capsys):

@@ -9,7 +9,7 @@ from torch import nn
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.slices import Slices
-from wmh.learning.validation import validation_scores
+from wmh.learning.validation import fullest_slice, validation_scores
 
 ONE_VIEW = CONFIGURATIONS["flair"]
 
@@ -43,6 +43,20 @@ def labelled(lesions: torch.Tensor | None = None, regions: torch.Tensor | None =
         lesions=none if lesions is None else lesions,
         regions=none if regions is None else regions,
     )
+
+
+def test_the_slice_with_most_lesion_is_shown_with_what_the_network_finds_there():
+    lesions = torch.zeros(4, 32, 32, dtype=torch.uint8)
+    lesions[1, :4], lesions[2, :20], lesions[3] = 1, 1, 2  # other pathology is no lesion
+    slices = labelled(lesions)
+    network = Everywhere(8, lesions=1)
+    images, truth, found = fullest_slice(
+        network, slices, "lesions", ONE_VIEW, tiny_study().training
+    )
+    assert torch.equal(images, slices.images[2].float())
+    assert torch.equal(truth, lesions[2])
+    assert (found[:8] == 1).all() and (found[8:] == 0).all()
+    assert network.training
 
 
 def test_lesion_dice_is_the_mean_over_people_without_label_2():

@@ -10,7 +10,7 @@ from wmh.learning.devices import autocast, send
 from wmh.learning.inputs import InputConfiguration, show
 from wmh.learning.losses import labels_for, loss_of
 from wmh.learning.slices import Slices
-from wmh.learning.stacks import centred
+from wmh.learning.stacks import centred, is_structure
 from wmh.learning.volumes import logits_of_slices
 from wmh.settings import Training
 
@@ -25,26 +25,15 @@ def validation_scores(
     a network that predicts both structures gets the mean of the two.
     """
     network.eval()
-    device = slices.device
-    views = configuration.views_for(("FLAIR", "T1"))
     counts: dict[str, list[torch.Tensor]] = {}
     losses = []
-    # one person at a time, in a window of their own, as at inference
-    for (first, end), window in zip(slices.spans.tolist(), slices.windows, strict=True):
-        part = slice(first, end)
-        images = send(centred(slices.images[part], window), device).float()
-        depth_mm = send(slices.depth_mm[part], device)
-        with autocast(device, training.precision, training.network.dimensions):
-            answers = [
-                logits_of_slices(network, show(images, view), depth_mm, training.network)
-                for view in views
-            ]
-        logits = {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
-        labels = {
-            k: send(centred(stack, window), device)
-            for k, stack in slices.labels(labels_for(logits, training.loss), part).items()
-        }
-        losses.append(loss_of(logits, labels, training.loss) * len(images))
+    for person, ((first, end), window) in enumerate(
+        zip(slices.spans.tolist(), slices.windows, strict=True)
+    ):
+        logits = logits_of_person(network, slices, person, configuration, training)
+        needed = slices.labels(labels_for(logits, training.loss), slice(first, end))
+        labels = {k: send(centred(stack, window), slices.device) for k, stack in needed.items()}
+        losses.append(loss_of(logits, labels, training.loss) * (end - first))
         for structure, scores in logits.items():
             table = _overlap_counts(scores.argmax(1), labels[structure], scores.shape[1])
             counts.setdefault(structure, []).append(table.sum(dim=0))
@@ -59,6 +48,58 @@ def validation_scores(
         "validation_dice": float(np.mean(list(dice.values()))),
         **scores,
     }
+
+
+def logits_of_person(
+    network: nn.Module,
+    slices: Slices,
+    person: int,
+    configuration: InputConfiguration,
+    training: Training,
+) -> dict[str, torch.Tensor]:
+    """Logits (N, classes, H, W) of one person's slices in their own window, as at inference."""
+    first, end = slices.spans[person].tolist()
+    images = centred(slices.images[slice(first, end)], slices.windows[person])
+    images = send(images, slices.device).float()
+    depth_mm = send(slices.depth_mm[first:end], slices.device)
+    with autocast(slices.device, training.precision, training.network.dimensions):
+        answers = [
+            logits_of_slices(network, show(images, view), depth_mm, training.network)
+            for view in configuration.views_for(("FLAIR", "T1"))
+        ]
+    return {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
+
+
+@torch.inference_mode()
+def fullest_slice(
+    network: nn.Module,
+    slices: Slices,
+    structure: str,
+    configuration: InputConfiguration,
+    training: Training,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The slice that holds most of a structure: its images (2, H, W), truth and answer (H, W)."""
+    sizes = torch.cat(
+        [
+            is_structure(structure, slices.stacks([structure])[structure][first:end])
+            .flatten(1)
+            .sum(dim=1)
+            for first, end in slices.spans.tolist()
+        ]
+    )
+    number = int(sizes.argmax())
+    person = int(slices.subject[number])
+    first, window = int(slices.spans[person, 0]), slices.windows[person]
+    network.eval()
+    logits = logits_of_person(network, slices, person, configuration, training)[structure]
+    network.train()
+    one = slice(number, number + 1)
+    truth = slices.labels([structure], one)[structure]
+    return (
+        centred(slices.images[one], window)[0].float().cpu(),
+        centred(truth, window)[0].cpu(),
+        logits[number - first].argmax(dim=0).cpu(),
+    )
 
 
 def _overlap_counts(prediction: torch.Tensor, truth: torch.Tensor, classes: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from wmh.learning.losses import loss_of
 from wmh.learning.networks import CLASSES, STRUCTURES, build_network, to_device
+from wmh.learning.networks.build import parts_of
 from wmh.settings import LossSettings, NetworkSettings
 
 ARCHITECTURES = ("unet", "unetr", "mednext", "multiresunet")
@@ -147,3 +148,12 @@ def test_no_network_keeps_statistics_of_whom_it_learned_from(architecture, dimen
     assert bool(by_batch) == (
         architecture == "multiresunet" or (architecture, dimensions) == ("unet", 2)
     )
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_every_parameter_belongs_to_a_part(dimensions):
+    settings = NetworkSettings(dimensions=dimensions, depth=3, decoder_channels=[16, 8, 8])
+    network = build_network(settings, 2, "multitask")
+    table = parts_of(network)["parameters"]
+    assert table["all"] == sum(p.numel() for p in network.parameters()) == table[:-1].sum()
+    assert {"encoder", "decoders for lesions", "decoders for regions"} <= set(table.index)

@@ -8,9 +8,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
+from matplotlib.axes import Axes
 
 from wmh.analysis.figures.brain import colour_bar, draw_brain_map, settle_layout
 from wmh.analysis.figures.frequency import COLOURS, carry_to_mni, matrix_to_mni, share
+from wmh.analysis.look.slices import region_colours
 from wmh.analysis.style import (
     BLUE,
     DOUBLE_COLUMN,
@@ -90,6 +92,62 @@ def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8)
                 axes.contour(mask.T, edges, colors=VERMILION, linewidths=0.4)
             axes.set_axis_off()
     return figure
+
+
+@styled
+def formula(text: str) -> StyledFigure:
+    """A formula in TeX's language, as a picture: pages show it without a network, too."""
+    figure = new_figure(DOUBLE_COLUMN, 12)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9)
+    return figure
+
+
+@styled
+def learning_rates(rates: Sequence[float]) -> StyledFigure:
+    """The learning rate of each step."""
+    figure = new_figure(SINGLE_COLUMN, 35)
+    axes = figure.subplots()
+    axes.plot(range(1, len(rates) + 1), rates, color=BLUE)
+    axes.set(xlabel="Step", ylabel="Learning rate", xlim=(0, len(rates)), ylim=(0, None))
+    return figure
+
+
+@styled
+def answer(images: torch.Tensor, truth: torch.Tensor, found: torch.Tensor) -> StyledFigure:
+    """A slice's FLAIR and T1 (2, H, W), and labels on the FLAIR: the truth and what was found.
+
+    Labels (H, W) are those of lesions, outlined, or of regions, coloured.
+    """
+    height, width = truth.shape
+    figure = new_figure(DOUBLE_COLUMN, DOUBLE_COLUMN / 4 * width / height * 25.4 + 5)
+    panels = {"FLAIR": None, "T1": None, "Truth": truth, "Found": found}
+    for axes, (title, labels) in zip(figure.subplots(1, 4), panels.items(), strict=True):
+        axes.set_axis_off()
+        axes.set_title(title)
+        image = images[1 if title == "T1" else 0]
+        axes.imshow(image.T, cmap="gray", origin="lower", vmin=0, vmax=2)
+        if labels is not None and truth.max() > 2:
+            _regions(axes, labels)
+        elif labels is not None and (labels == 1).any():
+            axes.contour((labels == 1).float().T, [0.5], colors=VERMILION, linewidths=0.8)
+    return figure
+
+
+@styled
+def region_slices(labels: torch.Tensor, titles: Sequence[str]) -> StyledFigure:
+    """Slices of region labels (N, H, W), side by side."""
+    count, height, width = labels.shape
+    figure = new_figure(DOUBLE_COLUMN, DOUBLE_COLUMN / count * width / height * 25.4 + 5)
+    for axes, one, title in zip(figure.subplots(1, count), labels, titles, strict=True):
+        axes.set_axis_off()
+        axes.set_title(title)
+        _regions(axes, one)
+    return figure
+
+
+def _regions(axes: Axes, labels: torch.Tensor) -> None:
+    colours = region_colours()
+    axes.imshow(labels.T, cmap=colours, origin="lower", vmin=0, vmax=36, alpha=0.7)
 
 
 @styled

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -27,6 +28,17 @@ def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Mod
     if settings.dimensions == 2 and "regions" in structures:
         network = WithRegionPrior(network)
     return normalise_by_batch(network)
+
+
+def parts_of(network: nn.Module) -> pd.DataFrame:
+    """How many parameters each part of a network has, a line a part, and a last one for all."""
+    counts: dict[str, int] = {}
+    for name, parameter in network.named_parameters():
+        words = name.removeprefix("network.").split(".")
+        part = " for ".join(words[:2]) if words[0] in ("decoders", "heads") else words[0]
+        counts[part] = counts.get(part, 0) + parameter.numel()
+    counts["all"] = sum(counts.values())
+    return pd.DataFrame({"parameters": counts}).rename_axis("part")
 
 
 def to_device(network: nn.Module, device: torch.device | str) -> nn.Module:
