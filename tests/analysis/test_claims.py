@@ -1,7 +1,5 @@
 """Verdicts follow from the numbers, whichever way the numbers fall."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,14 +12,12 @@ from wmh.analysis.claims import (
     NOT_SUPPORTED,
     SUPPORTED,
     Difference,
-    claims_json,
     judge,
     overall,
     paper_claims,
     verdict,
-    write_claims,
 )
-from wmh.analysis.statistics import Friedman, compare, holm
+from wmh.analysis.statistics import compare, holm
 from wmh.settings import Evaluation
 
 SETTINGS = Evaluation(bootstrap_samples=500)
@@ -193,27 +189,6 @@ def test_parts_make_a_whole():
     assert overall([INCONCLUSIVE, NOT_SUPPORTED]) == NOT_SUPPORTED
     assert overall([SUPPORTED, NOT_JUDGED]) == INCONCLUSIVE
     assert overall([NOT_JUDGED, NOT_JUDGED]) == NOT_JUDGED
-
-
-def test_every_number_is_in_the_json(tmp_path):
-    table = judge(metrics_of(AS_PAPER, REGION_DICE), None, SETTINGS, seed=0)
-    friedman = Friedman(9, 4.5, np.nan, 0.5, pd.Series({"a": 1.0}), pd.DataFrame({"p": [0.25]}))
-    context = {"joint_burden_agrees": {"friedman": friedman, "count": np.int64(3)}}
-    write_claims(table, tmp_path, context)
-    shown = json.loads((tmp_path / "claims.json").read_text())
-    assert [claim["claim"] for claim in shown] == [claim.id for claim in paper_claims()]
-    evidence = shown[0]["evidence"][0]
-    for name in ("n", "mean_difference", "ci_low", "ci_high", "p_holm", "smallest_difference"):
-        assert evidence[name] == pytest.approx(table[name].iloc[0])
-    assert shown[4]["evidence"][0]["ci_low"] is None
-    assert json.loads(claims_json(table, context)) == shown
-    assert shown[0]["context"] == {}
-    assert shown[4]["context"]["count"] == 3
-    found = shown[4]["context"]["friedman"]
-    assert (found["p"], found["mean_ranks"], found["posthoc"]) == (None, {"a": 1.0}, [{"p": 0.25}])
-    written = pd.read_csv(tmp_path / "claims.csv")
-    assert list(written["verdict"]) == list(table["verdict"])
-    assert [path.name for path in sorted(tmp_path.iterdir())] == ["claims.csv", "claims.json"]
 
 
 def test_same_seed_same_table():

@@ -8,8 +8,10 @@ from wmh.analysis.leaderboard import (
     BEST_AND_WORST,
     PUBLISHED_SCORES,
     TEST_SUBJECTS,
+    Place,
     are_challenge_tests,
     place,
+    places_table,
     rank,
     score,
 )
@@ -100,3 +102,8 @@ def test_nnunets_own_subjects(shared):
     assert found.score == pytest.approx(0.0555, abs=5e-5)
     assert (found.rank, found.complete) == (9, True)
     assert are_challenge_tests(wide["subject"])
+
+
+def test_places_as_a_table():
+    table = places_table({"flair (FLAIR)": Place(0.1, 7, 108, {"hd95_mm": 2})})
+    assert table.iloc[0].tolist() == ["flair (FLAIR)", 0.1, 7, 108, 2]

@@ -17,12 +17,9 @@ judged when no part is.
 
 from __future__ import annotations
 
-import json
 import math
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -192,39 +189,6 @@ def overall(verdicts: Sequence[str]) -> str:
     return verdicts[0] if len(set(verdicts)) == 1 else INCONCLUSIVE
 
 
-def claims_json(table: pd.DataFrame, context: Mapping[str, Mapping[str, object]]) -> str:
-    """The claims with all their numbers as JSON: one object a claim.
-
-    ``evidence`` lists what the verdict rests on. ``context`` holds what else is known about a claim
-    (by its id): tables, dataclasses of statistics, plain values, each under its name.
-    """
-    shown = [
-        {
-            "claim": claim,
-            "sentence": rows["sentence"].iloc[0],
-            "verdict": rows["claim_verdict"].iloc[0],
-            "evidence": _plain(rows.drop(columns=["claim", "sentence", "claim_verdict"])),
-            "context": _plain(context.get(str(claim), {})),
-        }
-        for claim, rows in table.groupby("claim", sort=False)
-    ]
-    return json.dumps(shown, indent=2)
-
-
-def write_claims(
-    table: pd.DataFrame, folder: Path, context: Mapping[str, Mapping[str, object]]
-) -> None:
-    """Write ``claims.csv`` and ``claims.json``; see :func:`claims_json`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ("claims.csv", table.to_csv(index=False)),
-        ("claims.json", claims_json(table, context)),
-    ):
-        temporary = folder / f".{os.getpid()}.{name}"
-        temporary.write_text(text)
-        temporary.replace(folder / name)
-
-
 def _judge_once(
     metrics: pd.DataFrame,
     burden: pd.DataFrame | None,
@@ -255,21 +219,6 @@ def _judge_once(
         lambda verdicts: overall(list(verdicts))
     )
     return table
-
-
-def _plain(value: object) -> object:
-    """A statistic as JSON can hold it; what is NaN becomes null."""
-    if isinstance(value, pd.DataFrame):
-        return json.loads(value.to_json(orient="records", double_precision=15))
-    if isinstance(value, pd.Series):
-        return _plain(value.to_dict())
-    if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, float) and math.isnan(value):
-        return None
-    return value.item() if isinstance(value, np.generic) else value
 
 
 NUMBERS = ("n", "mean_difference", "ci_low", "ci_high", "p_holm")

@@ -8,7 +8,7 @@ in 2022 (https://wmh.isi.uu.nl), as recorded in JeanBrrt/wmh-multisite.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,15 @@ class Place:
     def complete(self) -> bool:
         """Whether as many subjects were predicted as the teams were ranked on."""
         return self.n == TEST_SUBJECTS
+
+
+def places_table(places: Mapping[str, Place]) -> pd.DataFrame:
+    """Places by configuration as a table: score, rank, n, and how many values are missing."""
+    rows = [
+        (name, place.score, place.rank, place.n, sum(place.missing.values()))
+        for name, place in places.items()
+    ]
+    return pd.DataFrame(rows, columns=["configuration", "score", "rank", "n", "missing"])
 
 
 def place(metrics: pd.DataFrame, configuration: Configuration) -> Place:
