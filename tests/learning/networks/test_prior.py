@@ -83,3 +83,13 @@ def test_labels_that_are_not_known_count_nothing():
     unknown = torch.full_like(labels, 255)
     all_labels.fit(torch.cat([labels, unknown]), torch.cat([depth_mm, depth_mm]))
     assert torch.equal(known.atlas, all_labels.atlas)
+
+
+def test_the_likeliest_region_is_drawn_where_there_mostly_is_one():
+    network = WithRegionPrior(Silent())
+    labels, depth_mm = halves()
+    labels[:, :, :48] = 0  # behind, nobody has a region
+    network.fit(labels, depth_mm)
+    drawn = network.likeliest(depth_mm, (64, 96))
+    assert (drawn[:, :, :24] == 0).all()
+    assert (drawn[1, 8:24, 72:88] == 5).all() and (drawn[6, 40:56, 72:88] == 20).all()

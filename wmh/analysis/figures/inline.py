@@ -100,8 +100,8 @@ def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8)
 @styled
 def formula(text: str) -> StyledFigure:
     """A formula in TeX's language, as a picture: pages show it without a network, too."""
-    figure = new_figure(DOUBLE_COLUMN, 12)
-    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=9)
+    figure = new_figure(DOUBLE_COLUMN, 16)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=13)
     return figure
 
 
@@ -112,6 +112,7 @@ def learning_rates(rates: Sequence[float]) -> StyledFigure:
     axes = figure.subplots()
     axes.plot(range(1, len(rates) + 1), rates, color=BLUE)
     axes.set(xlabel="Step", ylabel="Learning rate", xlim=(0, len(rates)), ylim=(0, None))
+    axes.locator_params("x", integer=True)
     return figure
 
 

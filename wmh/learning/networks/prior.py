@@ -18,6 +18,9 @@ BINS = (28, 48, 48)
 SLICES_AT_ONCE = 64
 """That are counted into the atlas; there may be more than fit in memory."""
 
+MOSTLY_NONE = 0.8
+"""Probability of background from which no region is drawn."""
+
 FAINT = 1e-3
 """Pseudocount: no region is ruled out anywhere."""
 
@@ -53,6 +56,12 @@ class WithRegionPrior(nn.Module):
         padding = [-n for n in (spare[1], spare[1], spare[0], spare[0])]  # negative: cut off
         slices = functional.pad(slices, padding, mode="replicate")
         return functional.interpolate(slices, size, mode="bilinear")
+
+    @torch.no_grad()
+    def likeliest(self, depth_mm: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """The atlas to look at: the likeliest region (B, *size), 0 where there is hardly any."""
+        share = self.guess(depth_mm, size).softmax(dim=1)
+        return torch.where(share[:, 0] < MOSTLY_NONE, share[:, 1:].argmax(dim=1) + 1, 0)
 
     @torch.no_grad()
     def fit(self, regions: torch.Tensor, depth_mm: torch.Tensor) -> None:
