@@ -1,6 +1,7 @@
 """Every figure draws from a study's results without a warning, and says what it shows."""
 
 import re
+import shutil
 import warnings
 
 import numpy as np
@@ -18,14 +19,21 @@ from wmh.analysis.figures import (
     load_missing,
     load_pipeline,
     plot_claims,
+    plot_curves,
+    plot_pipeline,
+    plot_scanners,
 )
 from wmh.analysis.figures.claims import draw_effect
+from wmh.analysis.figures.curves import Curves
 from wmh.analysis.figures.parts import (
+    draw_differences,
     lesion_values,
     own_configurations,
     read_table,
+    root_scale,
 )
 from wmh.analysis.figures.pipeline import unseen_words
+from wmh.analysis.figures.qualitative import load_qualitative
 from wmh.analysis.figures.scanners import load_scanners, seen_and_unseen_means
 from wmh.analysis.localization import agreement_of_sources
 from wmh.analysis.style import MM
@@ -265,3 +273,53 @@ def test_seen_scanners_are_those_with_training_subjects(study):
     assert seen_and_unseen_means(data, "flair", "FLAIR", "dice")[1] == pytest.approx(unseen)
     cohort = pd.read_csv(study.results / "cohort.csv")
     assert unseen_words(cohort).startswith("2 of 5 scanners")
+
+
+def changed(study, name: str, tables: dict):
+    """The study with some of its tables changed, each by a function."""
+    other = study.model_copy(update={"name": name})
+    shutil.copytree(study.results, other.results)
+    for table, change in tables.items():
+        path = other.results / f"{table}.csv"
+        change(pd.read_csv(path, dtype={"id": str, "subject": str})).to_csv(path, index=False)
+    return other
+
+
+def test_one_test_subject_is_shown_once_and_no_scanner_as_unseen(study):
+    def first(table):
+        return table[table["subject"] == "106"]
+
+    one = changed(study, "one", {"metrics": first})
+    data = load_qualitative(one)
+    assert [case.rank for case in data.cases] == ["Only"]
+    assert data.caption.startswith("The only test subject")
+    means = plot_scanners(load_scanners(one)).axes[-1]
+    assert [tick.get_text() for tick in means.get_xticklabels()] == ["seen"]
+
+
+def test_who_has_no_lesion_stands_at_the_edge_of_the_volumes(study):
+    def healed(cohort):
+        return cohort.assign(lesion_ml=cohort["lesion_ml"].where(cohort["id"] != "100", 0))
+
+    data = load_pipeline(changed(study, "healed", {"cohort": healed}))
+    assert "one point a subject; at the left edge, who has none." in data.caption
+    axes = next(a for a in plot_pipeline(data).axes if a.get_xlabel() == "lesion volume (ml)")
+    points = np.concatenate([part.get_offsets()[:, 0] for part in axes.collections])
+    assert len(points) == 16
+    assert points.min() == axes.get_xlim()[0] > 0
+
+
+def test_a_single_validation_shows_as_points():
+    columns = {"step": 10, "train_loss": 2.0, "validation_loss": 1.0, "validation_dice": 0.4}
+    figure = plot_curves(Curves({"flair": [pd.DataFrame([columns])]}, ""))
+    assert {line.get_marker() for axes in figure.axes for line in axes.lines} == {"."}
+
+
+def test_panels_without_a_test_say_so_and_ticks_are_readable():
+    axes = Figure().subplots()
+    draw_differences(axes, pd.DataFrame(), {}, 0.05)
+    assert axes.get_title(loc="left") + axes.get_title() == "none tested"
+    axes.set_ylim(-100, 90)
+    root_scale(axes, "y", (1, 4, 10, 20, 40, 80))
+    assert axes.get_ylim() == (-100, 90)
+    assert axes.get_yticks().tolist() == [-80, -40, -10, 0, 10, 40, 80]

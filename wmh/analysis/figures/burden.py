@@ -219,6 +219,9 @@ def _draw_agreement(part: SubFigure, data: Burden) -> None:
     farthest = max(1.0, float((everything["found"] - everything["true"]).abs().max())) * 1.1
     panels[0].set_ylim(-farthest, farthest)
     panels[0].set_xlim(0, max(1.0, float(everything.mean(axis=1).max())) * 1.1)
+    for axes in panels:
+        root_scale(axes, "x", TICKS_ML)
+        root_scale(axes, "y", TICKS_ML)
     panels[0].set_ylabel(f"found {MINUS} true (ml)")
     letter(panels[0], "c")
 
@@ -232,8 +235,6 @@ def _draw_bland_altman(axes: Axes, pairs: pd.DataFrame, total: pd.Series, look: 
     for limit in (low, high):
         axes.axhline(limit, color=BLACK, lw=0.8, ls=(0, (4, 3)))
     axes.set_title(look.name)
-    root_scale(axes, "x", TICKS_ML)
-    root_scale(axes, "y", TICKS_ML)
     numbers = f"{bias:+.2f} ml, limits {low:+.2f} to {high:+.2f}".replace("-", MINUS)
     icc = with_interval(*total[["icc", "icc_low", "icc_high"]])
     axes.set_xlabel(f"mean of both (ml)\n{numbers}\nICC of totals {icc}")

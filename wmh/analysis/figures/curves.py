@@ -76,14 +76,16 @@ def plot_curves(data: Curves) -> StyledFigure:
 
 def _draw(upper: Axes, lower: Axes, history: pd.DataFrame, colour: str, alpha: float) -> None:
     """One training: losses into the upper axes, Dice into the lower; only the full one is named."""
-    upper.plot("step", "train_loss", data=history, color="#a8a8a8", lw=0.8, alpha=alpha)
     checked = history.dropna(subset=["validation_loss", "validation_dice"])
-    upper.plot(checked["step"], checked["validation_loss"], color=colour, alpha=alpha)
+    marker = "." if len(checked) == 1 else None  # one point makes no line
+    upper.plot(
+        "step", "train_loss", data=history, color="#a8a8a8", lw=0.8, marker=marker, alpha=alpha
+    )
+    look = {"color": colour, "marker": marker, "alpha": alpha}
+    upper.plot(checked["step"], checked["validation_loss"], **look)
     for column, name, dashes in structures_of(checked):
         label = f"{name} {printed(checked[column].iloc[-1])}" if alpha == 1 else None
-        lower.plot(
-            checked["step"], checked[column], color=colour, ls=dashes, alpha=alpha, label=label
-        )
+        lower.plot(checked["step"], checked[column], ls=dashes, label=label, **look)
 
 
 def _people_words(study: Study, model: str) -> str:

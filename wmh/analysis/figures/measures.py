@@ -96,9 +96,8 @@ def plot_measures(data: Measures) -> StyledFigure:
                 axes.locator_params("x", nbins=4)
                 continue
             limits = axes.get_xlim()
-            largest = round_below(min(abs(limit) for limit in limits if limit))
+            largest = round_below(max(map(abs, limits)))
             root_scale(axes, "x", [largest] if limits[0] else [largest / 10, largest])
-            axes.set_xlim(limits)
     return figure
 
 

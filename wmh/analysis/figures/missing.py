@@ -84,6 +84,7 @@ def plot_missing(data: Missing) -> StyledFigure:
         draw_differences(right, pairs, subject_differences(data.scores, pairs, metric), data.alpha)
         right.set_yticks(range(len(pairs)), [pair_name(row) for _, row in pairs.iterrows()])
         right.tick_params("y", length=0)
+        right.locator_params("x", nbins=4)
         right.spines["left"].set_visible(False)
         right.set_xlabel(f"difference in {MEASURES[metric].label}")
         letter(right, names[1])

@@ -136,11 +136,28 @@ def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: 
 def root_scale(axes: Axes, which: str, ticks: Sequence[float]) -> None:
     """A square-root scale on both sides of 0 for the ``x`` or ``y`` axis, with ``ticks`` on both.
 
-    For volumes and percentages, of which a few are very large.
+    For volumes and percentages, of which a few are very large. Of ticks that would lie too close
+    together to be read, the larger one stays. The limits stay too.
     """
+    limits = getattr(axes, f"get_{which}lim")()
+    ticks = readable(ticks, max(map(abs, limits)))
     both = [*(-tick for tick in reversed(ticks)), 0, *ticks]
     getattr(axes, f"set_{which}scale")("function", functions=(_signed_root, _signed_square))
     getattr(axes, f"set_{which}ticks")(both, [f"{tick:g}".replace("-", MINUS) for tick in both])
+    getattr(axes, f"set_{which}lim")(limits)
+
+
+def readable(ticks: Sequence[float], end: float) -> list[float]:
+    """The ticks of a square-root scale up to ``end`` that stand a fifth of it apart.
+
+    >>> readable((1, 4, 10, 20, 40, 80), 100)
+    [10, 40, 80]
+    """
+    kept, place = [], {tick: np.sqrt(tick / end) for tick in ticks if tick <= end}
+    for tick in sorted(place, reverse=True):
+        if place[tick] >= 0.2 and (not kept or place[kept[0]] - place[tick] >= 0.2):
+            kept.insert(0, tick)
+    return kept
 
 
 def round_below(limit: float) -> float:
@@ -168,6 +185,8 @@ def draw_differences(axes: Axes, pairs: pd.DataFrame, apart: dict, alpha: float)
     below ``alpha`` and hollow where it is not.
     """
     axes.axvline(0, color=GREY, lw=0.6, zorder=0)
+    if pairs.empty:
+        axes.set_title("none tested", fontsize=5.5, fontweight="normal", color=GREY)
     for at, (_, row) in enumerate(pairs.iterrows()):
         axes.axhline(at - 0.68, color=PALE, lw=0.5, zorder=0)
         points = np.sort(apart[pair_key(row)])

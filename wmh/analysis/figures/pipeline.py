@@ -83,13 +83,14 @@ def load_pipeline(study: Study) -> Pipeline:
     lesions, lesion_model = _predicted(study, row["id"], "lesions") or (truth, TRUE)
     regions, region_model = _predicted(study, row["id"], "regions") or (registered, REGISTERED)
     counts = cohort["split"].value_counts()
+    empty = "; at the left edge, who has none" if (cohort["lesion_ml"] == 0).any() else ""
     caption = (
         "From images to burden. (a) FLAIR and T1 of one test subject "
         f"({row['id']}, {row['lesion_ml']:.1f} ml of lesion, the median of the test split; truth "
         "outlined); the atlas registered to it, whose labels the region models learn; lesions "
         f"({lesion_model}) and regions ({region_model}); lesion volume by region from the two. "
         f"{SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
-        "(c) True lesion volume, one point a subject. "
+        f"(c) True lesion volume, one point a subject{empty}. "
         f"{cohort_kind(study).capitalize()} cohort, study {study.name!r}: "
         f"n = {counts.get('training', 0)} training and {counts.get('test', 0)} test subjects."
     )
@@ -215,6 +216,8 @@ def _draw_burden(axes: Axes, lesion_ml: pd.Series) -> None:
         for side, shift in ((label, 0.0), (label + 17, 0.26)):
             axes.barh(at + shift, lesion_ml[side], 0.24, color=colours(side))
         axes.text(0, at - 0.16, f" {REGIONS[label - 1].structure}", va="bottom", fontsize=5.5)
+    if not shown:
+        axes.text(0.5, 0.5, "no lesion in any region", transform=axes.transAxes, ha="center")
     axes.set(yticks=[], ylim=(BARS - 0.5, -0.6), xlim=(0, max(0.1, 1.05 * lesion_ml.max())))
     axes.set_xlabel("light: left, dark: right")
 
@@ -252,10 +255,12 @@ def _draw_counts(axes: Axes, cohort: pd.DataFrame, scanners: list[str]) -> None:
 
 
 def _draw_volumes(axes: Axes, cohort: pd.DataFrame, scanners: list[str]) -> None:
+    some = cohort.loc[cohort["lesion_ml"] > 0, "lesion_ml"]
+    left = min(0.9, 0.8 * some.min())  # with 1 and 10 ml to read by
     for at, scanner in enumerate(scanners):
         for shift, (split, look) in zip((-0.2, 0.2), SPLITS.items(), strict=True):
             chosen = (cohort["scanner"] == scanner) & (cohort["split"] == split)
-            volumes = np.sort(cohort.loc[chosen, "lesion_ml"])
+            volumes = np.sort(cohort.loc[chosen, "lesion_ml"].clip(lower=left))
             axes.scatter(
                 volumes,
                 at + shift + 0.3 * spread(len(volumes)),
@@ -264,11 +269,11 @@ def _draw_volumes(axes: Axes, cohort: pd.DataFrame, scanners: list[str]) -> None
                 marker=look.marker,
                 linewidths=0,
                 label=look.name if at == 0 else None,
+                clip_on=False,
             )
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    lowest, highest = cohort["lesion_ml"].min(), cohort["lesion_ml"].max()
-    axes.set_xlim(min(0.9, 0.8 * lowest), max(11, 1.25 * highest))  # with 1 and 10 ml to read by
+    axes.set_xlim(left, max(11, 1.25 * cohort["lesion_ml"].max()))
     axes.set_xlabel("lesion volume (ml)")
     axes.legend(bbox_to_anchor=(1, 1), loc="lower right", ncols=2, borderpad=0)

@@ -78,11 +78,16 @@ def load_qualitative(study: Study) -> Qualitative:
         raise StudyError(f"{study.results / 'predictions'}: empty. Run notebook 05_evaluation")
     dice = pd.DataFrame({c: of_configuration(values, *c)["dice"] for c in configurations})
     chosen = best_median_worst(dice.mean(axis=1))
+    if len(dice) == 1:
+        chosen = {"Only": chosen["Best"]}
+    elif len(dice) == 2:  # none is shown twice
+        del chosen["Median"]
     cases = [_case(study, rank, cohort.loc[who], dice.loc[who]) for rank, who in chosen.items()]
+    ranks = {3: "Best, median and worst", 2: "Best and worst", 1: "The only"}[len(cases)]
     caption = (
-        "Best, median and worst test subject by Dice averaged over the configurations; the axial "
-        "slice with most lesion. Yellow: lesion found; red: false positive; blue: false negative; "
-        "grey in the truth: other pathology, left out of every measure. Numbers: Dice of the whole "
+        f"{ranks} test subject by Dice averaged over the configurations; the axial slice with most "
+        "lesion. Yellow: lesion found; red: false positive; blue: false negative; grey in the "
+        "truth: other pathology, left out of every measure. Numbers: Dice of the whole "
         f"volume. {SIDES} Chosen from {cohort_words(study, len(dice))}"
     )
     return Qualitative(cases, caption)

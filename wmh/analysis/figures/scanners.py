@@ -132,5 +132,6 @@ def _draw_means(axes: Axes, data: Scanners, metric: str) -> None:
         means = seen_and_unseen_means(data, model, given, metric)
         places = np.arange(2)[~np.isnan(means)]
         axes.plot(places, np.array(means)[places], color=look.colour, marker=look.marker, ms=3.5)
-    axes.set_xticks((0, 1), ("seen", "unseen"))
+    shown = {"seen": data.seen, "unseen": data.unseen}
+    axes.set_xticks(*zip(*((at, n) for at, n in enumerate(shown) if shown[n]), strict=True))
     axes.set_xlim(-0.3, 1.3)
