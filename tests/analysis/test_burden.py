@@ -171,3 +171,8 @@ def test_regions_without_lesion_change_nothing():
     wider = [np.hstack([side, nothing]) for side in (truth, found)]
     assert regional_icc(*wider) == pytest.approx(regional_icc(truth, found))
     assert np.isnan(regional_icc(nothing, nothing))
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_subject_has_no_agreement():
+    assert np.isnan([*icc_agreement(np.array([1.0]), np.array([2.0]))]).all()

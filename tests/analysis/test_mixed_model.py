@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from wmh.analysis.mixed_model import fit_mixed_model
+from wmh.analysis.printed import mixed_model_words
 from wmh.analysis.statistics import CONCATENATED, FLAIR, T1
 
 
@@ -95,3 +96,24 @@ def test_says_when_a_residual_is_far_out():
         "four standard deviations" in words
         for words in fit_mixed_model(metrics, "lesions", "dice", (FLAIR, T1)).concerns
     )
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [None, 0.0])
+def test_of_one_subject_nothing_is_estimated(value):
+    configurations = (FLAIR, T1, CONCATENATED)
+    metrics = simulated(configurations, (0, -0.1, 0.1), n=1)
+    if value is not None:
+        metrics["value"] = value
+    model = fit_mixed_model(metrics, "lesions", "dice", configurations)
+    assert model.effects["p"].isna().all()
+    assert model.tests["p"].isna().all()
+    assert (
+        mixed_model_words(model) == "No mixed model: 3 values of n = 1 are too few, or all alike."
+    )
+
+
+def test_one_subject_a_scanner_leaves_the_interaction_out():
+    model = fit_mixed_model(simulated((FLAIR, T1), (0, -0.1), n=3), "lesions", "dice", (FLAIR, T1))
+    assert model.concerns[0] == "one subject a scanner: the interaction was left out"
+    assert np.isfinite(model.residual_sd)

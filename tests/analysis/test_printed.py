@@ -117,3 +117,9 @@ def test_the_spread_over_repeats_is_shown_where_there_are_several():
         "1. [It is so.](#Claim-1) **Supported.** lesion Dice: T1 minus FLAIR: +0.100 "
         "[+0.050, +0.150]; lesion Dice: T1 minus Concatenated, FLAIR blank: not measured"
     )
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_all_ranks_tie_friedman_says_so(metrics):
+    found = friedman(metrics.assign(value=0.0), "lesions", "dice", [FLAIR, T1, CONCATENATED])
+    assert "nothing to tell apart: all ranks tie" in printed.friedman_words(found, 0.05)

@@ -202,6 +202,8 @@ def _mean_squares(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean squares of subjects, measurements and error of each column, arrays (n, columns)."""
     n = len(first)
+    if n < 2:
+        return tuple(np.full((3, *first.shape[1:]), np.nan))
     grand = (first + second).mean(axis=0) / 2
     rows = 2 * np.sum(((first + second) / 2 - grand) ** 2, axis=0) / (n - 1)
     half_bias = (first - second).mean(axis=0) / 2

@@ -54,7 +54,8 @@ def fit_mixed_model(
     The first configuration is the reference. Scanners are sum-coded, so that a configuration's
     effect is its difference from the reference averaged over scanners. Effects and variances come
     from restricted maximum likelihood, tests of terms from maximum likelihood. Where a scanner has
-    no value of a configuration, the interaction is left out and ``concerns`` says so.
+    no value of a configuration, or one of each, the interaction is left out and ``concerns`` says
+    so. Where there are no more values than effects, or all are alike, all estimates are NaN.
     """
     values = _long_table(metrics, structure, metric, configurations)
     terms, concerns = _terms(values, [str(configuration) for configuration in configurations])
@@ -120,6 +121,8 @@ def _terms(
     cells = values.groupby(["configuration", "scanner"]).ngroups
     if cells < len(configurations) * len(scanners):
         return terms, ["a scanner lacks a configuration: the interaction was left out"]
+    if cells == len(values):
+        return terms, ["one subject a scanner: the interaction was left out"]
     terms["configuration x scanner"] = pd.DataFrame(
         {
             f"{configuration} x {scanner}": compared[configuration] * terms["scanner"][scanner]
@@ -142,6 +145,10 @@ def _fit(response: np.ndarray, design: np.ndarray, subjects: np.ndarray, restric
     from statsmodels.regression.linear_model import OLS  # a second, for one notebook
     from statsmodels.regression.mixed_linear_model import MixedLM
 
+    count, columns = design.shape
+    if count <= columns or np.ptp(response) == 0:
+        nothing, none, nan = np.full(columns, np.nan), np.full(count, np.nan), float("nan")
+        return _Fit(nothing, nothing, nan, nan, nan, none, none, none)
     plain = OLS(response, design).fit()
     try:
         with warnings.catch_warnings():

@@ -166,6 +166,8 @@ def relation_table(relation: pd.DataFrame) -> pd.DataFrame:
 
 def friedman_words(found: Friedman, alpha: float) -> str:
     """Friedman's test and the pairs that its post-hoc test tells apart."""
+    if np.isnan(found.p):
+        return f"Friedman's test has nothing to tell apart: all ranks tie, n = {found.n}."
     k = len(found.mean_ranks)
     ranks = found.mean_ranks.sort_values(ascending=False)
     order = ", ".join(f"{readable(name)} {rank:.2f}" for name, rank in ranks.items())
@@ -183,6 +185,9 @@ def friedman_words(found: Friedman, alpha: float) -> str:
 
 def mixed_model_words(model: MixedModel) -> str:
     """The tests of a mixed model's terms, its variances and what its diagnostics warn of."""
+    if np.isnan(model.residual_sd):
+        values = f"{model.n_values} values of n = {model.n_subjects}"
+        return f"No mixed model: {values} are too few, or all alike."
     tests = "; ".join(
         f"{row.term}: χ²({row.df}) = {row.likelihood_ratio:.1f}, {p_text(row.p)}"
         for row in model.tests.itertuples()

@@ -152,7 +152,8 @@ def friedman(
         {str(c): subject_values(metrics, structure, metric, c) for c in configurations}
     ).dropna()
     n, k = values.shape
-    statistic, p = stats.friedmanchisquare(*values.to_numpy().T)
+    with np.errstate(invalid="ignore"):  # where all ranks tie, NaN
+        statistic, p = stats.friedmanchisquare(*values.to_numpy().T)
     ranks = values.rank(axis=1).mean()
     unit = np.sqrt(k * (k + 1) / (12 * n))
     posthoc = pd.DataFrame(
