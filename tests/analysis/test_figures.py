@@ -18,6 +18,7 @@ from wmh.analysis.figures import (
     load_measures,
     load_missing,
     load_pipeline,
+    load_regions,
     plot_claims,
     plot_curves,
     plot_pipeline,
@@ -323,3 +324,22 @@ def test_panels_without_a_test_say_so_and_ticks_are_readable():
     root_scale(axes, "y", (1, 4, 10, 20, 40, 80))
     assert axes.get_ylim() == (-100, 90)
     assert axes.get_yticks().tolist() == [-80, -40, -10, 0, 10, 40, 80]
+
+
+@pytest.mark.parametrize(
+    ("atlas", "columns"),
+    [
+        ("built-in", ["True regions", "Registered"]),
+        ("known", ["True regions"]),
+        ("published", ["True regions", "Published"]),
+    ],
+)
+def test_region_labels_are_called_what_they_are(study, atlas, columns):
+    regions = study.regions.model_copy(update={"atlas": atlas})
+    few = study.model_copy(update={"regions": regions})
+    data = load_regions(few)
+    kind = columns[-1].split()[0].lower()
+    assert list(data.labels)[1:-2] == columns
+    assert f"between model and {kind} labels" in data.caption
+    assert ("Registered" in data.by_subject) == (kind == "registered")
+    assert kind in load_pipeline(few).caption

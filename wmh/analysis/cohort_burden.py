@@ -20,11 +20,15 @@ from wmh.study import Study
 
 
 def cohort_burden(study: Study) -> pd.DataFrame:
-    """The burden table of all subjects' true lesions in true regions; else in registered ones."""
+    """The burden table of all subjects' true lesions in true regions; else in registered ones.
+
+    Who has no region labels, as further people where only known ones count, is left out.
+    """
     subjects = read_cohort(study.results / "cohort.csv")
     with ThreadPoolExecutor(cores_here()) as pool:
         tables = list(pool.map(partial(_burden_of, study.results / "regions"), subjects))
-    return pd.concat(tables, ignore_index=True)
+    labelled = [table for table in tables if table["region_ml"].any()]
+    return pd.concat(labelled or tables, ignore_index=True)
 
 
 def _burden_of(registered: Path, subject: Subject) -> pd.DataFrame:

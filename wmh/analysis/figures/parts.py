@@ -227,6 +227,11 @@ def cohort_kind(study: Study) -> str:
     return source if source in ("simulated", "challenge") else "study's own"
 
 
+def labels_kind(study: Study) -> str:
+    """What the region labels are that models learn: ``registered``, ``true`` or ``published``."""
+    return {"known": "true", "published": "published"}.get(study.regions.atlas, "registered")
+
+
 def cohort_words(study: Study, subjects: int, split: str = "test") -> str:
     """Where the numbers come from, as the caption's last sentence."""
     kind = cohort_kind(study)

@@ -14,6 +14,7 @@ from matplotlib.ticker import NullFormatter
 from wmh.analysis.figures.parts import (
     cohort_kind,
     fullest_prediction,
+    labels_kind,
     read_table,
     spread,
 )
@@ -51,6 +52,13 @@ SPLITS = {"training": Look("training", BLACK, "o"), "test": Look("test", "#a0a0a
 TRUE, REGISTERED = "the true ones", "the registered ones"
 """What stands in for a prediction that no model of the study makes."""
 
+LEARNED = {
+    "registered": ("Atlas, registered", "the atlas registered to it"),
+    "true": ("Regions, true", "its true regions"),
+    "published": ("Regions, published", "its published regions"),
+}
+"""What the region models learn, as a title and in words."""
+
 BARS = 9
 """Structures with most lesion that the burden panel shows."""
 
@@ -65,6 +73,7 @@ class Pipeline:
     t1: Image
     truth: Image
     registered: Image
+    registered_source: str
     lesions: Image
     lesions_source: str
     regions: Image
@@ -83,15 +92,17 @@ def load_pipeline(study: Study) -> Pipeline:
     lesions, lesion_model = _predicted(study, row["id"], "lesions") or (truth, TRUE)
     regions, region_model = _predicted(study, row["id"], "regions") or (registered, REGISTERED)
     counts = cohort["split"].value_counts()
+    further = " and further people" if study.cohort.further else ""
     empty = "; at the left edge, who has none" if (cohort["lesion_ml"] == 0).any() else ""
     caption = (
         "From images to burden. (a) FLAIR and T1 of one test subject "
         f"({row['id']}, {row['lesion_ml']:.1f} ml of lesion, the median of the test split; truth "
-        "outlined); the atlas registered to it, whose labels the region models learn; lesions "
+        f"outlined); {LEARNED[labels_kind(study)][1]}, whose labels the region models learn; "
+        "lesions "
         f"({lesion_model}) and regions ({region_model}); lesion volume by region from the two. "
         f"{SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
         f"(c) True lesion volume, one point a subject{empty}. "
-        f"{cohort_kind(study).capitalize()} cohort, study {study.name!r}: "
+        f"{cohort_kind(study).capitalize()} cohort{further}, study {study.name!r}: "
         f"n = {counts.get('training', 0)} training and {counts.get('test', 0)} test subjects."
     )
     return Pipeline(
@@ -101,6 +112,7 @@ def load_pipeline(study: Study) -> Pipeline:
         t1=resample_to(load_image(row["t1"]), flair),
         truth=truth,
         registered=registered,
+        registered_source=labels_kind(study),
         lesions=lesions,
         lesions_source=lesion_model,
         regions=regions,
@@ -174,7 +186,7 @@ def _draw_path(figure: Figure, part: SubFigure, data: Pipeline) -> None:
     titles = {
         "flair": "FLAIR",
         "t1": "T1",
-        "registered": "Atlas, registered",
+        "registered": LEARNED[data.registered_source][0],
         "models": "Models",
         "lesions": f"Lesions, {'true' if data.lesions_source == TRUE else 'predicted'}",
         "regions": f"Regions, {'registered' if data.regions_source == REGISTERED else 'predicted'}",

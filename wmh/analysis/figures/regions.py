@@ -18,6 +18,7 @@ from wmh.analysis.figures.brain import (
 from wmh.analysis.figures.parts import (
     cohort_words,
     draw_points,
+    labels_kind,
     own_configurations,
     prediction,
     prediction_path,
@@ -71,13 +72,15 @@ def load_regions(study: Study) -> Regions:
     labels = {"Atlas (MNI152)": built_in_atlas(RESOLUTION_MM)}
     if pd.notna(row.get("true_regions")):
         labels["True regions"] = load_labels(row["true_regions"])
-    labels["Registered"] = load_labels(study.results / "regions" / f"{subject}.nii.gz")
+    if (kind := labels_kind(study)) != "true":
+        learned = load_labels(study.results / "regions" / f"{subject}.nii.gz")
+        labels[kind.capitalize()] = learned
     for model in models:
         if prediction_path(study, model, given[model], subject, "regions").exists():
             name = f"{look_of(model).name} model"
             labels[name] = prediction(study, model, given[model], subject, "regions")
     points = {look_of(model).name: (look_of(model), by_subject[model]) for model in models}
-    known = fits["mean_region_dice"].dropna()
+    known = fits["mean_region_dice"].dropna() if kind == "registered" else ()
     if len(known):
         points = {"Registered": (SOURCES["registered"], known), **points}
     return Regions(
@@ -157,8 +160,8 @@ def _caption(study: Study, subject: str, subjects: int, known: int) -> str:
     return (
         "White-matter regions. (a) The atlas in MNI152 space, and the regions of the subject with "
         f"the median mean Dice ({subject}), two axial slices; left and right of a structure share "
-        f"a hue. {SIDES} (b) Dice of each region between model and registered labels, mean over "
-        "subjects, on the atlas (axial cuts, heights z in mm). (c) Mean over the 34 regions, one "
-        f"point a subject, bars are means{registered}. Nothing is tested here. "
+        f"a hue. {SIDES} (b) Dice of each region between model and {labels_kind(study)} labels, "
+        "mean over subjects, on the atlas (axial cuts, heights z in mm). (c) Mean over the 34 "
+        f"regions, one point a subject, bars are means{registered}. Nothing is tested here. "
         f"{cohort_words(study, subjects)}"
     )
