@@ -1,4 +1,4 @@
-"""Pack the general model into wmh/weights/, from the studies `heads` and `general`.
+"""Pack the general model into wmh/weights/, from the study `general`, which goes on from `heads`.
 
     ./run_all.sh heads && ./run_all.sh general
     python benchmarks/real_scans.py REAL --leave-out --table benchmarks/real_scans.csv
@@ -30,13 +30,10 @@ TRAINED_ON = [
 
 
 def main() -> None:
-    heads, general = load_study("heads"), load_study("general")
+    general = load_study("general")
     measured = Path(__file__).with_name("real_scans.csv")
     scores = scores_of(pd.read_csv(measured)) if measured.is_file() else []
-    checkpoints = [
-        general.model_folder("lesions") / "checkpoint.pt",
-        heads.model_folder("regions") / "checkpoint.pt",
-    ]
+    checkpoints = [general.model_folder(name) / "checkpoint.pt" for name in general.models]
     path = pack(checkpoints, general.evaluation, TRAINED_ON, scores, training_scans(general))
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
