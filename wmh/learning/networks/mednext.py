@@ -53,7 +53,7 @@ class Encoder(nn.Module):
 def _every_second(shortcut: nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
     """Every second voxel along each axis: all that a kernel of 1 with a stride of 2 looks at.
 
-    PyTorch 2.15 takes the gradients of such a convolution of fewer than 12 channels, the last axis
+    PyTorch 2.15 takes the gradients of such a convolution of fewer than 16 channels, the last axis
     of them, beyond the memory it has on a CPU: at best the process dies.
     """
     (image,) = inputs
