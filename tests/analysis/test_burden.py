@@ -94,6 +94,14 @@ def test_icc_equals_pingouins():
     assert [ours.low, ours.high] == pytest.approx(list(interval), abs=0.0051)
 
 
+@pytest.mark.filterwarnings("error")
+def test_icc_has_no_interval_where_hardly_a_degree_of_freedom_is_left():
+    truth, found = np.array([0.0, 0.3683, 0.5057]), np.array([1.6697, 1.4686, 1.26])
+    value, *limits = icc_agreement(truth, found)
+    assert value == pytest.approx(-0.0728, abs=1e-4)
+    assert np.isnan(limits).all()
+
+
 def test_icc_of_perfect_and_of_no_data():
     assert [*icc_agreement(np.array([1.0, 2, 3]), np.array([1.0, 2, 3]))] == [1, 1, 1]
     assert np.isnan(icc_agreement(np.zeros(5), np.zeros(5)).value)

@@ -161,7 +161,8 @@ class Interval:
 def icc_agreement(first: np.ndarray, second: np.ndarray, alpha: float = 0.05) -> Interval:
     """ICC(A,1): absolute agreement of single measurements, two-way (McGraw and Wong 1996).
 
-    NaN for fewer than three subjects, or when no value differs from any other.
+    NaN for fewer than three subjects, or when no value differs from any other. The interval is NaN
+    where the approximation of its degrees of freedom leaves next to none.
     """
     n, k = len(first), 2
     if n < 3:
@@ -180,6 +181,8 @@ def icc_agreement(first: np.ndarray, second: np.ndarray, alpha: float = 0.05) ->
     between = k * columns + (k * n - k - n) * error
     lower_f = scipy.stats.f.isf(alpha / 2, n - 1, freedom)
     upper_f = scipy.stats.f.isf(alpha / 2, freedom, n - 1)
+    if not np.isfinite(lower_f):
+        return Interval(value, float("nan"), float("nan"))
     low = n * (rows - lower_f * error) / (lower_f * between + n * rows)
     high = n * (upper_f * rows - error) / (between + n * upper_f * rows)
     return Interval(value, float(low), float(high))
