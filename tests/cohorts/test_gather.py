@@ -62,6 +62,12 @@ def test_a_bids_cohort_gets_its_splits_and_its_table(study, tmp_path):
     assert left_out_note(mine.results) == "No subject was left out."
 
 
+def test_a_challenge_that_is_not_complete_is_told_of(study, tmp_path):
+    save_challenge(tmp_path / "data")
+    with pytest.warns(UserWarning, match="168 of the challenge's 170 subjects .*wmh fetch chall"):
+        gather_cohort(study("challenge"))
+
+
 def test_an_unusable_subject_stops_the_study_and_is_named(study, tmp_path):
     save_challenge(tmp_path / "data")
     spoiled = tmp_path / "data/training/Utrecht/1/pre/T1.nii.gz"

@@ -22,6 +22,7 @@ from wmh.cohorts.check import (
 )
 from wmh.cohorts.cohort import CohortError, write_cohort
 from wmh.cohorts.found import UNDECIDED, Found
+from wmh.cohorts.known import missing_subjects
 from wmh.cohorts.sources import decide_splits, find_subjects
 from wmh.images import same_grid, save_image
 from wmh.study import Study, project_root
@@ -38,6 +39,12 @@ def gather_cohort(study: Study) -> pd.DataFrame:
     settings = study.cohort
     layout = "challenge" if settings.source in ("simulated", "challenge") else settings.source
     found = find_subjects(study.cohort_folder, layout)
+    if settings.source == "challenge" and (missing := missing_subjects(study.cohort_folder, "all")):
+        warnings.warn(
+            f"{study.cohort_folder}: {len(missing)} of the challenge's 170 subjects are not here, "
+            f"or not complete ({', '.join(missing[:3])}, ...); wmh fetch challenge brings them",
+            stacklevel=2,
+        )
     if settings.further is not None:
         further = find_subjects(project_root() / settings.further, "csv")
         found += [_learned_from(one) for one in further]
