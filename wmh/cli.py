@@ -6,6 +6,7 @@ Heavy modules are imported inside the functions, so that ``wmh --help`` answers 
 from __future__ import annotations
 
 import errno
+import os
 import re
 import signal
 import sys
@@ -269,6 +270,7 @@ def predict(
     if given is None or (scans and (flair or t1)):
         raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
     asked = None if study is None else load_to_predict(study)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: others compute beside it
     from wmh.report import predict_folder, predict_scan
 
     if asked is not None and asked.cohort.simulated_alone:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,8 +92,11 @@ def _write(answerer: Answerer, out: Path, answer: Answer) -> list[Path]:
         out / "burden.csv",
     ]
     note = answerer.describe(answer)
-    figure = overview(answer.images, answer.lesions, answer.regions, answer.burden, note)
     name = next(iter(answer.originals.values())).path.name.partition(".nii")[0]
-    page = write_report(out / "report.html", name, answer, answerer.training, answerer)
-    picture = save_png(figure, out / "overview.png", DPI)
-    return [*written, picture, page]
+    with ThreadPoolExecutor(1) as beside:
+        page = beside.submit(
+            write_report, out / "report.html", name, answer, answerer.training, answerer
+        )
+        figure = overview(answer.images, answer.lesions, answer.regions, answer.burden, note)
+        picture = save_png(figure, out / "overview.png", DPI)
+    return [*written, picture, page.result()]
