@@ -30,7 +30,6 @@ from wmh.atlas.grids import interpolate, voxel_centres
 from wmh.atlas.labelling import label_cohort
 from wmh.atlas.regions import REGION_LABELS, mni_t1
 from wmh.cohorts.cohort import read_cohort
-from wmh.cohorts.prepare import prepare_cohort
 from wmh.cores import cores_here
 from wmh.images import Image, ImageError, load_image, load_labels, resample_to
 from wmh.learning.general import load_general
@@ -39,7 +38,8 @@ from wmh.learning.inputs import GIVEN
 from wmh.learning.models import Model, load_model
 from wmh.learning.split import training_slices
 from wmh.learning.training import train
-from wmh.report.answer import lesions_labelled
+from wmh.phantom.prepare import prepare_cohort
+from wmh.predict.answer import lesions_labelled
 from wmh.study import Study, load_study, project_root, write_table
 
 AROUND_BRAIN_MM = 5.0
@@ -185,7 +185,7 @@ def draw(
     """Eight slices of the FLAIR with lesions found (red) and true (green), and of the regions."""
     import matplotlib.pyplot as plt
 
-    from wmh.analysis.look import region_colours
+    from wmh.figures.look import region_colours
     from wmh.images import to_ras
 
     lesions, regions = found["FLAIR+T1"]

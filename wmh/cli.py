@@ -144,7 +144,7 @@ def simulate(
     coarsening: Annotated[int, typer.Option(min=1, help="In-plane coarsening factor.")] = 2,
 ) -> None:
     """Simulate a cohort in the challenge's folder layout."""
-    from wmh.cohorts.phantom import simulate_cohort, simulation_of
+    from wmh.phantom import simulate_cohort, simulation_of
 
     simulate_cohort(folder, simulation_of(subjects, coarsening), seed)
 
@@ -199,7 +199,7 @@ def regions(
     if given and not any(masks) and (t1 or by_model):
         say(notices(given, in_slices=by_model))
         if by_model:
-            from wmh.report.scan import label_by_model
+            from wmh.predict.scan import label_by_model
 
             contrast = label_by_model(out, given, lesions)
         else:
@@ -271,7 +271,7 @@ def predict(
         raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
     asked = None if study is None else load_to_predict(study)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: others compute beside it
-    from wmh.report import predict_folder, predict_scan
+    from wmh.predict import predict_folder, predict_scan
 
     if asked is not None and asked.cohort.simulated_alone:
         typer.echo(f"The models of study {study} learned from simulated heads alone.", err=True)

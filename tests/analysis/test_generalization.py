@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from wmh.analysis.generalization import load_dependence, seen_and_unseen, spearman_interval
-from wmh.analysis.printed import correlation_table, gap_table
 from wmh.analysis.statistics import FLAIR, T1
+from wmh.figures.printed import correlation_table, gap_table
 from wmh.settings import Evaluation
 
 SETTINGS = Evaluation(bootstrap_samples=2000)

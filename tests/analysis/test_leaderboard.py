@@ -15,9 +15,9 @@ from wmh.analysis.leaderboard import (
     rank,
     score,
 )
-from wmh.analysis.printed import place_words
 from wmh.analysis.statistics import Configuration
 from wmh.cohorts.known import known_subjects
+from wmh.figures.printed import place_words
 
 NNUNET = Configuration("nnunet", "FLAIR+T1")
 MEANS = {  # nnU-Net, mean over the 110 test subjects, as published by JeanBrrt/wmh-multisite

@@ -10,7 +10,7 @@ from wmh.analysis.localization import (
     other_sources,
     summary_of_sources,
 )
-from wmh.analysis.printed import agreement_table
+from wmh.figures.printed import agreement_table
 
 
 def burden_of(repeats=1, n=12):

@@ -6,12 +6,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from challenge_way import challenge_metrics, challenge_metrics_of_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.spatial.distance import cdist
 
+from tests.analysis.challenge_way import challenge_metrics, challenge_metrics_of_images
 from wmh.analysis.metrics import (
     FIVE_MEASURES,
     connected_lesions,

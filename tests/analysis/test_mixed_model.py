@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 
 from wmh.analysis.mixed_model import fit_mixed_model
-from wmh.analysis.printed import mixed_model_words
 from wmh.analysis.statistics import CONCATENATED, FLAIR, T1
+from wmh.figures.printed import mixed_model_words
 
 
 def simulated(configurations, effects, by_scanner=None, n=24, noise=0.03, seed=0):

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wmh.analysis.printed import volume_table
 from wmh.analysis.statistics import FLAIR, T1
 from wmh.analysis.volume import volume_agreement
+from wmh.figures.printed import volume_table
 
 
 def rows(configuration, metric, values):

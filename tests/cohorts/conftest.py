@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from loopback import serving
+
+from tests.cohorts.loopback import serving
 
 
 @pytest.fixture

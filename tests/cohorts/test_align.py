@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scans import head, oblique
 from scipy import ndimage
 
+from tests.cohorts.scans import head, oblique
 from wmh.cohorts.align import (
     bring_t1_to_flair,
     head_mask,

@@ -12,8 +12,17 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from scans import SHAPE, VOXEL_MM, head, lesions, oblique, save, save_bids, save_subject
 
+from tests.cohorts.scans import (
+    SHAPE,
+    VOXEL_MM,
+    head,
+    lesions,
+    oblique,
+    save,
+    save_bids,
+    save_subject,
+)
 from wmh.cohorts import check
 from wmh.cohorts.check import check_path
 from wmh.cohorts.check_report import as_json, as_text, repair_masks

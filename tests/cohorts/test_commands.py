@@ -6,10 +6,10 @@ import errno
 import json
 
 import pytest
-from scans import lesions, save, save_subject
-from test_challenge import LIST, PUBLISHED, dataverse
 from typer.testing import CliRunner
 
+from tests.cohorts.scans import lesions, save, save_subject
+from tests.cohorts.test_challenge import LIST, PUBLISHED, dataverse
 from wmh.cli import app, of_the_machine
 from wmh.cohorts import challenge
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scans import SHAPE, VOXEL_MM, head, oblique, save, save_bids, save_subject
 
+from tests.cohorts.scans import SHAPE, VOXEL_MM, head, oblique, save, save_bids, save_subject
 from wmh import images
 from wmh.cohorts import check
 from wmh.cohorts.cohort import (

@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from scans import SHAPE, head, lesions, oblique, save
 from typer.testing import CliRunner
 
+from tests.cohorts.scans import SHAPE, head, lesions, oblique, save
 from wmh.cli import app
 from wmh.cohorts import open_scans
 from wmh.cohorts.download import checksum_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from scans import save_bids, save_subject
 
+from tests.cohorts.scans import save_bids, save_subject
 from wmh.cohorts.bids import bids_name, find_bids
 from wmh.cohorts.cohort import CohortError, Subject, validation_split
 from wmh.cohorts.sources import decide_splits, find_subjects, layout_of

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.learning.conftest import tiny_slices, tiny_study, write_study
-from tests.report.conftest import write_scan
+from tests.predict.conftest import write_scan
 from wmh.cli import app
 from wmh.cohorts.cohort import Subject, write_cohort
 from wmh.images import Image, load_image, save_image

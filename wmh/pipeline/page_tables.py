@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from wmh.analysis.printed_numbers import (
+from wmh.analysis.statistics import LESIONS, REGIONS_MEAN
+from wmh.figures.printed_numbers import (
     effect_text,
     p_text,
     printed,
@@ -16,8 +17,7 @@ from wmh.analysis.printed_numbers import (
     signed,
     with_interval,
 )
-from wmh.analysis.statistics import LESIONS, REGIONS_MEAN
-from wmh.analysis.style import (
+from wmh.figures.style import (
     MEASURES,
     MODELS,
     SOURCES,

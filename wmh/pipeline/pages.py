@@ -12,8 +12,8 @@ from typing import TypeVar
 import pandas as pd
 from PIL import Image
 
-from wmh.analysis.style import look_of
 from wmh.cohorts.cohort import left_out_note
+from wmh.figures.style import look_of
 from wmh.pages import as_webp, webp_address, write_page
 from wmh.pipeline.page_tables import (
     Cell,

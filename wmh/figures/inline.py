@@ -1,0 +1,173 @@
+"""Small charts that notebooks show beside a result and that are not saved as figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.axes import Axes
+
+from wmh.cohorts.cohort import Subject, load_lesions
+from wmh.figures.brain import colour_bar, draw_brain_map, settle_layout
+from wmh.figures.frequency import COLOURS, carry_to_mni, matrix_to_mni, share
+from wmh.figures.look.slices import region_colours
+from wmh.figures.style import (
+    BLUE,
+    DOUBLE_COLUMN,
+    SINGLE_COLUMN,
+    VERMILION,
+    StyledFigure,
+    in_order,
+    new_figure,
+    scanner_name,
+    styled,
+)
+from wmh.images import load_labels
+
+
+@styled
+def lesion_volumes(cohort: pd.DataFrame) -> StyledFigure:
+    """Lesion volume (ml, logarithmic) of each subject, scanner by scanner, both splits."""
+    from seaborn import swarmplot  # two seconds, for one notebook
+
+    figure = new_figure(SINGLE_COLUMN * 1.4, 55)
+    axes = figure.subplots()
+    scanners = in_order(cohort["scanner"], cohort["scanner"].unique())
+    with_lesion = cohort[cohort["lesion_ml"] > 0]
+    swarmplot(
+        with_lesion, x="scanner", y="lesion_ml", hue="split", order=scanners, dodge=True,
+        hue_order=("training", "test"),
+        log_scale=True, size=3, ax=axes, palette={"training": BLUE, "test": VERMILION},
+    )  # fmt: skip
+    axes.set_xticks(range(len(scanners)), [scanner_name(name) for name in scanners])
+    axes.set(xlabel="", ylabel="Lesion volume (ml)")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return figure
+
+
+@styled
+def learning_curve(history: pd.DataFrame, steps: int | None = None) -> StyledFigure:
+    """Training and validation loss, and validation Dice, against the step.
+
+    Each validation is a dot. Of a training under way, ``steps`` is where it will end.
+    """
+    figure = new_figure(DOUBLE_COLUMN * 0.7, 45)
+    left, right = figure.subplots(1, 2)
+    dots = {"marker": ".", "ms": 3}
+    left.plot("step", "train_loss", data=history, color=BLUE, label="training", **dots)
+    left.plot("step", "validation_loss", data=history, color=VERMILION, label="validation", **dots)
+    left.set(xlabel="Step", ylabel="Loss", xlim=(0, steps))
+    left.legend(frameon=False)
+    right.plot("step", "validation_dice", data=history, color=VERMILION, **dots)
+    kept = history.loc[history["steady_dice"].idxmax()]
+    right.plot(kept["step"], kept["validation_dice"], "o", color=VERMILION, ms=4)
+    right.set(xlabel="Step", ylabel="Validation Dice", xlim=(0, steps), ylim=(0, 1))
+    return figure
+
+
+@styled
+def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8) -> StyledFigure:
+    """The first slices of a batch (B, channels, H, W), lesions or regions outlined.
+
+    Patches of volumes (B, channels, X, Y, Z) are shown by their middle axial slice.
+    """
+    if images.ndim == 5:
+        middle = images.shape[-1] // 2
+        images = images[..., middle]
+        labels = {name: stack[..., middle] for name, stack in labels.items()}
+    count = min(count, len(images))
+    channels, height, width = images.shape[1:]
+    cell = DOUBLE_COLUMN / max(count, 4)
+    figure = new_figure(cell * count, channels * cell * width / height * 25.4)
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    grid = figure.subplots(channels, count, squeeze=False)
+    outlined, level = next(iter(labels.items()))
+    for index in range(count):
+        for channel in range(channels):
+            axes = grid[channel, index]
+            axes.imshow(images[index, channel].T, cmap="gray", origin="lower", vmin=0, vmax=2)
+            mask = level[index].float() if outlined == "regions" else (level[index] == 1).float()
+            if mask.any():
+                edges = np.arange(36) + 0.5 if outlined == "regions" else [0.5]
+                axes.contour(mask.T, edges, colors=VERMILION, linewidths=0.4)
+            axes.set_axis_off()
+    return figure
+
+
+@styled
+def formula(text: str) -> StyledFigure:
+    """A formula in TeX's language, as a picture: pages show it without a network, too."""
+    figure = new_figure(DOUBLE_COLUMN, 16)
+    figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=13)
+    return figure
+
+
+@styled
+def learning_rates(rates: Sequence[float]) -> StyledFigure:
+    """The learning rate of each step."""
+    figure = new_figure(SINGLE_COLUMN, 35)
+    axes = figure.subplots()
+    axes.plot(range(1, len(rates) + 1), rates, color=BLUE)
+    axes.set(xlabel="Step", ylabel="Learning rate", xlim=(0, len(rates)), ylim=(0, None))
+    axes.locator_params("x", integer=True)
+    return figure
+
+
+@styled
+def answer(images: torch.Tensor, truth: torch.Tensor, found: torch.Tensor) -> StyledFigure:
+    """A slice's FLAIR and T1 (2, H, W), and labels on the FLAIR: the truth and what was found.
+
+    Labels (H, W) are those of lesions, outlined, or of regions, coloured.
+    """
+    height, width = truth.shape
+    figure = new_figure(DOUBLE_COLUMN, DOUBLE_COLUMN / 4 * width / height * 25.4 + 5)
+    panels = {"FLAIR": None, "T1": None, "Truth": truth, "Found": found}
+    for axes, (title, labels) in zip(figure.subplots(1, 4), panels.items(), strict=True):
+        axes.set_axis_off()
+        axes.set_title(title)
+        image = images[1 if title == "T1" else 0]
+        axes.imshow(image.T, cmap="gray", origin="lower", vmin=0, vmax=2)
+        if labels is not None and truth.max() > 2:
+            _regions(axes, labels)
+        elif labels is not None and (labels == 1).any():
+            axes.contour((labels == 1).float().T, [0.5], colors=VERMILION, linewidths=0.8)
+    return figure
+
+
+@styled
+def region_slices(labels: torch.Tensor, titles: Sequence[str]) -> StyledFigure:
+    """Slices of region labels (N, H, W), side by side."""
+    count, height, width = labels.shape
+    figure = new_figure(DOUBLE_COLUMN, DOUBLE_COLUMN / count * width / height * 25.4 + 5)
+    for axes, one, title in zip(figure.subplots(1, count), labels, titles, strict=True):
+        axes.set_axis_off()
+        axes.set_title(title)
+        _regions(axes, one)
+    return figure
+
+
+def _regions(axes: Axes, labels: torch.Tensor) -> None:
+    colours = region_colours()
+    axes.imshow(labels.T, cmap=colours, origin="lower", vmin=0, vmax=36, alpha=0.7)
+
+
+@styled
+def lesion_frequency(subjects: Sequence[Subject]) -> StyledFigure:
+    """How often each place of MNI152 holds lesion among subjects whose true regions are known."""
+    masks = [
+        carry_to_mni(load_lesions(subject), matrix_to_mni(load_labels(subject.true_regions)))
+        for subject in subjects
+    ]
+    frequency = share(masks)
+    figure = new_figure(DOUBLE_COLUMN, 40)
+    panels = figure.subplot_mosaic([["map", "bar"]], width_ratios=(10, 0.12))
+    limits = (0.0, float(frequency.data.max()))
+    colour_bar(panels["bar"], COLOURS, limits, f"share of {len(masks)} subjects")
+    panels["map"].axis("off")
+    settle_layout(figure)
+    image = nib.Nifti1Image(frequency.data, frequency.affine)
+    draw_brain_map(panels["map"], image, COLOURS, limits)
+    return figure

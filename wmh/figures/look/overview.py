@@ -1,0 +1,153 @@
+"""One page about one scan: slices with lesions and regions, and the burden of each region."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+
+from wmh.atlas.regions import REGIONS
+from wmh.figures.look.slices import (
+    draw_labels,
+    draw_outline,
+    draw_slice,
+    grey_window,
+    head_box,
+    height_over_width,
+    in_regions,
+    region_colours,
+    spread_slices,
+)
+from wmh.figures.style import (
+    DOUBLE_COLUMN,
+    GREY,
+    MM,
+    VERMILION,
+    StyledFigure,
+    new_figure,
+    styled,
+)
+from wmh.images import Image, to_ras
+
+SLICES = 6
+HEADER_MM, BARS_MM = 11, 66
+
+
+@styled
+def overview(
+    images: Mapping[str, Image],
+    lesions: Image,
+    regions: Image,
+    burden: pd.DataFrame,
+    note: str,
+) -> StyledFigure:
+    """Draw the page of one scan.
+
+    ``images`` holds what was given, by modality, on one grid with ``lesions`` (mask) and
+    ``regions`` (labels 0 to 36). ``burden`` is the table of
+    :func:`wmh.analysis.burden.regional_burden`; ``note`` says which model answered from what.
+    """
+    first = next(iter(images.values()))
+    places = telling_slices(lesions, regions, SLICES)
+    row_mm = DOUBLE_COLUMN / MM / len(places) * height_over_width(first)
+    heights = [HEADER_MM, row_mm * (len(images) + 1), BARS_MM]
+    figure = new_figure(DOUBLE_COLUMN, sum(heights))
+    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    header, pictures, bars = figure.subfigures(3, 1, height_ratios=heights)
+    total_ml = float(np.count_nonzero(lesions.data == 1) * lesions.voxel_ml)
+    _print_header(header, total_ml, note)
+    _draw_pictures(pictures, images, lesions, regions, places)
+    _draw_burden(bars, burden, total_ml)
+    return figure
+
+
+def telling_slices(lesions: Image, regions: Image, count: int) -> list[int]:
+    """Axial slices worth showing: those on which the lesion volume in the brain parts evenly.
+
+    Filled up with slices spread over the regions where lesions span fewer slices than ``count``.
+    """
+    inside = in_regions(lesions, regions)
+    below = np.count_nonzero(to_ras(inside).data, axis=(0, 1)).cumsum()
+    parts = (np.arange(count) + 0.5) / count * below[-1]
+    chosen = set(np.searchsorted(below, parts).tolist()) if below[-1] else set()
+    others = [z for z in spread_slices(regions, count) if z not in chosen]
+    return sorted(chosen | set(others[: count - len(chosen)]))
+
+
+def _print_header(header: SubFigure, total_ml: float, note: str) -> None:
+    header.text(0.01, 0.92, f"White matter lesions: {total_ml:.1f} ml", fontsize=11, va="top")
+    header.text(0.01, 0.32, note, fontsize=7, color=GREY, va="center")
+    header.text(
+        0.99,
+        0.92,
+        "Research use only: not for diagnosis",
+        fontsize=9,
+        fontweight="bold",
+        color=VERMILION,
+        ha="right",
+        va="top",
+    )
+    sides = "left of each picture is the subject's left (L)"
+    header.text(0.99, 0.32, sides, fontsize=7, color=GREY, ha="right", va="center")
+
+
+def _draw_pictures(
+    pictures: SubFigure,
+    images: Mapping[str, Image],
+    lesions: Image,
+    regions: Image,
+    places: list[int],
+) -> None:
+    first = next(iter(images.values()))
+    box, windows = head_box(first), {name: grey_window(image) for name, image in images.items()}
+    grid = pictures.subplots(len(images) + 1, len(places), squeeze=False)
+    for (name, image), row in zip(images.items(), grid, strict=False):
+        for axes, z in zip(row, places, strict=True):
+            draw_slice(axes, image, z, box, windows[name])
+            draw_outline(axes, lesions, z, VERMILION, box)
+        row[0].set_ylabel(f"{name}\nlesions outlined")
+    for axes, z in zip(grid[-1], places, strict=True):
+        draw_slice(axes, first, z, box, next(iter(windows.values())))
+        draw_labels(axes, regions, z, box)
+        draw_outline(axes, lesions, z, "white", box)
+    grid[-1, 0].set_ylabel("Regions\nlesions in white")
+
+
+def _draw_burden(bars: SubFigure, burden: pd.DataFrame, total_ml: float) -> None:
+    """Lesion volume and share of each region, left and right of a common axis."""
+    table = burden.set_index("region")
+    volume = table["lesion_ml"]
+    order = sorted(range(1, 18), key=lambda k: -(volume[k] + volume[k + 17]))
+    panels = bars.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.06})
+    for axes, column, name in zip(
+        panels,
+        ("lesion_ml", "percent_of_region"),
+        ("Lesion volume (ml)", "Share of the region that is lesion (%)"),
+        strict=True,
+    ):
+        _butterfly(axes, table[column], order)
+        axes.set_title(name)
+    structures = {region.label: region.structure for region in REGIONS}
+    panels[0].set_yticks(range(17), [structures[label] for label in order])
+    panels[0].set_ylim(16.6, -1.4)
+    outside = max(0.0, total_ml - volume.loc[:34].sum())
+    panels[0].set_xlabel(f"not shown: {outside:.2f} ml of lesion outside the 34 regions")
+
+
+def _butterfly(axes: Axes, values: pd.Series, order: list[int]) -> None:
+    colours = region_colours()
+    for shift, sign in ((0, -1), (17, 1)):
+        labels = [label + shift for label in order]
+        lengths = sign * values[labels].fillna(0).to_numpy()
+        axes.barh(range(17), lengths, height=0.75, color=[colours(label) for label in labels])
+    farthest = max(float(values.loc[:34].max()), 1e-3) * 1.05
+    axes.set_xlim(-farthest, farthest)
+    axes.axvline(0, color=GREY, lw=0.6)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
+    axes.tick_params("y", length=0)
+    axes.spines["left"].set_visible(False)
+    for x, text in ((0.25, "left"), (0.75, "right")):
+        axes.text(x, 0.99, text, transform=axes.transAxes, ha="center", va="top", color=GREY)

@@ -1,0 +1,195 @@
+"""Draw axial slices: in grey, with labels in colour, lesions outlined, errors marked.
+
+All pictures are axial and in one convention, printed on each: the left of the picture is the
+subject's left (L). Images may come in any orientation; they are shown along the closest
+right-anterior-superior axes, slice for slice as they were measured.
+"""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap, to_rgba
+
+from wmh.figures.style import GREY, VERMILION, YELLOW
+from wmh.images import Image, to_ras
+
+SIDES = "The left of each picture is the subject's left (L)."
+
+TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = YELLOW, VERMILION, "#3fb5ff"
+
+Box = tuple[slice, slice]
+
+
+def region_colours() -> ListedColormap:
+    """A colour for each region label 0..36: 0 is clear, a left and its right share a hue.
+
+    The 17 hues go round the circle by the golden ratio, so that neighbouring labels differ; the
+    left is light and the right dark. The two rest labels are grey.
+    """
+    left = [colorsys.hls_to_rgb(0.02 + i * 0.618034 % 1, 0.70, 0.80) for i in range(17)]
+    right = [colorsys.hls_to_rgb(0.02 + i * 0.618034 % 1, 0.42, 0.75) for i in range(17)]
+    rest = [(0.75, 0.75, 0.75), (0.5, 0.5, 0.5)]
+    colours = [to_rgba(colour) for colour in left + right + rest]
+    return ListedColormap([(0.0, 0.0, 0.0, 0.0), *colours], name="regions")
+
+
+def fullest_slice(mask: Image) -> int:
+    """The axial slice (index along the superior axis) where ``mask`` has most voxels."""
+    return int(np.count_nonzero(to_ras(mask).data, axis=(0, 1)).argmax())
+
+
+def in_regions(lesions: Image, regions: Image) -> Image:
+    """The lesions that lie in a labelled region, and so in the brain; all where there is none."""
+    labelled = regions.data > 0
+    return Image(lesions.data * labelled, lesions.affine) if labelled.any() else lesions
+
+
+def spread_slices(mask: Image, count: int) -> list[int]:
+    """``count`` axial slices spread evenly over where ``mask`` has voxels, its ends left out.
+
+    Fewer when the mask spans fewer slices; the middle of the image for an empty mask.
+    """
+    filled = np.flatnonzero(to_ras(mask).data.any(axis=(0, 1)))
+    if filled.size == 0:
+        return [to_ras(mask).data.shape[2] // 2]
+    inner = np.linspace(filled[0], filled[-1], count + 2)[1:-1]
+    return sorted({int(z) for z in np.round(inner)})
+
+
+def head_box(image: Image, margin_mm: float = 5.0) -> Box:
+    """The in-plane box around the head, as slices of the right and the anterior axis.
+
+    A row belongs to the head when 2 % of its voxels reach a fifth of the bright end of the image.
+    """
+    ras = to_ras(image)
+    bright = ras.data > 0.2 * np.percentile(ras.data, 99)
+    box = []
+    for axis in (0, 1):
+        share = bright.mean(axis=(1 - axis, 2))
+        inside = np.flatnonzero(share > 0.02)
+        margin = round(margin_mm / ras.voxel_size[axis])
+        first, last = (inside[0], inside[-1]) if inside.size else (0, len(share) - 1)
+        box.append(slice(max(0, first - margin), last + 1 + margin))
+    return box[0], box[1]
+
+
+def head_mask(image: Image) -> Image:
+    """Where the image is brighter than a fifth of its bright end: roughly, the head."""
+    bright = image.data > 0.2 * np.percentile(image.data, 99)
+    return Image(bright.astype(np.uint8), image.affine)
+
+
+def height_over_width(image: Image) -> float:
+    """Shape of the in-plane box around the head, in mm over mm."""
+    ras = to_ras(image)
+    across, along = ras.data[*head_box(image), 0].shape * ras.voxel_size[:2]
+    return float(along / across)
+
+
+def grey_window(image: Image) -> tuple[float, float]:
+    """The values shown black and white: 0 and the 99.8th percentile of the middle of the head.
+
+    The middle, because fat under the scalp and in the skull's base outshines the brain on T1.
+    """
+    ras = to_ras(image)
+    box = (*head_box(image), slice(0, ras.data.shape[2]))
+    middle = ras.data[tuple(_inner_half(part) for part in box)]
+    bright = middle[middle > 0.1 * np.percentile(ras.data, 99)]
+    return 0.0, float(np.percentile(bright, 99.8)) if bright.size else 1.0
+
+
+def draw_slice(
+    axes: Axes,
+    image: Image,
+    z: int,
+    box: Box | None = None,
+    window: tuple[float, float] | None = None,
+) -> None:
+    """Draw axial slice ``z`` of ``image`` in grey, with L and R at its sides.
+
+    ``window`` is the image's :func:`grey_window`, for who draws many slices of it.
+    """
+    low, high = window or grey_window(image)
+    axes.imshow(_plane(image, z, box), cmap="gray", vmin=low, vmax=high, aspect=_aspect(image))
+    axes.autoscale(False)  # outlines drawn later do not widen the picture
+    bare(axes)
+    mark_sides(axes)
+
+
+def draw_labels(
+    axes: Axes, labels: Image, z: int, box: Box | None = None, alpha: float = 0.6
+) -> None:
+    """Draw region labels over a slice, each in its colour."""
+    colours = region_colours()
+    plane = _plane(labels, z, box)
+    axes.imshow(colours(plane.astype(int)), alpha=alpha * (plane > 0), aspect=_aspect(labels))
+
+
+def draw_outline(
+    axes: Axes, mask: Image, z: int, colour: str, box: Box | None = None, width: float = 0.7
+) -> None:
+    """Outline where ``mask`` is not zero in slice ``z``; draws nothing where it is empty."""
+    plane = np.pad(_plane(mask, z, box) != 0, 1)
+    if plane.any():
+        height, across = plane.shape
+        fine = plane.repeat(4, axis=0).repeat(4, axis=1)  # so that lines follow the voxels' edges
+        extent = (-1.5, across - 1.5, -1.5, height - 1.5)
+        axes.contour(fine, [0.5], colors=[colour], linewidths=width, extent=extent, origin="lower")
+
+
+def draw_errors(
+    axes: Axes,
+    truth: Image,
+    prediction: Image,
+    z: int,
+    box: Box | None = None,
+    other_pathology: bool = False,
+) -> None:
+    """Colour lesion voxels found (yellow), wrongly found (red) and missed (blue).
+
+    Voxels of other pathology (label 2 of the truth) are left out, as every measure does, or shown
+    in grey if ``other_pathology``.
+    """
+    true, found = _plane(truth, z, box), _plane(prediction, z, box) == 1
+    kinds = (
+        (true == 1) & found,
+        (true == 0) & found,
+        (true == 1) & ~found,
+    )
+    picture = np.zeros((*true.shape, 4))
+    for where, colour in zip(kinds, (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE), strict=True):
+        picture[where] = to_rgba(colour)
+    if other_pathology:
+        picture[true == 2] = to_rgba(GREY)
+    axes.imshow(picture, aspect=_aspect(truth))
+
+
+def mark_sides(axes: Axes, colour: str = "white") -> None:
+    """Print L and R at the sides of an axial picture."""
+    for x, text, align in ((0.03, "L", "left"), (0.97, "R", "right")):
+        axes.text(x, 0.03, text, transform=axes.transAxes, color=colour, fontsize=5, ha=align)
+
+
+def bare(axes: Axes) -> None:
+    """Take ticks and frame away, on a black ground."""
+    axes.set(xticks=[], yticks=[], facecolor="black")
+    axes.spines[:].set_visible(False)
+
+
+def _plane(image: Image, z: int, box: Box | None) -> np.ndarray:
+    """One axial slice as a picture, shape (anterior, right)."""
+    along = box or (slice(None), slice(None))
+    return to_ras(image).data[*along, z].T
+
+
+def _aspect(image: Image) -> float:
+    size = to_ras(image).voxel_size
+    return float(size[1] / size[0])
+
+
+def _inner_half(part: slice) -> slice:
+    quarter = (part.stop - part.start) // 4
+    return slice(part.start + quarter, part.stop - quarter)

@@ -1,0 +1,102 @@
+"""One simulated subject: anatomy, lesions and contrast put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from wmh.cohorts.scanners import VARIOUS, Scanner, draw_scanner
+from wmh.images import Image
+from wmh.phantom.anatomy import draw_anatomy
+from wmh.phantom.burden import Burden, draw_burdens
+from wmh.phantom.contrast import (
+    draw_flair_contrast,
+    draw_oddities,
+    draw_t1_contrast,
+    finish,
+    flair_signal,
+    t1_signal,
+)
+from wmh.phantom.head import (
+    FACE_MARGIN_MM,
+    HEAD_MARGIN_MM,
+    add_head,
+    add_real_head,
+    draw_brain_mask,
+)
+from wmh.phantom.heads import head
+from wmh.phantom.lesions import draw_lesions
+from wmh.phantom.reference import template
+
+STRIPPED_MARGIN_MM = 4.0
+WHOLE_HEAD_SHARE = 0.6
+
+
+@dataclass(frozen=True)
+class SimulatedSubject:
+    """Images of one subject, all on one native grid.
+
+    ``flair`` and ``t1`` are mostly corrected for the bias field (the challenge's ``pre/``),
+    ``flair_raw`` and ``t1_raw`` are not (``orig/``). ``lesions``: 0, 1 lesion, 2 other pathology;
+    ``regions``: 0 to 36, defined in all white matter, lesions included; ``ventricles``: mask of the
+    lateral ventricles.
+    """
+
+    flair: Image
+    t1: Image
+    flair_raw: Image
+    t1_raw: Image
+    lesions: Image
+    regions: Image
+    ventricles: Image
+
+
+def simulate_subject(
+    scanner: Scanner,
+    seed: int,
+    burden: Burden | None = None,
+    coarsening: int = 1,
+    heads: Sequence[Path] = (),
+) -> SimulatedSubject:
+    """Simulate one person on one scanner; the same arguments give the same voxels.
+
+    ``burden`` says how much lesion to draw (by default drawn from the real quantiles);
+    ``coarsening`` divides the in-plane resolution, never the slice thickness. ``heads`` are label
+    maps of real heads, one of which is taken; the MNI152 template is where there are none.
+    """
+    generator = np.random.default_rng(seed)
+    burden = burden or draw_burdens(generator, 99)[0]
+    whole_head = generator.random() < WHOLE_HEAD_SHARE
+    margin_mm = HEAD_MARGIN_MM if whole_head else STRIPPED_MARGIN_MM
+    reference = template() if not heads else head(heads[generator.integers(len(heads))])
+    if whole_head and heads:
+        margin_mm = FACE_MARGIN_MM
+    if scanner.name == VARIOUS.name:
+        scanner = draw_scanner(generator)
+    anatomy = draw_anatomy(generator, reference, scanner, coarsening, margin_mm)
+    lesions = draw_lesions(generator, anatomy, burden)
+    oddities = draw_oddities(generator, anatomy)
+    flair_contrast = draw_flair_contrast(generator, scanner)
+    t1_contrast = draw_t1_contrast(generator, scanner)
+    flair = flair_signal(generator, anatomy, lesions, oddities, flair_contrast)
+    t1 = t1_signal(generator, anatomy, lesions, oddities, t1_contrast)
+    flair, t1 = (add_real_head if heads else add_head)(generator, anatomy, flair, t1)
+    grid = anatomy.grid
+    flair_corrected, flair_raw = finish(generator, flair, grid, flair_contrast)
+    t1_corrected, t1_raw = finish(generator, t1, grid, t1_contrast)
+    if not whole_head:
+        scanned = grid.embed(grid.average(draw_brain_mask(generator, anatomy))) > 0.5
+        for image in (flair_corrected, flair_raw, t1_corrected, t1_raw):
+            image[~scanned] = 0
+    white = grid.average(anatomy.white) > 0.5
+    regions = np.where(white | (lesions.truth == 1), anatomy.regions, 0)
+    ventricles = (grid.average(anatomy.from_ventricles) < 0).astype(np.uint8)
+    return SimulatedSubject(
+        *(Image(data, grid.affine) for data in (flair_corrected, t1_corrected, flair_raw, t1_raw)),
+        lesions=Image(grid.embed(lesions.truth.astype(np.uint8)), grid.affine),
+        regions=Image(grid.embed(regions.astype(np.uint8)), grid.affine),
+        ventricles=Image(grid.embed(ventricles), grid.affine),
+    )

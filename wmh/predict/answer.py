@@ -1,0 +1,279 @@
+"""What the general model, or a study's models, say about one person's scan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
+
+from wmh.analysis.burden import regional_burden
+from wmh.analysis.metrics import connected_lesions
+from wmh.atlas.grids import bounding_box
+from wmh.atlas.regions import REST_LABELS
+from wmh.cohorts.plausible import notices
+from wmh.images import Image, ImageError, load_image
+from wmh.learning.devices import choose_device
+from wmh.learning.general import General, load_general
+from wmh.learning.inference import Prediction, predict_prepared, prepare
+from wmh.learning.models import Model, choose_model, load_model_of
+from wmh.predict.likeness import training_scans
+from wmh.settings import Evaluation
+from wmh.study import Study
+
+NEAR_MM = 5.0
+"""Lesion this near to a region belongs to it."""
+
+MOST_OUTSIDE = 0.1
+"""Share of the lesion volume that may lie outside the regions before a warning."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Lesions and regions of one person, on the grid of the FLAIR, or of the T1 when it is alone.
+
+    ``originals`` are the images as given, by modality, ``images`` the same on one grid.
+    """
+
+    originals: dict[str, Image]
+    images: dict[str, Image]
+    like: Image
+    probability: np.ndarray
+    lesions: Image
+    regions: Image
+    lesion_model: Model
+    region_model: Model
+    threshold: float
+    mirrored: bool
+    """Whether lesions are the mean with those from the mirrored images."""
+    of_images: tuple[str, ...] = ()
+    """What looks wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
+
+    @cached_property
+    def burden(self) -> pd.DataFrame:
+        """Lesion burden of the 36 labels: :func:`wmh.analysis.burden.regional_burden`."""
+        return regional_burden(self.lesions.data, self.regions.data, self.lesions.voxel_ml)
+
+    @cached_property
+    def lesion_ml(self) -> float:
+        """All lesion volume in ml, also that outside every region."""
+        return float(np.count_nonzero(self.lesions.data) * self.lesions.voxel_ml)
+
+    @property
+    def outside_ml(self) -> float:
+        """Lesion volume in ml outside the 34 regions."""
+        inside = self.burden[~self.burden["region"].isin(REST_LABELS)]
+        return max(0.0, self.lesion_ml - float(inside["lesion_ml"].sum()))
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What looks wrong with the images, or with the answer itself, a sentence each."""
+        if self.outside_ml <= MOST_OUTSIDE * self.lesion_ml:
+            return self.of_images
+        return (
+            *self.of_images,
+            f"{self.outside_ml:.1f} of {self.lesion_ml:.1f} ml of lesion lie outside the 34 "
+            "white-matter regions, where true lesions hardly do; look at the slices",
+        )
+
+    @property
+    def given(self) -> str:
+        """The modalities given, as in tables: ``FLAIR+T1``."""
+        return "+".join(self.images)
+
+    @cached_property
+    def lesion_count(self) -> int:
+        """Number of connected lesions."""
+        return int(connected_lesions(self.lesions.data > 0)[1])
+
+
+def lesions_labelled(regions: np.ndarray, lesions: Image) -> np.ndarray:
+    """Region labels (x, y, z), lesions near white matter included: each the nearest label.
+
+    A lesion looks like no white matter, on a T1 least of all, and yet lies in a region.
+    """
+    if not regions.any():
+        return regions
+    box = bounding_box(lesions.data > 0, np.ceil(NEAR_MM / lesions.voxel_size).astype(int))
+    labelled = regions.copy()
+    part = labelled[box]
+    distance, nearest = ndimage.distance_transform_edt(
+        part == 0, sampling=lesions.voxel_size, return_indices=True
+    )
+    filled = (lesions.data[box] > 0) & (distance <= NEAR_MM)
+    part[filled] = part[tuple(axis[filled] for axis in nearest)]
+    return labelled
+
+
+class Answerer(ABC):
+    """Models, each read once, and what they answer: a study's, or the general one."""
+
+    evaluation: Evaluation
+    """How the models are asked."""
+    general: General | None = None
+    """What is known of the general model, where it answers."""
+    simulated: bool = False
+    """Whether the models learned from simulated heads alone."""
+
+    def __init__(self, threads: int):
+        self.threads = threads
+
+    def describe(self, answer: Answer) -> str:
+        """Which model answered, from what, in a few words."""
+        model = answer.lesion_model
+        who = "general model" if self.general else f"model {model.name} of study {model.study}"
+        return f"{who}, given {' and '.join(answer.originals)}"
+
+    @property
+    @abstractmethod
+    def training(self) -> pd.DataFrame | None:
+        """What the training scans look like: :func:`wmh.predict.likeness.training_scans`."""
+
+    @abstractmethod
+    def _models(self, given: Collection[str]) -> tuple[Model, Model]:
+        """The models that answer for lesions and for regions; one may do both."""
+
+    @abstractmethod
+    def _hashes(self, given: Collection[str]) -> list[str]:
+        """Of their weights' files."""
+
+    def answer(self, given: Mapping[str, Path]) -> Answer:
+        """Answer from images by modality, FLAIR and T1 or one of the two.
+
+        Raises :class:`wmh.images.ImageError` for an image that cannot be used and
+        :class:`wmh.learning.models.CheckpointError` when no model answers from these.
+        """
+        if not given:
+            raise ImageError(None, "no image given", "Give --flair, --t1 or both")
+        torch.set_num_threads(self.threads)  # a setting of each thread
+        images = {modality: load_image(path) for modality, path in given.items()}
+        with ThreadPoolExecutor(1) as beside:
+            doubts = beside.submit(notices, images)
+            try:
+                answer = self._answer(images)
+            except ImageError:
+                doubts.result()  # that the two do not overlap says more than what came of it
+                raise
+        return replace(answer, of_images=tuple(doubts.result()))
+
+    def _answer(self, images: Mapping[str, Image]) -> Answer:
+        """The answer, but for what looks wrong with the images."""
+        lesion_model, region_model = self._models(images)
+        prepared = cache(partial(prepare, images))  # most often the same for both models
+
+        def ask(model: Model, settings: Evaluation) -> Prediction:
+            person = prepared(model.voxel_size_mm, model.slice_thickness_mm)
+            return predict_prepared(model, person, settings)
+
+        found = ask(lesion_model, self.evaluation)
+        if not np.isfinite(found.probability).all():
+            raise ImageError(
+                found.like.path,
+                f"model {lesion_model.name!r} answers with what is no number",
+                "Look at the images; if they are as they should be, train the model again",
+            )
+        regions = found.regions
+        if region_model is not lesion_model:  # mirrored, regions gain 0.008 and take twice as long
+            unmirrored = self.evaluation.model_copy(update={"mirroring": False})
+            regions = ask(region_model, unmirrored).regions
+        lesions = Image(found.lesions(self.evaluation.threshold), found.like.affine)
+        return Answer(
+            originals=dict(images),
+            images=found.images,
+            like=found.like,
+            probability=found.probability.astype(np.float32),
+            lesions=lesions,
+            regions=Image(lesions_labelled(regions, lesions), found.like.affine),
+            lesion_model=lesion_model,
+            region_model=region_model,
+            threshold=self.evaluation.threshold,
+            mirrored=self.evaluation.mirroring,
+        )
+
+    def fingerprint(self, given: Mapping[str, Path]) -> str:
+        """A hash of all that an answer depends on: images, weights, settings, version."""
+        parts = {
+            "images": {modality: _sha256(path) for modality, path in sorted(given.items())},
+            "weights": self._hashes(given),
+            "settings": self.evaluation.model_dump(exclude={"bootstrap_samples", "alpha"}),
+            "version": version("wmh"),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+class GeneralAnswerer(Answerer):
+    """The general model answers."""
+
+    def __init__(self, threads: int):
+        super().__init__(threads)
+        self.general = load_general(choose_device("auto"))
+        self.evaluation = self.general.evaluation
+
+    @property
+    def training(self) -> pd.DataFrame | None:
+        """As the file of the weights has it."""
+        return self.general.training_scans
+
+    def _models(self, given: Collection[str]) -> tuple[Model, Model]:
+        return self.general.model_of("lesions"), self.general.model_of("regions")
+
+    def _hashes(self, given: Collection[str]) -> list[str]:
+        return [self.general.sha256]
+
+
+class StudyAnswerer(Answerer):
+    """The models of a study answer, for what is given those trained on exactly that."""
+
+    def __init__(self, study: Study, threads: int):
+        super().__init__(threads)
+        self.study, self.evaluation = study, study.evaluation
+        self.simulated = study.cohort.simulated_alone
+        self._device = choose_device(study.compute.device)
+        self._lock = Lock()
+        self._read: dict[str, Model] = {}
+
+    @cached_property
+    def training(self) -> pd.DataFrame | None:
+        """None where the study's cohort is not at hand."""
+        return training_scans(self.study)
+
+    def _models(self, given: Collection[str]) -> tuple[Model, Model]:
+        lesions, regions = (self._model(name) for name in self._choose(given))
+        return lesions, regions
+
+    def _hashes(self, given: Collection[str]) -> list[str]:
+        return [_sha256(self.study.model_folder(n) / "checkpoint.pt") for n in self._choose(given)]
+
+    def _choose(self, given: Collection[str]) -> list[str]:
+        return [choose_model(self.study, task, given) for task in ("lesions", "regions")]
+
+    def _model(self, name: str) -> Model:
+        with self._lock:
+            if name not in self._read:
+                self._read[name] = load_model_of(self.study, name, self._device)
+            return self._read[name]
+
+
+def answerer_of(study: Study | None, threads: int) -> Answerer:
+    """Who answers: the models of a study, or where none is named the general model."""
+    return GeneralAnswerer(threads) if study is None else StudyAnswerer(study, threads)
+
+
+def _sha256(path: Path) -> str:
+    """Of a file's content; of a file that cannot be read, a word that says so."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return "unreadable"

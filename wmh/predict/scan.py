@@ -1,0 +1,102 @@
+"""One person's scan: lesions, their probability, regions, burden, a picture and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from wmh.atlas.tissue import border_contrast
+from wmh.cohorts.plausible import say
+from wmh.cores import cores_here
+from wmh.figures.look import overview
+from wmh.figures.style import save_png
+from wmh.images import (
+    Image,
+    all_or_nothing,
+    load_labels,
+    raise_unless_writable,
+    resample_to,
+    save_image,
+)
+from wmh.learning.devices import choose_device
+from wmh.learning.general import load_general
+from wmh.learning.inference import predict
+from wmh.predict.answer import Answer, Answerer, answerer_of, lesions_labelled
+from wmh.predict.page import write_report
+from wmh.study import Study, write_table
+
+DPI = 200
+"""Of the picture, whose slices are then about as fine as those of a scan."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was answered for one scan, who answered, and the files it went to."""
+
+    answer: Answer
+    answered_by: str
+    paths: list[Path]
+
+
+def predict_scan(
+    study: Study | None, out: Path, flair: Path | None = None, t1: Path | None = None
+) -> Written:
+    """Predict one person's lesions and regions and write them to ``out``.
+
+    A study's models answer, or the general model where ``study`` is None. ``lesions.nii.gz``,
+    ``probability.nii.gz`` and ``regions.nii.gz`` lie on the grid of the FLAIR, or of the T1 when it
+    is alone. ``burden.csv`` holds lesion volumes (ml) per region, ``overview.png`` shows them and
+    ``report.html`` lets you look closer. The originals are only read. What looks wrong is said on
+    the terminal and on the page.
+    """
+    raise_unless_writable(out)
+    given = {"FLAIR": flair, "T1": t1}
+    given = {modality: path for modality, path in given.items() if path is not None}
+    answerer = answerer_of(study, cores_here())
+    answer = answerer.answer(given)
+    say(answer.notices)
+    with all_or_nothing(out) as fresh:
+        written = _write(answerer, fresh, answer)
+    return Written(answer, answerer.describe(answer), [out / path.name for path in written])
+
+
+def label_by_model(out: Path, images: Mapping[str, Image], lesions: Path | None) -> float | None:
+    """Write the regions that the general model sees in a person's images, by modality.
+
+    They lie on the grid of the FLAIR, or of the T1 when it is alone; each known lesion belongs to
+    the nearest. Returns the contrast of the T1 at their border: whether they follow the picture.
+    """
+    model = load_general(choose_device("auto")).model_of("regions")
+    torch.set_num_threads(cores_here())
+    found = predict(model, images)
+    labels = found.regions
+    if lesions is not None:
+        known = resample_to(load_labels(lesions, range(3)), found.like, order=0)
+        labels = lesions_labelled(labels, replace(known, data=known.data == 1))
+    save_image(out, labels, found.like)
+    t1 = found.images.get("T1")
+    return None if t1 is None else border_contrast(t1, replace(t1, data=labels))
+
+
+def _write(answerer: Answerer, out: Path, answer: Answer) -> list[Path]:
+    write_table(answer.burden, out / "burden.csv")
+    written = [
+        save_image(out / "lesions.nii.gz", answer.lesions.data, answer.like),
+        # three decimals, so that it packs small
+        save_image(out / "probability.nii.gz", answer.probability.round(3), answer.like),
+        save_image(out / "regions.nii.gz", answer.regions.data, answer.like),
+        out / "burden.csv",
+    ]
+    note = answerer.describe(answer)
+    name = next(iter(answer.originals.values())).path.name.partition(".nii")[0]
+    with ThreadPoolExecutor(1) as beside:
+        page = beside.submit(
+            write_report, out / "report.html", name, answer, answerer.training, answerer
+        )
+        figure = overview(answer.images, answer.lesions, answer.regions, answer.burden, note)
+        picture = save_png(figure, out / "overview.png", DPI)
+    return [*written, picture, page.result()]
