@@ -31,6 +31,7 @@ from wmh.atlas.labelling import label_cohort
 from wmh.atlas.regions import REGION_LABELS, mni_t1
 from wmh.cohorts.cohort import read_cohort
 from wmh.cores import cores_here
+from wmh.files import write_table
 from wmh.images import Image, ImageError, load_image, load_labels, resample_to
 from wmh.learning.general import load_general
 from wmh.learning.inference import predict
@@ -40,7 +41,7 @@ from wmh.learning.split import training_slices
 from wmh.learning.training import train
 from wmh.phantom.prepare import prepare_cohort
 from wmh.predict.answer import lesions_labelled
-from wmh.study import Study, load_study, project_root, write_table
+from wmh.study import Study, load_study, project_root
 
 AROUND_BRAIN_MM = 5.0
 """How far outside the template's brain, laid over the head, still counts as brain."""

@@ -1,9 +1,9 @@
 """White matter lesion segmentation and localization from FLAIR and T1 MRI.
 
 The package behind the numbered notebooks. Its rooms, from the ground up (a room imports only from
-those before it): ``images`` and ``study``; ``atlas``; ``cohorts``; ``phantom``, the simulated
-cohort; ``analysis``, numbers only; ``learning``; ``figures``; ``predict``, one's own scans;
-``pipeline``; ``cli``.
+those before it): ``files``, ``study`` and ``images``; ``atlas``; ``cohorts``; ``phantom``, the
+simulated cohort; ``learning``; ``analysis``, numbers only; ``figures``; ``predict``, one's own
+scans; ``pipeline``; ``cli``.
 """
 
 from importlib.metadata import version

@@ -320,8 +320,8 @@ def evaluate(
     import pandas as pd
 
     from wmh.analysis import evaluation
+    from wmh.files import write_table
     from wmh.images import raise_unless_writable
-    from wmh.study import write_table
 
     pairs = None
     if (study is None) == (truth is None or prediction is None):
@@ -331,7 +331,7 @@ def evaluate(
         if out.is_dir():
             raise typer.BadParameter(f"--out {out} is a folder; name the table to write")
     if study is not None:
-        from wmh.learning.testing import cases
+        from wmh.analysis.testing import cases
 
         table = evaluation.evaluate(cases(load(study)), jobs)
         shown = evaluation.five_of_configurations(table)

@@ -12,7 +12,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
@@ -90,6 +89,22 @@ class Study(Settings):
         """Folder of a trained model: its checkpoint, split and learning curve."""
         return self.results / "models" / self.run_name(model)
 
+    def table(self, name: str) -> Path:
+        """File of one of the tables that :mod:`wmh.results` names."""
+        return self.results / f"{name}.csv"
+
+    def region_labels(self, subject: str) -> Path:
+        """File of a subject's region labels, as notebook 2 leaves them."""
+        return self.results / "regions" / f"{subject}.nii.gz"
+
+    def prediction(self, model: str, given: str, subject: str, kind: str) -> Path:
+        """File of what this repeat's model made of a test subject, ``given`` these images.
+
+        ``kind`` is ``lesions``, ``probability`` or ``regions``.
+        """
+        folder = self.results / "predictions" / self.run_name(model) / given
+        return folder / f"{subject}_{kind}.nii.gz"
+
     def models_of(self, *tasks: str) -> list[str]:
         """Names of the models trained for any of these tasks, in the order of the study file."""
         return [name for name, model in self.models.items() if model.task in tasks]
@@ -124,17 +139,6 @@ def load_study(name: str | Path) -> Study:
         return Study(name=path.stem, repeat=1, **settings)
     except (ValidationError, TypeError) as error:
         raise StudyError(f"{path}: {_first_problem(error)}") from error
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, without its index; the file appears only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        table.to_csv(temporary, index=False)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def project_root() -> Path:

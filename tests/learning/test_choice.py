@@ -1,8 +1,8 @@
 import pytest
 
 from tests.learning.conftest import tiny_study
+from wmh.analysis.testing import answers
 from wmh.learning.models import CheckpointError, choose_model
-from wmh.learning.testing import answers
 
 ALL = {
     "interchangeable": {"task": "lesions", "inputs": "interchangeable", "steps": 1},

@@ -20,8 +20,12 @@ from scipy.spatial import cKDTree
 
 from wmh.images import Image, ImageError
 
+LEFT_LABELS, RIGHT_LABELS = range(1, 18), range(18, 35)
 REGION_LABELS = range(1, 35)
 REST_LABELS = (35, 36)
+ALL_LABELS = range(37)
+"""Background, 34 regions and two rest labels."""
+
 JHU_LABELS = range(131)
 
 WHITE_MATTER_THRESHOLD = 0.5
@@ -79,7 +83,7 @@ def mirror_labels() -> np.ndarray:
     >>> mirror_labels()[[0, 1, 18, 35]]
     array([ 0, 18,  1, 36], dtype=uint8)
     """
-    left, right = np.arange(1, 18), np.arange(18, 35)
+    left, right = np.array(LEFT_LABELS), np.array(RIGHT_LABELS)
     return np.concatenate([[0], right, left, REST_LABELS[::-1]]).astype(np.uint8)
 
 
@@ -156,11 +160,11 @@ def _read_only(data: np.ndarray, affine: np.ndarray) -> Image:
 
 
 def _region(label: int) -> Region:
-    right = label == REST_LABELS[1] or label in REGION_LABELS[17:]
+    right = label == REST_LABELS[1] or label in RIGHT_LABELS
     structure = (
         "Other (deep grey, brainstem, cerebellum)"
         if label in REST_LABELS
-        else _STRUCTURES[(label - 1) % 17]
+        else _STRUCTURES[(label - 1) % len(_STRUCTURES)]
     )
     members = tuple(_merge.loc[_merge["refined_label"] == label, "jhu_name"])
     return Region(label, structure, "right" if right else "left", members)

@@ -10,11 +10,12 @@ import pandas as pd
 import torch
 
 from wmh.cohorts.cohort import CohortError, Subject, of_split, read_cohort, validation_split
+from wmh.files import write_table
 from wmh.learning.memory import fits
 from wmh.learning.networks import STRUCTURES
 from wmh.learning.slices import Slices, load_slices
 from wmh.learning.store import most_bytes, stored_slices
-from wmh.study import Study, write_table
+from wmh.study import Study
 
 
 def split_training(study: Study) -> tuple[list[Subject], list[Subject]]:

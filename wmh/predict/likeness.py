@@ -17,10 +17,11 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from wmh.cohorts.cohort import of_split, read_cohort
+from wmh.files import write_table
 from wmh.images import Image, ImageError, load_image, same_grid, to_ras
 from wmh.learning.cut import normalise
 from wmh.learning.inference import TISSUE
-from wmh.study import Study, write_table
+from wmh.study import Study
 
 QUANTILES = tuple(range(5, 100, 10))
 """Percentiles of normalised intensity by which scans are compared."""

@@ -14,6 +14,7 @@ from wmh.cohorts.plausible import say
 from wmh.cores import cores_here
 from wmh.figures.look import overview
 from wmh.figures.style import save_png
+from wmh.files import write_table
 from wmh.images import (
     Image,
     all_or_nothing,
@@ -27,7 +28,7 @@ from wmh.learning.general import load_general
 from wmh.learning.inference import predict
 from wmh.predict.answer import Answer, Answerer, answerer_of, lesions_labelled
 from wmh.predict.page import write_report
-from wmh.study import Study, write_table
+from wmh.study import Study
 
 DPI = 200
 """Of the picture, whose slices are then about as fine as those of a scan."""

@@ -8,12 +8,12 @@ from typer.testing import CliRunner
 
 from tests.learning.conftest import tiny_slices, tiny_study, write_study
 from tests.predict.conftest import write_scan
+from wmh.analysis.testing import burden_table, fullest, predict_cohort, prediction
 from wmh.cli import app
 from wmh.cohorts.cohort import Subject, write_cohort
 from wmh.images import Image, load_image, save_image
 from wmh.learning.inference import predict
 from wmh.learning.models import CheckpointError, load_model_of
-from wmh.learning.testing import burden_table, fullest, predict_cohort, prediction
 from wmh.learning.training import train
 from wmh.settings import Evaluation
 

@@ -1,0 +1,54 @@
+"""Files: written whole or not at all, and told apart by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pandas as pd
+
+
+@contextmanager
+def complete(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write to, with the same ending; it takes the place of ``path``.
+
+    It does so only when the block ends well. Otherwise ``path`` stays as it was, and nothing else
+    is left. Folders are made.
+
+    >>> with complete(path) as part:  # doctest: +SKIP
+    ...     part.write_text(content)
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> Path:
+    """Write a table as CSV, without its index."""
+    with complete(path) as part:
+        table.to_csv(part, index=False)
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(files: Iterable[Path], *words: str) -> str:
+    """Hexadecimal SHA-256 of the contents of files, in the order of their names, and of words.
+
+    Where files lie does not count.
+    """
+    digest = hashlib.sha256("\0".join(words).encode())
+    for path in sorted(files, key=lambda path: path.name):
+        digest.update(bytes.fromhex(sha256_of(path)))
+    return digest.hexdigest()

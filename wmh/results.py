@@ -1,0 +1,36 @@
+"""What a study's stages leave, by name: tables ``results/STUDY/NAME.csv`` and figures.
+
+The Snakefile, the package, the pages and the tests read the names here.
+"""
+
+from __future__ import annotations
+
+TABLES = {
+    "01_data_preparation": ("cohort",),
+    "02_atlas_registration": ("regions", "region_volumes"),
+    "05_evaluation": ("metrics", "burden"),
+    "06_statistics": ("means", "comparisons", "claims", "volumes"),
+    "07_localization": (
+        "agreement",
+        "agreement_summary",
+        "error_parts",
+        "cohort_burden",
+        "groups",
+        "group_choices",
+    ),
+}
+"""The tables that each notebook always leaves; those of some studies alone come on top."""
+
+FIGURES = (
+    "01_pipeline",
+    "02_qualitative",
+    "03_measures",
+    "04_missing",
+    "05_scanners",
+    "06_regions",
+    "07_burden",
+    "08_frequency",
+    "09_curves",
+    "10_claims",
+)
+"""The figures of notebook 8, each a picture, a page to print and its caption."""
