@@ -12,10 +12,10 @@ from scipy.ndimage import gaussian_filter
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
+from wmh.atlas.atlases import JHU_WHITE_MATTER_FILE, Atlas, jhu
 from wmh.atlas.grids import interpolate, isotropic, sample, voxel_centres
 from wmh.atlas.regions import REGION_LABELS
 from wmh.atlas.registration import Fit, Transform, white_matter_overlap
-from wmh.atlas.source import JHU_WHITE_MATTER, Atlas, jhu
 from wmh.images import Image, load_image
 
 MOST_DEGREES, MOST_MM, SCALES = 30, 40, (0.85, 1.15)
@@ -32,7 +32,7 @@ def displaced_heads(mirror: Path, count: int) -> Iterator[tuple[Image, Image]]:
     Displacement k is drawn with seed k: up to 30 degrees about each axis, 40 mm along it, scales of
     0.85 to 1.15. All lie on a grid of 1 x 1 x 3 mm voxels that is tilted against the world.
     """
-    white, labels = load_image(mirror / JHU_WHITE_MATTER), jhu(mirror).labels
+    white, labels = load_image(mirror / JHU_WHITE_MATTER_FILE), jhu(mirror).labels
     for seed in range(count + 1):
         yield _on_oblique_grid(white, labels, _displacement(seed) if seed else np.eye(4))
 

@@ -13,6 +13,7 @@ Everything runs in one process, on one thread. Results: regions.md.
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import tempfile
 import time
@@ -23,16 +24,17 @@ from pathlib import Path
 import numpy as np
 from region_fits import displaced_heads, implied_fit
 
-from wmh.atlas.labelling import LABELS, Task, label_subject, region_dice
-from wmh.atlas.regions import REGION_LABELS, mni_white_matter
+from wmh.atlas.atlases import JHU_WHITE_MATTER_FILE, built_in, jhu
+from wmh.atlas.labelling import label_subject
+from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, mni_white_matter, region_dice
 from wmh.atlas.registration import METHODS, Fit, carry_labels, register_atlas
-from wmh.atlas.source import JHU_WHITE_MATTER, built_in, jhu
 from wmh.atlas.tissue import white_matter
 from wmh.cohorts.atlas_files import published_labels
 from wmh.cohorts.cohort import find_challenge
 from wmh.images import Image, load_image, load_labels
 from wmh.phantom import simulate_cohort, simulation_of
-from wmh.settings import RegionSettings
+from wmh.settings import CohortSettings, RegionSettings
+from wmh.study import Study
 
 
 def main() -> None:
@@ -65,24 +67,21 @@ def main() -> None:
 
 def label_simulated(arguments: argparse.Namespace, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
+        os.environ["WMH_ROOT"] = scratch  # where results go
         columns = "subject", "scanner", "seconds", "CPU seconds", "peak memory, MiB", "region Dice"
         header(columns)
         rows = []
         for number, subject in enumerate(find_challenge(folder) * arguments.rounds):
             wall, processor = time.perf_counter(), time.process_time()
-            task = Task(
-                id=subject.id,
-                flair=subject.flair,
-                t1=subject.t1,
-                lesions=subject.lesions,
-                true_regions=subject.true_regions,
-                published=None,
-                settings=RegionSettings(method=arguments.method),
-                atlas_folder=folder,
-                seed=1,
-                output=Path(scratch) / str(number) / f"{subject.id}.nii.gz",
+            study = Study(
+                name=str(number),
+                title="The region stage measured",
+                cohort=CohortSettings(source="challenge", folder=folder),
+                regions=RegionSettings(method=arguments.method),
+                models={},
             )
-            dice = [r["dice"] for r in label_subject(task)["regions"] if r["region"] <= 34]
+            labelled = label_subject(study, subject)["regions"]
+            dice = [r["dice"] for r in labelled if r["region"] in REGION_LABELS]
             rows.append(
                 (
                     time.perf_counter() - wall,
@@ -107,7 +106,7 @@ def compare_methods(folder: Path, count: int) -> None:
     )
     rows = []
     for subject in (subjects[k] for k in spread):
-        truth = load_labels(subject.true_regions, LABELS)
+        truth = load_labels(subject.true_regions, ALL_LABELS)
         white = white_matter(load_image(subject.t1), load_image(subject.flair), seed=1)
         rows.append([])
         for method in METHODS:
@@ -127,7 +126,7 @@ def compare_with_published(folder: Path) -> None:
     )
     rows = []
     for name, path in published_labels(folder).items():
-        theirs = load_labels(path, LABELS)
+        theirs = load_labels(path, ALL_LABELS)
         white = replace(theirs, data=(theirs.data > 0).astype(np.uint8))
         processor = time.process_time()
         fit = register_atlas(white, atlas.cerebral_white_matter, seed=1)
@@ -148,7 +147,7 @@ def compare_with_published(folder: Path) -> None:
 
 def displace(mirror: Path, count: int) -> None:
     """The JHU atlas as a displaced head: the built-in atlas is carried to it."""
-    fit = register_atlas(load_image(mirror / JHU_WHITE_MATTER), mni_white_matter(), seed=1)
+    fit = register_atlas(load_image(mirror / JHU_WHITE_MATTER_FILE), mni_white_matter(), seed=1)
     print(f"Two images of 1 mm, as they are: {fit.seconds:.1f} s\n")
     header(("displacement", "region Dice", "lost", "attempts", "seconds", "CPU seconds", "doubt"))
     undisplaced, rows = None, []

@@ -185,7 +185,7 @@ def regions(
     seed: Annotated[int, typer.Option(min=0, help="Of the registration.")] = 0,
 ) -> None:
     """Label the white-matter regions of a scan, or carry any atlas onto a white-matter mask."""
-    from wmh.atlas.single import carry_atlas, label_scan
+    from wmh.atlas.labelling import carry_atlas, label_scan
     from wmh.atlas.tissue import LEAST_BORDER_CONTRAST
     from wmh.cohorts.plausible import notices, say
     from wmh.images import load_image, raise_unless_writable
@@ -232,14 +232,9 @@ def segment_tissue(
     device: Annotated[str, typer.Option(help="gpu or cpu.")] = "gpu",
 ) -> None:
     """Segment T1 images with the FAST-AID Brain container, as the published labels were made."""
-    from wmh.atlas import fast_aid
+    from wmh.atlas.fast_aid import FastAidError, run_fast_aid
 
-    def segment() -> None:
-        fast_aid.run_fast_aid(
-            fast_aid.segment_tissue_command(folder, out, container, threads, device)
-        )
-
-    stop_on(fast_aid.FastAidError, segment)
+    stop_on(FastAidError, run_fast_aid, folder, out, container, threads, device)
 
 
 @app.command()

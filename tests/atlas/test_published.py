@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from benchmarks.region_fits import displaced_heads
+from wmh.atlas.atlases import built_in, jhu
 from wmh.atlas.grids import voxel_centres
-from wmh.atlas.labelling import label_image, region_dice
+from wmh.atlas.labelling import label_image
 from wmh.atlas.published import compare_with_published
-from wmh.atlas.regions import REGION_LABELS
+from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, region_dice
 from wmh.atlas.registration import carry_labels, register_atlas
-from wmh.atlas.source import built_in, jhu
 from wmh.images import load_image, load_labels, save_image
 
 pytestmark = pytest.mark.shared
@@ -26,7 +26,7 @@ def test_our_labels_agree_with_the_published_ones(shared):
     atlas = jhu(shared / "mirror")
     dice = []
     for path in sorted((shared / "mirror").glob("wmhlocalization/WMH_refined_labels/*/*.nii.gz")):
-        published = load_labels(path, range(37))
+        published = load_labels(path, ALL_LABELS)
         white = replace(published, data=(published.data > 0).astype(np.uint8))
         fit = register_atlas(white, atlas.cerebral_white_matter, seed=1)
         assert fit.doubt is None
@@ -38,7 +38,7 @@ def test_our_labels_agree_with_the_published_ones(shared):
 
 def test_ours_are_compared_where_ids_and_grids_agree_and_carried_else(shared, tmp_path):
     path = next((shared / "mirror").glob("wmhlocalization/WMH_refined_labels/*/WMH_52.nii.gz"))
-    theirs, atlas = load_labels(path, range(37)), jhu(shared / "mirror")
+    theirs, atlas = load_labels(path, ALL_LABELS), jhu(shared / "mirror")
     half = np.where(np.arange(theirs.data.shape[2]) % 2, theirs.data, 0)
     save_image(tmp_path / "same/52.nii.gz", half, theirs)
     table = compare_with_published(tmp_path / "same", {"52": path}, atlas, seed=1)

@@ -8,8 +8,7 @@ from scipy.ndimage import map_coordinates
 
 from tests.atlas.heads import displacement, moved
 from wmh.atlas import registration
-from wmh.atlas.labelling import region_dice
-from wmh.atlas.regions import REGION_LABELS, built_in_atlas, mni_white_matter
+from wmh.atlas.regions import REGION_LABELS, built_in_atlas, mni_white_matter, region_dice
 from wmh.images import Image, ImageError
 
 ATLAS = mni_white_matter(2)

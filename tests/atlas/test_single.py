@@ -7,8 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.atlas.heads import displacement, moved
-from wmh.atlas.labelling import region_dice
-from wmh.atlas.regions import REGION_LABELS, built_in_atlas, mni_white_matter
+from wmh.atlas.regions import REGION_LABELS, built_in_atlas, mni_white_matter, region_dice
 from wmh.cli import app
 from wmh.images import load_image, load_labels, same_grid, save_image
 

@@ -85,21 +85,10 @@ def test_a_mask_that_does_not_follow_the_picture_has_little_contrast_at_its_bord
     assert tissue.border_contrast(t1, replace(t1, data=np.zeros_like(truth))) == 0
 
 
-def test_small_holes_are_filled_and_large_ones_stay():
-    mask = np.ones((12, 12, 12), dtype=bool)
-    mask[2, 2, 2] = False
-    mask[5:9, 5:9, 5:9] = False
-    filled = tissue._without_small_holes(mask, voxel_ml=0.1)
-    assert filled[2, 2, 2]
-    assert not filled[5:9, 5:9, 5:9].any()
-
-
-def test_specks_are_dropped_and_large_parts_stay():
+def test_small_parts_are_told_from_large_ones():
     mask = np.zeros((12, 12, 12), dtype=bool)
     mask[1, 1, 1] = mask[3:6, 3:6, 3:6] = mask[8:11, 8:11, 8:11] = True
-    kept = tissue._without_small_parts(mask, voxel_ml=0.1)
-    assert not kept[1, 1, 1]
-    assert kept.sum() == 54
+    assert np.argwhere(tissue._small_parts(mask, voxel_ml=0.1)).tolist() == [[1, 1, 1]]
 
 
 def test_an_image_without_a_head_is_refused():
@@ -119,26 +108,34 @@ def test_a_fast_aid_segmentation_beside_the_t1_is_used(tmp_path):
     assert fast_aid.segmentation_beside(tmp_path / "other.nii.gz") is None
 
 
-def test_the_containers_command_is_the_published_one(tmp_path, monkeypatch):
-    container = tmp_path / "fast_aid_brain.sif"
-    container.touch()
+@pytest.fixture
+def container(tmp_path, monkeypatch):
+    """A container that need not be one, and Singularity's program in place."""
     monkeypatch.setattr(fast_aid.shutil, "which", {"singularity": "/bin/singularity"}.get)
-    command = fast_aid.segment_tissue_command(Path("in"), Path("out"), container)
+    file = tmp_path / "fast_aid_brain.sif"
+    file.touch()
+    return file
+
+
+def test_the_containers_command_is_the_published_one(container, monkeypatch):
+    commands = []
+    monkeypatch.setattr(fast_aid.subprocess, "run", lambda words, check: commands.append(words))
+    fast_aid.run_fast_aid(Path("in"), Path("out"), container)
+    fast_aid.run_fast_aid(Path("in"), Path("out"), container, 4, "cpu")
     expected = "/bin/singularity run --nv {} in/ out/ 16 gpu weighted-majority uint8 1 2"
-    assert " ".join(command) == expected.format(container)
-    on_cpu = fast_aid.segment_tissue_command(Path("in"), Path("out"), container, 4, "cpu")
-    assert "--nv" not in on_cpu
+    assert " ".join(commands[0]) == expected.format(container)
+    assert "--nv" not in commands[1]
 
 
-def test_what_is_missing_for_the_container_is_explained(tmp_path, monkeypatch):
+def test_what_is_missing_for_the_container_is_explained(container, monkeypatch):
+    with pytest.raises(fast_aid.FastAidError, match="no such container"):
+        fast_aid.run_fast_aid(Path("in"), Path("out"), container.with_name("f.sif"))
     monkeypatch.setattr(fast_aid.shutil, "which", lambda name: None)
     with pytest.raises(fast_aid.FastAidError, match="neither apptainer nor singularity"):
-        fast_aid.segment_tissue_command(Path("in"), Path("out"), tmp_path / "f.sif")
-    monkeypatch.setattr(fast_aid.shutil, "which", lambda name: f"/bin/{name}")
-    with pytest.raises(fast_aid.FastAidError, match="no such container"):
-        fast_aid.segment_tissue_command(Path("in"), Path("out"), tmp_path / "f.sif")
+        fast_aid.run_fast_aid(Path("in"), Path("out"), container)
 
 
-def test_a_container_that_fails_says_so():
+def test_a_container_that_fails_says_so(container, monkeypatch):
+    monkeypatch.setattr(fast_aid.shutil, "which", lambda name: "false")
     with pytest.raises(fast_aid.FastAidError, match="ended with 1"):
-        fast_aid.run_fast_aid(["false"])
+        fast_aid.run_fast_aid(Path("in"), Path("out"), container)

@@ -1,4 +1,4 @@
-"""Where the brain lies in a T1-weighted image, whole head or already stripped.
+"""The brain in a T1-weighted image, whole head or already stripped.
 
 Tissue as bright as brain is cut from scalp, eyes and neck where it is thin, as skull and meninges
 part them; then the MNI152 template, which shows the brain alone, is laid over what remains.
@@ -14,9 +14,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from wmh.atlas.affine import descend, mutual_information
 from wmh.atlas.grids import crop, isotropic, sample, voxel_centres
 from wmh.atlas.regions import mni_t1
+from wmh.atlas.registration import descend, mutual_information
 from wmh.images import Image, ImageError
 
 FINE_MM, MIDDLE_MM, COARSE_MM = 2.0, 4.0, 8.0
@@ -45,8 +45,9 @@ def rough_brain(t1: Image) -> Image:
     A little of the neck's muscle may remain. Raises :class:`ImageError` where there is no head.
     """
     head = isotropic(crop(replace(t1, data=np.maximum(t1.data, 0)), 0), FINE_MM)
-    deep = _deep(head)
-    white = np.percentile(head.data[deep & _foreground(head)], 90)
+    foreground = head.data > 0.2 * np.percentile(head.data, 98)
+    deep = _deep(head, foreground)
+    white = np.percentile(head.data[deep & foreground], 90)
     tissue = (head.data > TISSUE[0] * white) & (head.data < TISSUE[1] * white)
     depth = ndimage.distance_transform_edt(tissue) * FINE_MM
     brain = tissue
@@ -78,10 +79,17 @@ def align_coarsely(
         remedy = f"At least {FEWEST_VOXELS * COARSE_MM:.0f} mm of it are needed along each axis"
         raise ImageError(brain.path, "shows too little of a head", remedy)
     template, around = _template(COARSE_MM)
-    fits = [
-        descend(template, coarse, start, seed, around, times=1)
-        for start in _starts(brain, turn_over)
-    ]
+    centre, template_centre = (
+        nib.affines.apply_affine(image.affine, ndimage.center_of_mass(image.data))
+        for image in (brain, template)
+    )
+    turns = [turn_over]
+    if turn_over is None:
+        turns = [Rotation.from_euler("x", pitch, degrees=True).as_matrix() for pitch in PITCHES]
+    fits = []
+    for turn in turns:
+        start = nib.affines.from_matvec(turn, centre - turn @ template_centre)
+        fits.append(descend(template, coarse, start, seed, around, times=1))
     scores = [mutual_information(template, coarse, matrix, around) for matrix in fits]
     best = int(np.argmax(scores))
     return scores[best], fits[best]
@@ -93,9 +101,9 @@ def refine(brain: Image, start: np.ndarray, seed: int) -> np.ndarray:
     return descend(template, isotropic(brain, MIDDLE_MM), start, seed, around)
 
 
-def _deep(head: Image) -> np.ndarray:
+def _deep(head: Image, foreground: np.ndarray) -> np.ndarray:
     """Voxels near the middle of the upper head."""
-    points = voxel_centres(head, _foreground(head))
+    points = voxel_centres(head, foreground)
     if not len(points):
         raise ImageError(head.path, "shows no head", "Check that this is a T1-weighted image")
     top = np.percentile(points[:, 2], 99.5)
@@ -104,28 +112,11 @@ def _deep(head: Image) -> np.ndarray:
     return (distance < DEEP_MM).reshape(head.data.shape)
 
 
-def _foreground(head: Image) -> np.ndarray:
-    return head.data > 0.2 * np.percentile(head.data, 98)
-
-
 def _largest_part(mask: np.ndarray, within: np.ndarray) -> np.ndarray:
     """The connected part of a mask that has most voxels ``within``."""
     parts, _ = ndimage.label(mask)
     counts = np.bincount(parts[within & mask], minlength=2)
     return parts == max(int(np.argmax(counts)), 1)
-
-
-def _starts(brain: Image, turn_over: np.ndarray | None) -> list[np.ndarray]:
-    """Template to brain, centre on centre: turned over, or tipped by each pitch."""
-    centre = _centre(brain)
-    template_centre = _centre(_template(COARSE_MM)[0])
-    turns = [Rotation.from_euler("x", pitch, degrees=True).as_matrix() for pitch in PITCHES]
-    turns = turns if turn_over is None else [turn_over]
-    return [nib.affines.from_matvec(turn, centre - turn @ template_centre) for turn in turns]
-
-
-def _centre(image: Image) -> np.ndarray:
-    return nib.affines.apply_affine(image.affine, ndimage.center_of_mass(image.data))
 
 
 @cache

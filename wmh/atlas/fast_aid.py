@@ -44,28 +44,24 @@ def read_white_matter(segmentation: Path, t1: Image) -> Image:
     return resample_to(replace(labels, data=mask), t1, order=0)
 
 
-def segment_tissue_command(
+def run_fast_aid(
     t1_folder: Path, output_folder: Path, container: Path, threads: int = 16, device: str = "gpu"
-) -> list[str]:
-    """The published repository's command line for a folder of T1-weighted images.
+) -> None:
+    """Segment a folder of T1-weighted images, by the published repository's command line.
 
-    Raises :class:`FastAidError`, which says what to install, without Apptainer or Singularity or
-    without the container file.
+    The container's own messages pass through. Raises :class:`FastAidError`, which says what to
+    install, without Apptainer or Singularity or without the container file, and where it fails.
     """
     program = shutil.which("apptainer") or shutil.which("singularity")
     if program is None:
         raise FastAidError(f"neither apptainer nor singularity is installed. {INSTALL}")
     if not container.is_file():
         raise FastAidError(f"{container}: no such container. {INSTALL}")
-    return [
+    command = [
         *(program, "run", *(["--nv"] if device == "gpu" else []), str(container)),
         *(f"{t1_folder}/", f"{output_folder}/", str(threads), device),
         *("weighted-majority", "uint8", "1", "2"),
     ]
-
-
-def run_fast_aid(command: list[str]) -> None:
-    """Run :func:`segment_tissue_command`; its own messages pass through."""
     try:
         subprocess.run(command, check=True)
     except subprocess.CalledProcessError as error:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import find_objects, map_coordinates
 
 from wmh.images import Image
 
@@ -35,7 +35,7 @@ def one_thread() -> Iterator[None]:
 
 
 def to_sitk(image: Image) -> sitk.Image:
-    """The image as SimpleITK's, float32, at the same place in the world."""
+    """The image as SimpleITK's, float32, at the same position in the world."""
     volume = sitk.GetImageFromArray(np.ascontiguousarray(image.data.T, dtype=np.float32))
     affine = LPS @ image.affine
     spacing = nib.affines.voxel_sizes(image.affine)
@@ -47,11 +47,9 @@ def to_sitk(image: Image) -> sitk.Image:
 
 def from_sitk(volume: sitk.Image) -> Image:
     """The SimpleITK image, of scalars or vectors, as an image in RAS world."""
-    data = sitk.GetArrayFromImage(volume)
-    affine = np.eye(4)
-    affine[:3, :3] = np.reshape(volume.GetDirection(), (3, 3)) * volume.GetSpacing()
-    affine[:3, 3] = volume.GetOrigin()
-    return Image(np.swapaxes(data, 0, 2), LPS @ affine)
+    axes = np.reshape(volume.GetDirection(), (3, 3)) * volume.GetSpacing()
+    affine = LPS @ nib.affines.from_matvec(axes, volume.GetOrigin())
+    return Image(np.swapaxes(sitk.GetArrayFromImage(volume), 0, 2), affine)
 
 
 def crop(image: Image, margin_mm: float) -> Image:
@@ -62,20 +60,18 @@ def crop(image: Image, margin_mm: float) -> Image:
 
 def bounding_box(mask: np.ndarray, margin: np.ndarray | int = 0) -> tuple[slice, ...]:
     """Slices of the box around a mask with a margin in voxels; of everything for an empty mask."""
-    axes = range(mask.ndim)
-    inside = [np.flatnonzero(mask.any(axis=tuple({*axes} - {axis}))) for axis in axes]
-    if not len(inside[0]):
+    found = find_objects(mask.astype(np.uint8))
+    if not found:
         return tuple(slice(0, n) for n in mask.shape)
-    low = np.maximum(np.array([along[0] for along in inside]) - margin, 0)
-    high = np.minimum(np.array([along[-1] for along in inside]) + margin + 1, mask.shape)
+    low = np.maximum(np.array([side.start for side in found[0]]) - margin, 0)
+    high = np.minimum(np.array([side.stop for side in found[0]]) + margin, mask.shape)
     return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
 def cut(image: Image, box: tuple[slice, ...]) -> Image:
-    """The part of an image in a box, at its place in the world."""
-    affine = image.affine.copy()
-    affine[:3, 3] = nib.affines.apply_affine(image.affine, [side.start for side in box])
-    return Image(image.data[box], affine, image.path)
+    """The part of an image in a box, at its position in the world."""
+    first = nib.affines.apply_affine(image.affine, [side.start for side in box])
+    return Image(image.data[box], nib.affines.from_matvec(image.affine[:3, :3], first), image.path)
 
 
 def isotropic(image: Image, spacing_mm: float) -> Image:

@@ -1,17 +1,17 @@
-"""Region labels of a whole cohort: a label image a subject, and how well each fits.
+"""Region labels of a whole cohort: one label image per subject, and the quality of each fit.
 
 Subjects are labelled side by side, each in memory alone, and those that are finished with the same
-images, settings and code are not done again.
+images, settings and code are not done again. Single scans, and any atlas onto any white matter, are
+labelled likewise.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import warnings
 from collections.abc import Iterable
 from concurrent.futures import as_completed
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,18 +19,25 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from wmh.atlas.atlases import Atlas, built_in, load_atlas
 from wmh.atlas.fast_aid import segmentation_beside
-from wmh.atlas.regions import REGION_LABELS, REST_LABELS
+from wmh.atlas.published import read_published
+from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, region_dice
 from wmh.atlas.registration import Fit, RegistrationWarning, carry_labels, register_atlas
-from wmh.atlas.source import Atlas, load_atlas, read_published
 from wmh.atlas.tissue import border_contrast, white_matter
 from wmh.cores import cores_here, processes
-from wmh.images import Image, ImageError, load_image, load_labels, resample_to, save_image
-from wmh.settings import RegionSettings
+from wmh.files import complete, fingerprint, write_table
+from wmh.images import (
+    Image,
+    ImageError,
+    load_image,
+    load_labels,
+    raise_unless_writable,
+    resample_to,
+    save_image,
+)
 from wmh.study import Study, project_root
 
-ALL_LABELS = (*REGION_LABELS, *REST_LABELS)
-LABELS = range(37)
 FIT_COLUMNS = (*(f.name for f in fields(Fit) if f.name != "transform"), "border_contrast")
 OUTLIER = -3.5
 """Robust z below which a fit is flagged (Iglewicz and Hoaglin 1993).
@@ -52,22 +59,6 @@ class SubjectFiles(Protocol):
     true_regions: Path | None
 
 
-@dataclass(frozen=True)
-class Task:
-    """One subject to label: its files, the settings, and where the labels go."""
-
-    id: str
-    flair: Path
-    t1: Path
-    lesions: Path | None
-    true_regions: Path | None
-    published: Path | None
-    settings: RegionSettings
-    atlas_folder: Path
-    seed: int
-    output: Path
-
-
 def label_cohort(
     study: Study,
     subjects: Iterable[SubjectFiles],
@@ -75,18 +66,17 @@ def label_cohort(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Label every subject of a study; write and return ``regions.csv`` and ``region_volumes.csv``.
 
-    Label images go to ``results/STUDY/regions/ID.nii.gz``, on the FLAIR's grid. ``published`` maps
-    subjects to the authors' own label images, for a study whose atlas is ``published``. The first
-    table has a row a subject (fit, and mean region Dice against the true regions where these are
-    known), the second a row a subject and region (ml, Dice). Raises :class:`ImageError` where the
-    atlas, or the published labels of a subject, are not there.
+    ``published`` maps subjects to the authors' own label images, for a study whose atlas is
+    ``published``. The first table has one row per subject (fit, and mean region Dice against the
+    true regions where these are known), the second one per subject and region (ml, Dice). Raises
+    :class:`ImageError` where the atlas, or the published labels of a subject, are not there.
     """
     subjects = list(subjects)
-    _raise_without_atlas(study, subjects, published or {})
-    tasks = [_task(study, subject, (published or {}).get(subject.id)) for subject in subjects]
+    published = (published or {}) if study.regions.atlas == "published" else {}
+    _raise_without_atlas(study, subjects, published)
     done: dict[str, dict] = {}
     with processes(cores_here()) as pool:
-        running = [pool.submit(label_subject, task) for task in tasks]
+        running = [pool.submit(label_subject, study, s, published.get(s.id)) for s in subjects]
         for finished in tqdm(as_completed(running), total=len(running), desc="regions"):
             row = finished.result()
             done[row["id"]] = row
@@ -94,53 +84,92 @@ def label_cohort(
     volumes = pd.DataFrame(
         [{"id": s.id, **region} for s in subjects for region in done[s.id]["regions"]]
     )
-    for name, rows in (("regions", table), ("region_volumes", volumes)):
-        path = study.results / f"{name}.csv"
-        rows.to_csv(path.with_suffix(".part"), index=False)
-        path.with_suffix(".part").replace(path)
+    write_table(table, study.table("regions"))
+    write_table(volumes, study.table("region_volumes"))
     return table, volumes
 
 
-def label_subject(task: Task) -> dict:
-    """Label one subject and describe the result, or read the description of a finished one."""
-    record = task.output.with_name(f"{task.id}.json")
-    fingerprint = _fingerprint(task)
-    if record.is_file() and task.output.is_file():
+def label_subject(study: Study, subject: SubjectFiles, published: Path | None = None) -> dict:
+    """Label one subject on its FLAIR's grid and describe the result, in a record beside it.
+
+    Of a finished subject the record is read. Labels go to ``results/STUDY/regions/ID.nii.gz``.
+    """
+    output = study.region_labels(subject.id)
+    record = output.with_name(f"{subject.id}.json")
+    depends_on = _fingerprint(study, subject, published)
+    if record.is_file() and output.is_file():
         finished = json.loads(record.read_text())
-        if finished["fingerprint"] == fingerprint:
+        if finished["fingerprint"] == depends_on:
             return finished
-    flair = load_image(task.flair)
-    if task.settings.atlas == "known":
-        labels, fit = _known(task.true_regions, flair), {}
-    elif task.settings.atlas == "published":
-        labels, fit = read_published(task.published, flair), {}
+    flair = load_image(subject.flair)
+    truth = subject.true_regions and load_labels(subject.true_regions, ALL_LABELS)
+    fit = {}
+    if study.regions.atlas == "known":  # nowhere, of a subject whose regions are not known
+        labels = truth or replace(flair, data=np.zeros(flair.data.shape, dtype=np.uint8))
+    elif study.regions.atlas == "published":
+        labels = read_published(published, flair)
     else:
-        atlas = load_atlas(task.settings.atlas, task.atlas_folder)
-        t1 = load_image(task.t1)
-        lesions = None if task.lesions is None else load_labels(task.lesions, range(3))
+        t1 = load_image(subject.t1)
+        lesions = subject.lesions and load_labels(subject.lesions, range(3))
+        atlas = load_atlas(study.regions.atlas, project_root() / study.regions.atlas_folder)
+        seed = study.seed_for("regions", subject.id)
         with warnings.catch_warnings():  # doubts are a column of the table
             warnings.simplefilter("ignore", RegistrationWarning)
-            labels, found = label_image(t1, flair, atlas, task.settings.method, task.seed, lesions)
+            labels, found = label_image(t1, flair, atlas, study.regions.method, seed, lesions)
         fit = {name: getattr(found, name) for name in FIT_COLUMNS[:-1]}
         fit["border_contrast"] = border_contrast(resample_to(t1, flair), labels)
-    save_image(task.output, labels.data, like=flair)
-    truth = None if task.true_regions is None else load_labels(task.true_regions, LABELS)
+    save_image(output, labels.data, like=flair)
     row = {
-        "id": task.id,
-        "fingerprint": fingerprint,
+        "id": subject.id,
+        "fingerprint": depends_on,
         "fit": fit,
         "regions": _describe_regions(labels, truth),
     }
-    record.with_suffix(".part").write_text(json.dumps(row))
-    record.with_suffix(".part").replace(record)
+    with complete(record) as part:
+        part.write_text(json.dumps(row))
     return row
 
 
-def _known(true_regions: Path | None, flair: Image) -> Image:
-    """A subject's own region labels; without any an empty image: they are not known."""
-    if true_regions is not None:
-        return load_labels(true_regions, LABELS)
-    return replace(flair, data=np.zeros(flair.data.shape, dtype=np.uint8))
+def label_scan(
+    out: Path,
+    t1: Path,
+    flair: Path | None = None,
+    lesions: Path | None = None,
+    method: str = "affine",
+    seed: int = 0,
+) -> tuple[Fit, float]:
+    """Write the regions of a scan, by the built-in atlas, on the FLAIR's grid or else the T1's.
+
+    Returns the fit of the atlas, and the contrast of the T1 at the border of the regions: whether
+    they follow the picture.
+    """
+    raise_unless_writable(out, image=True)
+    t1_image = load_image(t1)
+    flair_image = flair and load_image(flair)
+    known = lesions and load_labels(lesions, range(3))
+    labels, fit = label_image(t1_image, flair_image, built_in(), method, seed, known)
+    save_image(out, labels.data, like=flair_image or t1_image)
+    return fit, border_contrast(resample_to(t1_image, labels), labels)
+
+
+def carry_atlas(
+    out: Path,
+    white_matter: Path,
+    atlas_white_matter: Path,
+    atlas_labels: Path,
+    method: str = "affine",
+    seed: int = 0,
+) -> Fit:
+    """Write any atlas's labels inside a white-matter mask, on the mask's grid.
+
+    Masks are 1, and probabilities above 0.5, in white matter; labels go up to 255.
+    """
+    raise_unless_writable(out, image=True)
+    white = load_image(white_matter)
+    fit = register_atlas(white, load_image(atlas_white_matter), seed, method)
+    mask = replace(white, data=(white.data > 0.5).astype(np.uint8))
+    save_image(out, carry_labels(load_labels(atlas_labels), fit, mask).data, like=white)
+    return fit
 
 
 def label_image(
@@ -160,15 +189,7 @@ def label_image(
     fit = register_atlas(
         white, atlas.cerebral_white_matter if cerebral else atlas.white_matter, seed, method
     )
-    grid = t1 if flair is None else flair
-    return carry_labels(atlas.labels, fit, resample_to(white, grid, order=0)), fit
-
-
-def region_dice(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Dice of each label from 0 to 36, shape (37,); NaN for one that neither image has."""
-    sizes = np.bincount(truth.ravel(), minlength=37) + np.bincount(prediction.ravel(), minlength=37)
-    both = np.bincount(truth[truth == prediction].ravel(), minlength=37)
-    return np.where(sizes > 0, 2 * both / np.maximum(sizes, 1), np.nan)
+    return carry_labels(atlas.labels, fit, resample_to(white, flair or t1, order=0)), fit
 
 
 def robust_z(values: pd.Series) -> pd.Series:
@@ -195,21 +216,6 @@ def _raise_without_atlas(
             "Fetch them: wmh fetch atlas; they exist for the challenge's own subjects only, so "
             "otherwise set regions.atlas to jhu or built-in",
         )
-
-
-def _task(study: Study, subject: SubjectFiles, published: Path | None) -> Task:
-    return Task(
-        id=subject.id,
-        flair=subject.flair,
-        t1=subject.t1,
-        lesions=subject.lesions,
-        true_regions=subject.true_regions,
-        published=published if study.regions.atlas == "published" else None,
-        settings=study.regions,
-        atlas_folder=project_root() / study.regions.atlas_folder,
-        seed=study.seed_for("regions", subject.id),
-        output=study.results / "regions" / f"{subject.id}.nii.gz",
-    )
 
 
 def _fit_table(subjects: list[SubjectFiles], done: dict[str, dict]) -> pd.DataFrame:
@@ -239,26 +245,24 @@ def _fit_table(subjects: list[SubjectFiles], done: dict[str, dict]) -> pd.DataFr
 
 
 def _describe_regions(labels: Image, truth: Image | None) -> list[dict]:
-    volumes = np.bincount(labels.data.ravel(), minlength=37) * labels.voxel_ml
-    dice = np.full(37, np.nan) if truth is None else region_dice(truth.data, labels.data)
+    volumes = np.bincount(labels.data.ravel(), minlength=len(ALL_LABELS)) * labels.voxel_ml
+    dice = np.full(len(ALL_LABELS), np.nan)
+    if truth is not None:
+        dice = region_dice(truth.data, labels.data)
     return [
         {
             "region": label,
             "ml": float(volumes[label]),
             "dice": None if np.isnan(dice[label]) else float(dice[label]),
         }
-        for label in ALL_LABELS
+        for label in ALL_LABELS[1:]
     ]
 
 
-def _fingerprint(task: Task) -> str:
+def _fingerprint(study: Study, subject: SubjectFiles, published: Path | None) -> str:
     """Hash of all that the result depends on: images, settings, seed and the code of this room."""
-    digest = hashlib.sha256(json.dumps(asdict(replace(task, settings=None)), default=str).encode())
-    digest.update(task.settings.model_dump_json().encode())
-    segmentation = segmentation_beside(task.t1)
-    images = (task.flair, task.t1, task.lesions, task.true_regions, task.published, segmentation)
-    for path in images:
-        digest.update(path.read_bytes() if path else b"none")
-    for module in sorted(Path(__file__).parent.glob("**/*.py")):
-        digest.update(module.read_bytes())
-    return digest.hexdigest()
+    images = [subject.flair, subject.t1, subject.lesions, subject.true_regions, published]
+    images.append(segmentation_beside(subject.t1))
+    words = (study.regions.model_dump_json(), str(study.seed_for("regions", subject.id)))
+    contents = [path for path in images if path] + list(Path(__file__).parent.glob("*.py"))
+    return fingerprint(contents, *words, *map(str, images))

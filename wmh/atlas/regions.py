@@ -105,6 +105,14 @@ def merge_jhu(labels: np.ndarray) -> np.ndarray:
     return table[labels.astype(int)]
 
 
+def region_dice(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Dice of each label from 0 to 36, shape (37,); NaN for one that neither image has."""
+    count = len(ALL_LABELS)
+    sizes = sum(np.bincount(labels.ravel(), minlength=count) for labels in (truth, prediction))
+    both = np.bincount(truth[truth == prediction].ravel(), minlength=count)
+    return np.where(sizes > 0, 2 * both / np.maximum(sizes, 1), np.nan)
+
+
 def mni_t1(resolution_mm: int = 1) -> Image:
     """The MNI152 (2009a, symmetric, brain only) T1 template, 0 to 1, from nilearn's own files."""
     return _template("t1", resolution_mm)

@@ -1,7 +1,7 @@
 """A subject's white matter, from a FAST-AID segmentation beside the T1 or from the image itself.
 
 Our own needs no download: bias correction (N4, Tustison et al. 2010), then a mixture of
-three Gaussians whose class probabilities at each place are those of the MNI152 template
+three Gaussians whose class probabilities at each position are those of the MNI152 template
 (Ashburner and Friston 2005). Lesions look grey on a T1-weighted image, so where lesions are known,
 or bright on FLAIR in the template's white matter, the voxel is white matter all the same.
 """
@@ -28,7 +28,12 @@ from wmh.atlas.grids import (
     to_sitk,
     voxel_centres,
 )
-from wmh.atlas.regions import mni_grey_matter, mni_t1, mni_white_matter
+from wmh.atlas.regions import (
+    WHITE_MATTER_THRESHOLD,
+    mni_grey_matter,
+    mni_t1,
+    mni_white_matter,
+)
 from wmh.images import Image, ImageError, resample_to
 
 TEMPLATE_MM = 2
@@ -52,15 +57,14 @@ MIXTURE_VOXELS = 40_000
 """Voxels, drawn with the seed, from which the mixture is learnt."""
 FLAIR_BRIGHT = 1.5
 """Standard deviations above grey matter's FLAIR intensity from which a voxel may be lesion."""
-TEMPLATE_WHITE_MATTER = 0.5
-"""Template probability of white matter above which a FLAIR-bright voxel is taken for lesion."""
 LEAST_BORDER_CONTRAST = 0.5
 """Of a mask that follows the picture (:func:`border_contrast`).
 
 Ten real heads have 0.6 to 1.8; labels 30 mm off, and a bottle, less than 0.
 """
-SMALL_HOLE_ML = 1.0
 SMALL_PART_ML = 1.0
+"""Size below which parts are dropped and holes filled; cerebellum and brainstem may be parts of
+their own, and no ventricle is so small."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +90,17 @@ def white_matter(
         mask = read_white_matter(beside, t1).data > 0
     else:
         mask = segment_tissue(t1, flair, lesions, seed).white.data > 0.5
-        mask = _without_small_parts(mask, t1.voxel_ml)
+        box = bounding_box(mask)
+        mask[box] &= ~_small_parts(mask[box], t1.voxel_ml)
     if lesions is not None:
         mask |= resample_to(lesions, t1, order=0).data == 1
-    return replace(t1, data=_without_small_holes(mask, t1.voxel_ml).astype(np.uint8))
+    box = bounding_box(mask, 1)
+    mask[box] |= _small_parts(~mask[box], t1.voxel_ml)
+    return replace(t1, data=mask.astype(np.uint8))
 
 
 def border_contrast(t1: Image, white: Image) -> float:
-    """How much brighter a T1 is just inside a white-matter mask than just outside it.
+    """Return by how much a T1 is brighter just inside a white-matter mask than just outside it.
 
     In standard deviations of both together: a mask that does not follow the picture has little. 0
     for an empty mask. Both images lie on one grid; what is not above 0 on the T1 is left out.
@@ -228,29 +235,15 @@ def _bright_on_flair(flair: np.ndarray, priors: np.ndarray) -> np.ndarray:
     grey = flair[priors[1] > 0.5]
     middle = np.median(grey)
     spread = 1.4826 * np.median(np.abs(grey - middle))
-    return (flair > middle + FLAIR_BRIGHT * spread) & (priors[0] > TEMPLATE_WHITE_MATTER)
+    return (flair > middle + FLAIR_BRIGHT * spread) & (priors[0] > WHITE_MATTER_THRESHOLD)
 
 
-def _without_small_parts(mask: np.ndarray, voxel_ml: float) -> np.ndarray:
-    """Drop specks; cerebrum, cerebellum and brainstem may be parts of their own."""
-    box = bounding_box(mask)
-    parts, _ = ndimage.label(mask[box])
-    large = np.bincount(parts.ravel()) * voxel_ml >= SMALL_PART_ML
-    large[0] = False
-    kept = np.zeros_like(mask)
-    kept[box] = large[parts]
-    return kept
-
-
-def _without_small_holes(mask: np.ndarray, voxel_ml: float) -> np.ndarray:
-    """Fill what the mask encloses, up to a size that no ventricle has."""
-    box = bounding_box(mask, 1)
-    holes, _ = ndimage.label(~mask[box])
-    small = np.bincount(holes.ravel()) * voxel_ml < SMALL_HOLE_ML
+def _small_parts(mask: np.ndarray, voxel_ml: float) -> np.ndarray:
+    """The connected parts of a mask that are smaller than 1 ml."""
+    parts, _ = ndimage.label(mask)
+    small = np.bincount(parts.ravel()) * voxel_ml < SMALL_PART_ML
     small[0] = False
-    filled = mask.copy()
-    filled[box] |= small[holes]
-    return filled
+    return small[parts]
 
 
 @cache

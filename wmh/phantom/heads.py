@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from wmh.atlas.atlases import built_in
 from wmh.atlas.grids import crop
 from wmh.atlas.registration import carry_labels, register_atlas
-from wmh.atlas.source import built_in
 from wmh.cohorts.cohort import CohortError
 from wmh.images import Image, load_image, to_ras
 from wmh.phantom.reference import Reference, distance_from, spread_regions

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from wmh.atlas.grids import crop, isotropic
 from wmh.atlas.regions import (
+    JHU_LABELS,
     REST_LABELS,
     WHITE_MATTER_THRESHOLD,
     built_in_atlas,
@@ -18,12 +19,10 @@ from wmh.atlas.regions import (
     mni_white_matter,
 )
 from wmh.atlas.registration import FINE_MM, MARGIN_MM
-from wmh.images import Image, ImageError, load_image, load_labels, same_grid
+from wmh.images import Image, ImageError, load_image, load_labels
 
-GRID_TOLERANCE_MM = 1.0
-"""How far apart conversions may have put the corners of one grid."""
-JHU_LABELS = "eve_atlas/JHU_MNI_SS_WMPM_Type-II.nii.gz"
-JHU_WHITE_MATTER = "eve_atlas/JHU_MNI_SS_T1_FSL_Tissue_Classes_pve_2.nii.gz"
+JHU_LABEL_FILE = "eve_atlas/JHU_MNI_SS_WMPM_Type-II.nii.gz"
+JHU_WHITE_MATTER_FILE = "eve_atlas/JHU_MNI_SS_T1_FSL_Tissue_Classes_pve_2.nii.gz"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def built_in() -> Atlas:
     """Nearest seeds in the white matter of the MNI152 template."""
     labels, white = built_in_atlas(), mni_white_matter()
     cerebral = white.data * ~np.isin(labels.data, REST_LABELS)
-    return Atlas(labels, for_registration(white), for_registration(replace(white, data=cerebral)))
+    return _atlas(labels, white, cerebral)
 
 
 @cache
@@ -55,18 +54,18 @@ def jhu(folder: Path) -> Atlas:
     label wherever it lies. The white matter to register is drawn one voxel wider than the
     partial-volume map: so it overlaps the published FAST-AID masks best.
     """
-    jhu_labels = load_labels(folder / JHU_LABELS, range(131))
+    jhu_labels = load_labels(folder / JHU_LABEL_FILE, JHU_LABELS)
     labels = replace(jhu_labels, data=merge_jhu(jhu_labels.data))
-    white = load_image(folder / JHU_WHITE_MATTER)
+    white = load_image(folder / JHU_WHITE_MATTER_FILE)
     wide = ndimage.binary_dilation(white.data > WHITE_MATTER_THRESHOLD)
     cerebral = wide & (labels.data > 0) & ~np.isin(labels.data, REST_LABELS)
-    cerebral = replace(white, data=cerebral.astype(np.float32))
-    return Atlas(labels, for_registration(white), for_registration(cerebral))
+    return _atlas(labels, white, cerebral.astype(np.float32))
 
 
-def for_registration(white_matter: Image) -> Image:
-    """An atlas's white matter as :func:`~wmh.atlas.registration.register_atlas` will look at it."""
-    return isotropic(crop(white_matter, MARGIN_MM), FINE_MM)
+def _atlas(labels: Image, white: Image, cerebral: np.ndarray) -> Atlas:
+    """Both kinds of white matter as a registration will look at them."""
+    maps = white, replace(white, data=cerebral)
+    return Atlas(labels, *(isotropic(crop(image, MARGIN_MM), FINE_MM) for image in maps))
 
 
 def load_atlas(name: str, folder: Path) -> Atlas:
@@ -76,23 +75,7 @@ def load_atlas(name: str, folder: Path) -> Atlas:
     """
     if name == "built-in":
         return built_in()
-    for path in (folder / JHU_LABELS, folder / JHU_WHITE_MATTER):
+    for path in (folder / JHU_LABEL_FILE, folder / JHU_WHITE_MATTER_FILE):
         if not path.is_file():
             raise ImageError(path, "no such file", f"Fetch it: wmh fetch atlas --dest {folder}")
     return jhu(folder)
-
-
-def read_published(path: Path, flair: Image) -> Image:
-    """The authors' own labels of a subject, voxel for voxel on its FLAIR's grid.
-
-    Raises :class:`ImageError` for labels on another grid: the FLAIR is then not the challenge's own
-    image of that subject.
-    """
-    labels = load_labels(path, range(37))
-    if not same_grid(labels, flair, GRID_TOLERANCE_MM):
-        raise ImageError(
-            path,
-            f"these labels lie on another grid than {flair.path}",
-            "They fit the challenge's own images only; set regions.atlas to jhu or built-in",
-        )
-    return replace(labels, affine=flair.affine)
