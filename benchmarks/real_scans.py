@@ -30,6 +30,7 @@ from wmh.atlas.grids import interpolate, voxel_centres
 from wmh.atlas.labelling import label_cohort
 from wmh.atlas.regions import REGION_LABELS, mni_t1
 from wmh.cohorts.cohort import read_cohort
+from wmh.cohorts.gather import gather_cohort
 from wmh.cores import cores_here
 from wmh.files import write_table
 from wmh.images import Image, ImageError, load_image, load_labels, resample_to
@@ -39,7 +40,7 @@ from wmh.learning.inputs import GIVEN
 from wmh.learning.models import Model, load_model
 from wmh.learning.split import training_slices
 from wmh.learning.training import train
-from wmh.phantom.prepare import prepare_cohort
+from wmh.phantom.writing import simulate_study
 from wmh.predict.answer import lesions_labelled
 from wmh.study import Study, load_study, project_root
 
@@ -119,7 +120,8 @@ def trained(study: Study, model: str) -> Path:
     """The checkpoint of a study's model, trained now if it is not there."""
     checkpoint = study.model_folder(model) / "checkpoint.pt"
     if not checkpoint.is_file():
-        prepare_cohort(study)
+        simulate_study(study)
+        gather_cohort(study)
         label_cohort(study, read_cohort(study.results / "cohort.csv"))
         train(study, model, *training_slices(study, model))
     return checkpoint

@@ -32,7 +32,7 @@ from wmh.atlas.tissue import white_matter
 from wmh.cohorts.atlas_files import published_labels
 from wmh.cohorts.cohort import find_challenge
 from wmh.images import Image, load_image, load_labels
-from wmh.phantom import simulate_cohort, simulation_of
+from wmh.phantom.writing import simulate_cohort, simulation_of
 from wmh.settings import CohortSettings, RegionSettings
 from wmh.study import Study
 

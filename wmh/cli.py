@@ -144,7 +144,7 @@ def simulate(
     coarsening: Annotated[int, typer.Option(min=1, help="In-plane coarsening factor.")] = 2,
 ) -> None:
     """Simulate a cohort in the challenge's folder layout."""
-    from wmh.phantom import simulate_cohort, simulation_of
+    from wmh.phantom.writing import simulate_cohort, simulation_of
 
     simulate_cohort(folder, simulation_of(subjects, coarsening), seed)
 

@@ -1,4 +1,4 @@
-"""The simulated subject: fields, anatomy, burden, lesions, contrast."""
+"""The simulated subject: fields, anatomy, load, lesions, contrast."""
 
 import numpy as np
 import pytest
@@ -8,25 +8,30 @@ from scipy.ndimage import distance_transform_edt
 
 from wmh.cohorts.scanners import SCANNERS
 from wmh.images import Image, ImageError
-from wmh.phantom import Burden, draw_burdens, lesion_statistics, real_quantiles
 from wmh.phantom.anatomy import _smallest_stretch
-from wmh.phantom.burden import MEASURES
 from wmh.phantom.fields import FineGrid, enlarge, smooth_field
-from wmh.phantom.reference import template
+from wmh.phantom.lesion_load import (
+    MEASURES,
+    LesionLoad,
+    draw_lesion_loads,
+    lesion_statistics,
+    real_quantiles,
+)
+from wmh.phantom.references import template
 from wmh.phantom.simulate import SimulatedSubject, simulate_subject
 
 COARSE = 6  # in-plane coarsening that makes a subject in a second
-BURDEN = Burden(lesion_ml=30.0, lesions=25, largest_share=0.4, periventricular_share=0.8)
+LOAD = LesionLoad(lesion_ml=30.0, lesions=25, largest_share=0.4, periventricular_share=0.8)
 
 
 @pytest.fixture(scope="module")
 def subject() -> SimulatedSubject:
-    return simulate_subject(SCANNERS["utrecht_philips_3t"], 7, BURDEN, COARSE)
+    return simulate_subject(SCANNERS["utrecht_philips_3t"], 7, LOAD, COARSE)
 
 
 @pytest.fixture(scope="module")
 def other() -> SimulatedSubject:
-    return simulate_subject(SCANNERS["utrecht_philips_3t"], 8, BURDEN, COARSE)
+    return simulate_subject(SCANNERS["utrecht_philips_3t"], 8, LOAD, COARSE)
 
 
 def from_white_matter(subject: SimulatedSubject) -> np.ndarray:
@@ -129,17 +134,17 @@ def test_statistics_refuse_an_empty_ventricle_mask():
         lesion_statistics(nothing, nothing)
 
 
-def test_even_a_few_burdens_are_spread_over_the_real_quantiles():
-    burdens = draw_burdens(np.random.default_rng(3), 20)
-    drawn = {name: sorted(getattr(b, name) for b in burdens) for name in MEASURES}
+def test_even_a_few_loads_are_spread_over_the_real_quantiles():
+    loads = draw_lesion_loads(np.random.default_rng(3), 20)
+    drawn = {name: sorted(getattr(load, name) for load in loads) for name in MEASURES}
     for name in MEASURES:
         real = real_quantiles()[name]
         assert drawn[name][0] < real[0.25] < drawn[name][9] < real[0.75] < drawn[name][19]
 
 
-def test_burdens_are_correlated_as_the_real_ones():
-    burdens = draw_burdens(np.random.default_rng(0), 300)
-    ranks = np.argsort(np.argsort([[getattr(b, n) for n in MEASURES] for b in burdens], 0), 0)
+def test_loads_are_correlated_as_the_real_ones():
+    loads = draw_lesion_loads(np.random.default_rng(0), 300)
+    ranks = np.argsort(np.argsort([[getattr(load, n) for n in MEASURES] for load in loads], 0), 0)
     found = np.corrcoef(ranks.T)
     assert found[0, 2] == pytest.approx(0.68, abs=0.12)
     assert found[1, 3] == pytest.approx(-0.57, abs=0.12)
@@ -152,7 +157,7 @@ def test_a_subject_lies_on_the_scanners_grid(subject):
 
 
 def test_the_same_seed_gives_the_same_voxels_and_another_seed_does_not(subject, other):
-    again = simulate_subject(SCANNERS["utrecht_philips_3t"], 7, BURDEN, COARSE)
+    again = simulate_subject(SCANNERS["utrecht_philips_3t"], 7, LOAD, COARSE)
     for name in ("flair", "t1", "flair_raw", "t1_raw", "lesions", "regions"):
         same = getattr(again, name).data
         np.testing.assert_array_equal(same, getattr(subject, name).data)
@@ -165,11 +170,11 @@ def test_lesions_lie_in_labelled_white_matter(subject):
     assert set(np.unique(subject.regions.data)) >= set(range(1, 35)) - {8, 11, 25, 28}
 
 
-def test_lesions_come_close_to_the_burden_asked_for(subject):
+def test_lesions_come_close_to_the_load_asked_for(subject):
     found = lesion_statistics(subject.lesions, subject.ventricles)
-    assert found["lesion_ml"] == pytest.approx(BURDEN.lesion_ml, rel=0.35)
-    assert found["lesions"] == pytest.approx(BURDEN.lesions, rel=0.5)
-    assert found["periventricular_share"] == pytest.approx(BURDEN.periventricular_share, abs=0.2)
+    assert found["lesion_ml"] == pytest.approx(LOAD.lesion_ml, rel=0.35)
+    assert found["lesions"] == pytest.approx(LOAD.lesions, rel=0.5)
+    assert found["periventricular_share"] == pytest.approx(LOAD.periventricular_share, abs=0.2)
 
 
 def test_lesions_are_bright_on_flair_and_dark_on_t1(subject):

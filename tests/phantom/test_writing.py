@@ -9,8 +9,8 @@ import pytest
 from wmh.cohorts.check import check_subject
 from wmh.cohorts.cohort import CohortError, find_challenge
 from wmh.cohorts.found import Found
-from wmh.phantom import read_statistics, simulate_cohort, simulation_of
-from wmh.phantom.writing import plan_cohort
+from wmh.phantom.lesion_load import read_statistics
+from wmh.phantom.writing import plan_cohort, simulate_cohort, simulation_of
 from wmh.settings import Simulation
 
 SIMULATION = Simulation(

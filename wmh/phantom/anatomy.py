@@ -1,7 +1,7 @@
 """The anatomy of a simulated head: a reference, deformed, on a scanner's native grid.
 
 The reference is the MNI152 template, or one of twenty real people's whole heads
-(:mod:`wmh.phantom.heads`). It is turned into a person by a random affine and a smooth
+(:mod:`wmh.phantom.references`). It is turned into a person by a random affine and a smooth
 invertible deformation with ventricles of varying size. The template is an average: its tissue
 fractions are sharpened, and folds drawn into the cortex, where averaging has blurred them away.
 """
@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from wmh.cohorts.scanners import Scanner
 from wmh.phantom.fields import FineGrid, enlarge, on_every_second, smooth_field
-from wmh.phantom.reference import MARGIN, Reference
+from wmh.phantom.references import MARGIN, Reference
 
 OBLIQUENESS_DEGREES = {
     "utrecht_philips_3t": (20.0, 6.0, 6.0),
@@ -72,24 +72,24 @@ def draw_anatomy(
     """
     native, head = _native_affine(generator, scanner, coarsening)
     grid = _box_around_brain(native, head, scanner, coarsening, margin_mm)
-    places = _reference_places(generator, grid, head, reference)  # its voxels (3, x, y, z)
+    positions = _reference_positions(generator, grid, head, reference)  # its voxels (3, x, y, z)
     linear, offset = reference.affine[:3, :3], reference.affine[:3, 3].reshape(3, 1, 1, 1)
-    turned = places if np.array_equal(linear, np.eye(3)) else np.tensordot(linear, places, 1)
+    turned = positions if np.array_equal(linear, np.eye(3)) else np.tensordot(linear, positions, 1)
     mni = (turned + offset.astype(np.float32)).astype(np.float32)
 
     def sample(values: np.ndarray) -> np.ndarray:
-        found = ndimage.map_coordinates(values, places, np.float32, order=1, mode="nearest")
+        found = ndimage.map_coordinates(values, positions, np.float32, order=1, mode="nearest")
         return found / np.float32(255) if values.dtype == np.uint8 else found
 
     def sample_labels(labels: np.ndarray, at: np.ndarray | list) -> np.ndarray:
         return ndimage.map_coordinates(labels, at, order=0, mode="nearest")
 
     def sample_distance(values: np.ndarray) -> np.ndarray:
-        def at(*places: np.ndarray) -> np.ndarray:
-            padded = np.stack(places) / 2 + MARGIN
+        def at(*positions: np.ndarray) -> np.ndarray:
+            padded = np.stack(positions) / 2 + MARGIN
             return ndimage.map_coordinates(values, padded, order=1, mode="nearest")
 
-        return on_every_second(at, places)
+        return on_every_second(at, positions)
 
     from_ventricles = sample_distance(reference.from_ventricles)
     fractions = [sample(reference.white), sample(reference.grey)]
@@ -104,8 +104,8 @@ def draw_anatomy(
         mni=mni,
         from_ventricles=from_ventricles,
         from_brain=sample_distance(reference.from_brain),
-        regions=sample_labels(reference.regions, [grid.centres(p) for p in places]),
-        around=None if reference.around is None else sample_labels(reference.around, places),
+        regions=sample_labels(reference.regions, [grid.centres(p) for p in positions]),
+        around=None if reference.around is None else sample_labels(reference.around, positions),
     )
 
 
@@ -118,23 +118,20 @@ def _native_affine(
     """
     tilt = _rotation(np.array(OBLIQUENESS_DEGREES[scanner.name]) * generator.standard_normal(3))
     voxel = np.array(scanner.voxel_size) * (coarsening, coarsening, 1)
-    native = np.eye(4)
-    native[:3, :3] = tilt @ np.diag(voxel * (-1, -1, 1))  # array axes left, posterior, superior
+    axes = tilt @ np.diag(voxel * (-1, -1, 1))  # array axes left, posterior, superior
     isocentre = generator.uniform(-15, 15, 3)
     middle = (np.array(_coarse_shape(scanner, coarsening)) - 1) / 2
-    native[:3, 3] = isocentre - native[:3, :3] @ middle
+    native = nib.affines.from_matvec(axes, isocentre - axes @ middle)
 
-    head = np.eye(4)
     lie = _rotation(generator.normal(0, (5.0, 3.0, 3.0)))
     size = np.diag(generator.normal(1.0, 0.04) * generator.normal(1.0, 0.03, 3))
     shear = np.eye(3) + np.triu(generator.normal(0, 0.02, (3, 3)), 1)
-    head[:3, :3] = tilt @ lie @ shear @ size
+    linear = tilt @ lie @ shear @ size
     reach = scanner.shape[2] * scanner.voxel_size[2] / 2
     lift = max(0.0, reach - 95) * generator.uniform(0.6, 1.0)  # a long field shows the neck
     centre = np.array([0, -18, 5])  # the middle of the brain in MNI152
     offset = generator.normal((0, 0, lift), (3, 4, 3))
-    head[:3, 3] = isocentre + tilt @ offset - head[:3, :3] @ centre
-    return native, head
+    return native, nib.affines.from_matvec(linear, isocentre + tilt @ offset - linear @ centre)
 
 
 def _rotation(degrees: np.ndarray) -> np.ndarray:
@@ -161,7 +158,7 @@ def _box_around_brain(
     return FineGrid(native, shape, start, stop - start, parts)
 
 
-def _reference_places(
+def _reference_positions(
     generator: np.random.Generator, grid: FineGrid, head: np.ndarray, reference: Reference
 ) -> np.ndarray:
     """Reference voxel of every fine voxel, (3, x, y, z) float32: affine plus deformation."""
@@ -186,29 +183,29 @@ def _reference_places(
 
 
 def _ventricle_widening(
-    generator: np.random.Generator, places: np.ndarray, reference: Reference
+    generator: np.random.Generator, positions: np.ndarray, reference: Reference
 ) -> np.ndarray:
     """Displacement in mm, (3, x, y, z), that shows the ventricles some mm wider or narrower."""
     amount, reach = generator.uniform(-0.5, 5.0), 14.0
-    padded = places / 2 + MARGIN
+    padded = positions / 2 + MARGIN
 
-    def at_places(values: np.ndarray) -> np.ndarray:
+    def at_positions(values: np.ndarray) -> np.ndarray:
         return ndimage.map_coordinates(values, padded, order=1, mode="nearest")
 
     smooth = ndimage.gaussian_filter(reference.from_ventricles, 1.5)
-    outward = np.stack([at_places(g / 2) for g in np.gradient(smooth)])
-    distance = at_places(smooth)
+    outward = np.stack([at_positions(g / 2) for g in np.gradient(smooth)])
+    distance = at_positions(smooth)
     return -amount * outward * np.exp(-np.abs(distance) / reach)
 
 
-def _smallest_stretch(places: np.ndarray, straight: np.ndarray) -> float:
+def _smallest_stretch(positions: np.ndarray, straight: np.ndarray) -> float:
     """Smallest local volume ratio of a deformation to its affine part; positive: invertible."""
 
     def volume(field: np.ndarray) -> np.ndarray:
         gradients = np.stack([np.stack(np.gradient(c)) for c in field])
         return np.linalg.det(np.moveaxis(gradients, (0, 1), (-2, -1)))
 
-    return float((volume(places) / volume(straight)).min())
+    return float((volume(positions) / volume(straight)).min())
 
 
 def _cortex_weight(

@@ -1,4 +1,4 @@
-"""What the scanner makes of the anatomy: tissue intensities, artefacts, bias field, noise."""
+"""The anatomy as a scanner shows it: tissue intensities, artefacts, bias field, noise."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def draw_flair_contrast(generator: np.random.Generator, scanner: Scanner) -> Con
         noise=noise * generator.lognormal(0, 0.35),
         blur_mm=generator.uniform(0.3, 1.0),
         bias=generator.uniform(0.05, 0.25),
-        white_level=float(np.exp(generator.uniform(np.log(90), np.log(1200)))),
+        white_level=_log_uniform(generator, 90, 1200),
     )
 
 
@@ -81,7 +81,7 @@ def draw_t1_contrast(generator: np.random.Generator, scanner: Scanner) -> Contra
         noise=noise * generator.lognormal(0, 0.35),
         blur_mm=generator.uniform(0.3, 0.9),
         bias=generator.uniform(0.05, 0.25),
-        white_level=float(np.exp(generator.uniform(np.log(120), np.log(1500)))),
+        white_level=_log_uniform(generator, 120, 1500),
     )
 
 
@@ -121,8 +121,8 @@ def _log_uniform(generator: np.random.Generator, low: float, high: float) -> flo
 
 
 @dataclass(frozen=True)
-class Oddities:
-    """What looks like lesion or eats into it, on the fine grid, each 0 to 1."""
+class Artefacts:
+    """All that looks like lesion or eats into it, on the fine grid, each 0 to 1."""
 
     rim: np.ndarray
     flair_spots: np.ndarray
@@ -132,7 +132,7 @@ class Oddities:
     perivascular: np.ndarray
 
 
-def draw_oddities(generator: np.random.Generator, anatomy: Anatomy) -> Oddities:
+def draw_artefacts(generator: np.random.Generator, anatomy: Anatomy) -> Artefacts:
     """Draw the ependymal rim, spots at it, septum, choroid plexus, pulsation, small vessels."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
     x, y, z = anatomy.mni
@@ -152,7 +152,7 @@ def draw_oddities(generator: np.random.Generator, anatomy: Anatomy) -> Oddities:
     choroid *= atrium > 0.1
     pulsation = soft_step(2 * (smooth_field(generator, shape, spacing, 7.0) - 0.8))
     pulsation *= soft_step(-(z - generator.uniform(-25, 5)) / 5)
-    return Oddities(rim, spots, septum, choroid, pulsation, _small_vessels(generator, anatomy))
+    return Artefacts(rim, spots, septum, choroid, pulsation, _small_vessels(generator, anatomy))
 
 
 def _small_vessels(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
@@ -174,12 +174,12 @@ def flair_signal(
     generator: np.random.Generator,
     anatomy: Anatomy,
     lesions: Lesions,
-    oddities: Oddities,
+    artefacts: Artefacts,
     contrast: Contrast,
 ) -> np.ndarray:
     """Noiseless FLAIR on the fine grid, white matter 1."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
-    white, grey, csf = _with_vessels(anatomy, oddities)
+    white, grey, csf = _with_vessels(anatomy, artefacts)
     fine, broad = (smooth_field(generator, shape, spacing, w) for w in (2.0, 8.0))
     pulsation = generator.uniform(0.1, 0.8) * (contrast.grey - contrast.csf)
     halo = generator.uniform(0, 0.12) * np.exp(-np.maximum(anatomy.from_ventricles, 0) / 9)
@@ -188,16 +188,16 @@ def flair_signal(
     signal += grey * contrast.grey * (1 + 0.04 * broad)
     signal += grey * (nuclei * on_every_second(_nuclei, anatomy.mni))
     signal += grey * (limbic * on_every_second(_limbic_cortex, anatomy.mni))
-    signal += csf * (contrast.csf + pulsation * oddities.pulsation)
+    signal += csf * (contrast.csf + pulsation * artefacts.pulsation)
     graded = lesions.severity * (1 + 0.10 * fine + 0.10 * broad)
     signal += (contrast.lesion - 1) * graded * (white + 0.7 * grey)
     excess = contrast.lesion - 1
-    signal += generator.uniform(0.1, 0.5) * excess * oddities.rim * (white + grey)
-    signal += generator.uniform(0.5, 1.0) * excess * oddities.flair_spots * (white + grey)
+    signal += generator.uniform(0.1, 0.5) * excess * artefacts.rim * (white + grey)
+    signal += generator.uniform(0.5, 1.0) * excess * artefacts.flair_spots * (white + grey)
     septum = generator.uniform(0.8, 1.4)
-    signal += (septum - contrast.csf) * oddities.septum * csf
+    signal += (septum - contrast.csf) * artefacts.septum * csf
     plexus = generator.uniform(0.7, 1.5)
-    signal += (plexus - contrast.csf) * oddities.choroid * csf
+    signal += (plexus - contrast.csf) * artefacts.choroid * csf
     core, ring = _core_and_ring(lesions.infarct)
     signal += ring * 0.8 * excess
     return signal + core * (contrast.csf * generator.uniform(1, 2) - signal)
@@ -223,19 +223,19 @@ def t1_signal(
     generator: np.random.Generator,
     anatomy: Anatomy,
     lesions: Lesions,
-    oddities: Oddities,
+    artefacts: Artefacts,
     contrast: Contrast,
 ) -> np.ndarray:
     """Noiseless T1 on the fine grid, white matter 1."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
-    white, grey, csf = _with_vessels(anatomy, oddities)
+    white, grey, csf = _with_vessels(anatomy, artefacts)
     fine, broad = (smooth_field(generator, shape, spacing, w) for w in (2.5, 9.0))
     signal = white * (1 + 0.015 * broad) + grey * contrast.grey * (1 + 0.02 * broad)
     signal += csf * contrast.csf
     darkness = (1 - contrast.lesion) * np.clip(1 + 0.25 * fine + 0.3 * broad, 0.15, 1.6)
     signal -= darkness * lesions.severity**1.3 * white
-    signal += (contrast.grey - contrast.csf) * 0.8 * oddities.septum * csf
-    signal += (contrast.grey - contrast.csf) * 0.9 * oddities.choroid * csf
+    signal += (contrast.grey - contrast.csf) * 0.8 * artefacts.septum * csf
+    signal += (contrast.grey - contrast.csf) * 0.9 * artefacts.choroid * csf
     core, ring = _core_and_ring(lesions.infarct)
     signal -= ring * 0.25
     return signal + core * (contrast.csf * 1.2 - signal)
@@ -251,8 +251,7 @@ def finish(
     sigma = (contrast.blur_mm / grid.spacing) * (1, 1, 0.8)
     box = grid.average(ndimage.gaussian_filter(signal.astype(np.float32), sigma, truncate=2.5))
     clean = grid.embed(box)
-    native = np.linalg.norm(grid.affine[:3, :3], axis=0)
-    bias = contrast.bias * smooth_field(generator, grid.shape, native, 45.0)
+    bias = contrast.bias * smooth_field(generator, grid.shape, grid.native_spacing, 45.0)
     real, imaginary = generator.standard_normal((2, *grid.shape), dtype=np.float32) * contrast.noise
     raw = np.hypot(clean * np.exp(bias) + real, imaginary)
     share = contrast.corrected
@@ -264,10 +263,10 @@ def finish(
 
 
 def _with_vessels(
-    anatomy: Anatomy, oddities: Oddities
+    anatomy: Anatomy, artefacts: Artefacts
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The three fractions, perivascular spaces counted as fluid."""
-    taken = oddities.perivascular * anatomy.white
+    taken = artefacts.perivascular * anatomy.white
     return anatomy.white - taken, anatomy.grey, anatomy.csf + taken
 
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import nibabel as nib
 import numpy as np
 from scipy import ndimage
 from scipy.special import expit
+
+soft_step = expit
+"""0 far below zero, 0.5 at zero, 1 far above: the logistic function."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +34,20 @@ class FineGrid:
         return tuple(int(n) for n in self.count * self.parts)
 
     @property
+    def native_spacing(self) -> np.ndarray:
+        """Edge lengths of a native voxel in mm, shape (3,)."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
     def spacing(self) -> np.ndarray:
         """Edge lengths of a fine voxel in mm, shape (3,)."""
-        return np.linalg.norm(self.affine[:3, :3], axis=0) / self.parts
+        return self.native_spacing / self.parts
 
     @property
     def fine_affine(self) -> np.ndarray:
         """Fine voxel index to world mm, shape (4, 4)."""
-        to_native = np.eye(4)
-        to_native[:3, :3] = np.diag(1 / self.parts)
-        to_native[:3, 3] = self.start + 0.5 / self.parts - 0.5
-        return self.affine @ to_native
+        first = self.start + 0.5 / self.parts - 0.5
+        return self.affine @ nib.affines.from_matvec(np.diag(1 / self.parts), first)
 
     def average(self, fine: np.ndarray) -> np.ndarray:
         """Mean over the parts of each native voxel of the box: fine shape to ``count``."""
@@ -84,16 +91,16 @@ def enlarge(coarse: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def on_every_second(
-    function: Callable[..., np.ndarray], places: np.ndarray, *others: np.ndarray
+    function: Callable[..., np.ndarray], positions: np.ndarray, *others: np.ndarray
 ) -> np.ndarray:
-    """A smooth function of place, worked out at every second place and interpolated between.
+    """A smooth function of position, worked out at every second voxel and interpolated between.
 
-    ``function`` gets the coordinates x, y, z of ``places`` (3, x, y, z), then ``others``.
+    ``function`` gets the coordinates x, y, z of ``positions`` (3, x, y, z), then ``others``.
     """
-    every_second = (..., slice(None, None, 2), slice(None, None, 2), slice(None, None, 2))
-    sparse = function(*places[every_second], *(other[every_second] for other in others))
+    every_second = (..., *[slice(None, None, 2)] * 3)
+    sparse = function(*positions[every_second], *(other[every_second] for other in others))
     even = enlarge(sparse, tuple(2 * n - 1 for n in sparse.shape))
-    missing = [(0, n - m) for n, m in zip(places.shape[1:], even.shape, strict=True)]
+    missing = [(0, n - m) for n, m in zip(positions.shape[1:], even.shape, strict=True)]
     return np.pad(even, missing, mode="edge")
 
 
@@ -114,8 +121,3 @@ def smooth_field(
     field = ndimage.gaussian_filter(noise, 1.25, truncate=3)[2:-2, 2:-2, 2:-2]
     field = (field - field.mean()) / field.std()
     return enlarge(field, shape)
-
-
-def soft_step(x: np.ndarray) -> np.ndarray:
-    """0 far below zero, 0.5 at zero, 1 far above: the logistic function."""
-    return expit(x)

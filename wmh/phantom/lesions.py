@@ -1,8 +1,8 @@
-"""White-matter lesions: where they lie, how far they reach, where a rater would draw them.
+"""White-matter lesions: their positions, their reach, and the outline a rater would draw.
 
 Periventricular caps and bands grow outwards from the lateral ventricles until they hold their share
-of the person's burden; deep lesions, punctate to confluent, are set one by one. Each is a severity
-from 0 to 1 on the fine grid that passes 0.5 at the outline a rater would draw.
+of the person's lesion load; deep lesions, punctate to confluent, are set one by one. Each is a
+severity from 0 to 1 on the fine grid that passes 0.5 at the outline a rater would draw.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from scipy import ndimage
 
 from wmh.phantom.anatomy import Anatomy
-from wmh.phantom.burden import PERIVENTRICULAR_MM, Burden
 from wmh.phantom.fields import smooth_field, soft_step
+from wmh.phantom.lesion_load import PERIVENTRICULAR_MM, LesionLoad
 
 CAPS_MM = np.array([(-17, 32, 6), (17, 32, 6), (-29, -56, 16), (29, -56, 16)], dtype=np.float32)
 """Tips of the frontal and occipital horns in MNI152, where caps are thickest."""
 
 EDGE_MM = {"template": (0.25, 0.7), "heads": (0.3, 2.0)}
-"""How soft the edge of a lesion is, by anatomy: real raters and lesions are of many kinds."""
+"""Softness of the edge of a lesion, by anatomy: real raters and lesions are of many kinds."""
 
 OUTLINE = {"template": (-0.1, 0.6), "heads": (-1.0, 0.5)}
-"""Where on that edge a rater draws the line: below 0 before half the contrast is reached."""
+"""Position of a rater's line on that edge: below 0 before half the contrast is reached."""
 
 DEEP_EDGE_MM = {"template": (0.3, 0.7), "heads": (0.3, 1.2)}
 DEEP_OUTLINE = {"template": 0.4, "heads": -0.1}
@@ -43,22 +43,22 @@ class Lesions:
     truth: np.ndarray
 
 
-def draw_lesions(generator: np.random.Generator, anatomy: Anatomy, burden: Burden) -> Lesions:
-    """Draw lesions inside the person's white matter that come close to ``burden``."""
+def draw_lesions(generator: np.random.Generator, anatomy: Anatomy, load: LesionLoad) -> Lesions:
+    """Draw lesions inside the person's white matter that come close to ``load``."""
     grid = anatomy.grid
     voxel_ml = float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000
     white = grid.average(anatomy.white)
     allowed = (white > 0.5) & (grid.average(_supratentorial(anatomy)) > 0.5)
     near = _near_ventricles(anatomy)
-    wanted = burden.lesion_ml / voxel_ml  # voxels
+    wanted = load.lesion_ml / voxel_ml  # voxels
 
     growth = _periventricular_growth(generator, anatomy)
-    reluctance = 4 * max(burden.periventricular_share - 0.65, 0) / 0.3
+    reluctance = 4 * max(load.periventricular_share - 0.65, 0) / 0.3
     growth -= reluctance * np.maximum(anatomy.from_ventricles - 0.8 * PERIVENTRICULAR_MM, 0)
-    if burden.largest_share < BRIDGED_SHARE:
+    if load.largest_share < BRIDGED_SHARE:
         growth -= 60 * np.exp(-((anatomy.mni[0] / 4) ** 4))  # the two sides stay apart
-    truth, severity = _grow_bands(generator, anatomy, growth, allowed, wanted, burden)
-    _set_deep_lesions(generator, anatomy, severity, truth, allowed, near, wanted, burden)
+    truth, severity = _grow_bands(generator, anatomy, growth, allowed, wanted, load)
+    _set_deep_lesions(generator, anatomy, severity, truth, allowed, near, wanted, load)
 
     infarct = np.zeros_like(severity)
     labels = truth.astype(np.uint8)
@@ -71,19 +71,19 @@ def draw_lesions(generator: np.random.Generator, anatomy: Anatomy, burden: Burde
 
 def _near_ventricles(anatomy: Anatomy) -> np.ndarray:
     """Voxels of the box that count as periventricular, by the definition of the statistics."""
-    native = np.linalg.norm(anatomy.grid.affine[:3, :3], axis=0)
+    native = anatomy.grid.native_spacing
     outside = anatomy.grid.average(anatomy.from_ventricles) >= 0
     return ndimage.distance_transform_edt(outside, sampling=native) <= PERIVENTRICULAR_MM
 
 
 def _supratentorial(anatomy: Anatomy) -> np.ndarray:
-    """Whether a place lies in the cerebrum: above a plane through pons and occipital base."""
+    """1 in the cerebrum: above a plane through pons and occipital base."""
     _, y, z = anatomy.mni
     return ((z > -14 - 0.15 * (y + 20)) | (y > -5)).astype(np.float32)
 
 
 def _periventricular_growth(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """Height in mm (fine shape): the bands hold the places above a level that is found later."""
+    """Height in mm (fine shape): the bands hold what lies above a level that is found later."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
     mni = anatomy.mni
     growth = -np.maximum(anatomy.from_ventricles, -1.5)
@@ -105,20 +105,20 @@ def _grow_bands(
     growth: np.ndarray,
     allowed: np.ndarray,
     wanted: float,
-    burden: Burden,
+    load: LesionLoad,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bands on either side: truth on the box (bool) and severity on the fine grid."""
     grid = anatomy.grid
     coarse = grid.average(growth)
     left = grid.average(anatomy.mni[0]) < 0
-    larger = burden.largest_share * wanted
-    smaller = min(max(burden.periventricular_share - burden.largest_share, 0.05) * wanted, larger)
+    larger = load.largest_share * wanted
+    smaller = min(max(load.periventricular_share - load.largest_share, 0.05) * wanted, larger)
     sides = [larger, 0.85 * smaller]
     if generator.random() < 0.5:
         sides.reverse()
-    if burden.largest_share < BRIDGED_SHARE:
-        places = zip((left, ~left), sides, strict=True)
-        levels = [_level_of_largest(coarse, allowed & side, size) for side, size in places]
+    if load.largest_share < BRIDGED_SHARE:
+        halves = zip((left, ~left), sides, strict=True)
+        levels = [_level_of_largest(coarse, allowed & half, size) for half, size in halves]
     else:
         levels = [_level_of_largest(coarse, allowed, larger)] * 2
     truth = allowed & (coarse > np.where(left, *levels))
@@ -131,15 +131,14 @@ def _grow_bands(
     return truth, (soft_step(height / edge + outline) * (1 - fading)).astype(np.float32)
 
 
-def _level_of_largest(height: np.ndarray, place: np.ndarray, size: float) -> float:
-    """The level above which the largest connected part of ``place`` holds about ``size`` voxels."""
-    values = np.sort(height[place])[::-1]
+def _level_of_largest(height: np.ndarray, allowed: np.ndarray, size: float) -> float:
+    """The level above which the largest connected part of a mask holds about ``size`` voxels."""
+    values = np.sort(height[allowed])[::-1]
     low, high = min(int(size), len(values) - 1), min(int(1.3 * size) + 2, len(values) - 1)
     for _ in range(6):
         middle = (low + high) // 2
-        parts = cc3d.connected_components(
-            (place & (height > values[middle])).astype(np.uint8), connectivity=26
-        )
+        above = allowed & (height > values[middle])
+        parts = cc3d.connected_components(above.astype(np.uint8), connectivity=26)
         largest = np.bincount(parts.ravel())[1:].max(initial=0)
         low, high = (middle, high) if largest < size else (low, middle)
     return float(values[(low + high) // 2])
@@ -153,23 +152,23 @@ def _set_deep_lesions(
     allowed: np.ndarray,
     near: np.ndarray,
     wanted: float,
-    burden: Burden,
+    load: LesionLoad,
 ) -> None:
     """Set single lesions into ``severity`` and ``truth`` until number and volume are reached."""
     grid = anatomy.grid
     there = cc3d.connected_components(truth.astype(np.uint8), connectivity=26).max()
-    count = max(burden.lesions - int(there), 3)
+    count = max(load.lesions - int(there), 3)
     volume = max(wanted - truth.sum(), count)  # voxels
-    far_wanted = (1 - burden.periventricular_share) * wanted - (truth & ~near).sum()
+    far_wanted = (1 - load.periventricular_share) * wanted - (truth & ~near).sum()
     sizes = generator.lognormal(0, 1.1, count)
     sizes = np.sort(np.maximum(sizes / sizes.sum() * volume, 0.8))[::-1]
     preference = grid.average(_deep_preference(generator, anatomy))
-    open_places = allowed & ~ndimage.binary_dilation(truth, np.ones((3, 3, 3)))
+    unmarked = allowed & ~ndimage.binary_dilation(truth, np.ones((3, 3, 3)))
     for size in sizes:
         far = far_wanted > 0
-        free = open_places & (near != far)
+        free = unmarked & (near != far)
         if not free.any():
-            free = open_places
+            free = unmarked
         if not free.any():
             return
         where = np.argwhere(free)
@@ -179,13 +178,13 @@ def _set_deep_lesions(
         added = np.count_nonzero(drawn & ~truth[box])
         truth[box] |= drawn
         around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
-        open_places[around] &= ~ndimage.binary_dilation(truth[around], np.ones((3, 3, 3)))
+        unmarked[around] &= ~ndimage.binary_dilation(truth[around], np.ones((3, 3, 3)))
         if far:
             far_wanted -= added
 
 
 def _deep_preference(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """How readily a deep lesion arises: clustered, and rather above than below the ventricles."""
+    """Readiness for a deep lesion: clustered, and rather above than below the ventricles."""
     clusters = smooth_field(generator, anatomy.grid.fine_shape, anatomy.grid.spacing, 8.0)
     z = anatomy.mni[2]
     return np.exp(1.2 * clusters) * (0.15 + soft_step((z + 5) / 6)) * (anatomy.white**2 + 1e-6)
@@ -204,7 +203,7 @@ def _set_one(
     Returns the native voxels around it, as slices of the box, and its outline there (bool).
     """
     grid, kind = anatomy.grid, anatomy.kind
-    native = np.linalg.norm(grid.affine[:3, :3], axis=0)
+    native = grid.native_spacing
     radius = (size * native.prod() * 3 / (4 * np.pi)) ** (1 / 3)  # mm
     stretch = generator.lognormal(0, 0.25, 3)
     radii = radius * stretch / stretch.prod() ** (1 / 3)

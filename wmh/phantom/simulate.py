@@ -11,25 +11,24 @@ import numpy as np
 from wmh.cohorts.scanners import VARIOUS, Scanner, draw_scanner
 from wmh.images import Image
 from wmh.phantom.anatomy import draw_anatomy
-from wmh.phantom.burden import Burden, draw_burdens
 from wmh.phantom.contrast import (
+    draw_artefacts,
     draw_flair_contrast,
-    draw_oddities,
     draw_t1_contrast,
     finish,
     flair_signal,
     t1_signal,
 )
-from wmh.phantom.head import (
+from wmh.phantom.lesion_load import LesionLoad, draw_lesion_loads
+from wmh.phantom.lesions import draw_lesions
+from wmh.phantom.references import head, template
+from wmh.phantom.surroundings import (
     FACE_MARGIN_MM,
     HEAD_MARGIN_MM,
     add_head,
     add_real_head,
     draw_brain_mask,
 )
-from wmh.phantom.heads import head
-from wmh.phantom.lesions import draw_lesions
-from wmh.phantom.reference import template
 
 STRIPPED_MARGIN_MM = 4.0
 WHOLE_HEAD_SHARE = 0.6
@@ -57,32 +56,32 @@ class SimulatedSubject:
 def simulate_subject(
     scanner: Scanner,
     seed: int,
-    burden: Burden | None = None,
+    load: LesionLoad | None = None,
     coarsening: int = 1,
     heads: Sequence[Path] = (),
 ) -> SimulatedSubject:
     """Simulate one person on one scanner; the same arguments give the same voxels.
 
-    ``burden`` says how much lesion to draw (by default drawn from the real quantiles);
+    ``load`` says how much lesion to draw (by default drawn from the real quantiles);
     ``coarsening`` divides the in-plane resolution, never the slice thickness. ``heads`` are label
     maps of real heads, one of which is taken; the MNI152 template is where there are none.
     """
     generator = np.random.default_rng(seed)
-    burden = burden or draw_burdens(generator, 99)[0]
+    load = load or draw_lesion_loads(generator, 99)[0]
     whole_head = generator.random() < WHOLE_HEAD_SHARE
-    margin_mm = HEAD_MARGIN_MM if whole_head else STRIPPED_MARGIN_MM
     reference = template() if not heads else head(heads[generator.integers(len(heads))])
-    if whole_head and heads:
-        margin_mm = FACE_MARGIN_MM
+    margin_mm = STRIPPED_MARGIN_MM
+    if whole_head:
+        margin_mm = FACE_MARGIN_MM if heads else HEAD_MARGIN_MM
     if scanner.name == VARIOUS.name:
         scanner = draw_scanner(generator)
     anatomy = draw_anatomy(generator, reference, scanner, coarsening, margin_mm)
-    lesions = draw_lesions(generator, anatomy, burden)
-    oddities = draw_oddities(generator, anatomy)
+    lesions = draw_lesions(generator, anatomy, load)
+    artefacts = draw_artefacts(generator, anatomy)
     flair_contrast = draw_flair_contrast(generator, scanner)
     t1_contrast = draw_t1_contrast(generator, scanner)
-    flair = flair_signal(generator, anatomy, lesions, oddities, flair_contrast)
-    t1 = t1_signal(generator, anatomy, lesions, oddities, t1_contrast)
+    flair = flair_signal(generator, anatomy, lesions, artefacts, flair_contrast)
+    t1 = t1_signal(generator, anatomy, lesions, artefacts, t1_contrast)
     flair, t1 = (add_real_head if heads else add_head)(generator, anatomy, flair, t1)
     grid = anatomy.grid
     flair_corrected, flair_raw = finish(generator, flair, grid, flair_contrast)

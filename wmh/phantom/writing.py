@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from concurrent.futures import as_completed
@@ -18,23 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from tqdm.auto import tqdm
 
 import wmh.atlas
 from wmh.cohorts import scanners
 from wmh.cohorts.cohort import CohortError
 from wmh.cohorts.scanners import SCANNERS, SIMULATED
-from wmh.cores import processes
+from wmh.cores import cores_here, processes
+from wmh.files import complete, fingerprint
 from wmh.images import save_image
-from wmh.phantom.burden import Burden, draw_burdens, lesion_statistics
-from wmh.phantom.heads import head, head_files
-from wmh.phantom.reference import template
+from wmh.phantom.lesion_load import MARKER, LesionLoad, draw_lesion_loads, lesion_statistics
+from wmh.phantom.references import head, head_files, template
 from wmh.phantom.simulate import simulate_subject
 from wmh.settings import Simulation
-from wmh.study import project_root
-
-MARKER = "simulated.json"
+from wmh.study import Study, project_root
 
 WEIGHTS = {"training": 2, "test": 1}
 """Subjects of a scanner in training for each one in the test split."""
@@ -45,15 +41,22 @@ class PlannedSubject:
     """A subject to simulate: its folder below the cohort's, and what its images follow from."""
 
     id: str
-    place: str
+    folder: str
     scanner: str
     seed: int
-    burden: Burden
+    load: LesionLoad
     coarsening: int
     fingerprint: str
 
 
-def simulate_cohort(folder: Path | str, simulation: Simulation, seed: int, jobs: int = 2) -> None:
+def simulate_study(study: Study) -> None:
+    """Simulate the subjects of a study that asks for it; nothing is done for any other."""
+    if study.cohort.simulation is not None:
+        seed = study.seed_for("simulation")
+        simulate_cohort(study.cohort_folder, study.cohort.simulation, seed, cores_here())
+
+
+def simulate_cohort(folder: Path, simulation: Simulation, seed: int, jobs: int = 2) -> None:
     """Write the simulated cohort below ``folder``, ``jobs`` subjects at a time.
 
     Same settings and seed, same bytes, whatever ``jobs`` is. Subjects that are complete are kept;
@@ -61,9 +64,8 @@ def simulate_cohort(folder: Path | str, simulation: Simulation, seed: int, jobs:
     :class:`CohortError` for an unknown scanner, and for a folder that holds subjects which were not
     simulated.
     """
-    folder = Path(folder)
     plan = plan_cohort(simulation, seed)
-    _clear_strangers(folder, {subject.place for subject in plan})
+    _clear_strangers(folder, {subject.folder for subject in plan})
     missing = [subject for subject in plan if not _is_complete(folder, subject)]
     if not missing:
         return
@@ -90,27 +92,27 @@ def simulation_of(subjects: int, coarsening: int = 1) -> Simulation:
     """
     if subjects < 8:
         raise CohortError(f"{subjects} subjects are too few: 8 give each scanner one in each split")
-    places = [
+    shared_by = [
         (split, scanner.name)
         for split in WEIGHTS
         for scanner in SCANNERS.values()
         if split == "test" or scanner.in_training
     ]
-    weights = np.array([WEIGHTS[split] for split, _ in places], dtype=float)
-    counts = np.ones(len(places), dtype=int)
-    for _ in range(subjects - len(places)):
-        counts[np.argmin(counts / weights)] += (
-            1  # the next goes where the fewest are for the weight
-        )
+    weights = np.array([WEIGHTS[split] for split, _ in shared_by], dtype=float)
+    counts = np.ones(len(shared_by), dtype=int)
+    for _ in range(subjects - len(shared_by)):
+        counts[np.argmin(counts / weights)] += 1  # to where the fewest are for the weight
     shares: dict[str, dict[str, int]] = {split: {} for split in WEIGHTS}
-    for (split, scanner), count in zip(places, counts, strict=True):
+    for (split, scanner), count in zip(shared_by, counts, strict=True):
         shares[split][scanner] = int(count)
     return Simulation(**shares, in_plane_coarsening=coarsening)
 
 
 def plan_cohort(simulation: Simulation, seed: int) -> list[PlannedSubject]:
-    """Every subject of the cohort, numbered over both splits; burdens are spread in each split."""
-    simulated_by = _code_fingerprint()
+    """Every subject of the cohort, numbered over both splits; loads are spread in each split."""
+    here, atlas = Path(__file__).parent, Path(wmh.atlas.__file__).parent
+    facts = [*(here / "facts").glob("*.csv"), *(atlas / "facts").glob("*.csv")]
+    code = fingerprint([*here.glob("*.py"), Path(scanners.__file__), atlas / "regions.py", *facts])
     plan: list[PlannedSubject] = []
     for split in ("training", "test"):
         counts: dict[str, int] = getattr(simulation, split)
@@ -118,36 +120,28 @@ def plan_cohort(simulation: Simulation, seed: int) -> list[PlannedSubject]:
         if unknown:
             raise CohortError(f"{unknown[0]!r} is no scanner; known are {', '.join(SIMULATED)}")
         names = list(Counter(counts).elements())
-        burdens = draw_burdens(np.random.default_rng(_seed(seed, split)), len(names))
-        for name, burden in zip(names, burdens, strict=True):
+        loads = draw_lesion_loads(np.random.default_rng(_seed(seed, split)), len(names))
+        for name, load in zip(names, loads, strict=True):
             number = str(len(plan))
             subject = {
                 "id": number,
-                "place": f"{split}/{SIMULATED[name].folder}/{number}",
+                "folder": f"{split}/{SIMULATED[name].folder}/{number}",
                 "scanner": name,
                 "seed": _seed(seed, number),
-                "burden": burden,
+                "load": load,
                 "coarsening": simulation.in_plane_coarsening,
             }
-            fingerprint = _hash(simulated_by, simulation.anatomy, repr(sorted(subject.items())))
-            plan.append(PlannedSubject(**subject, fingerprint=fingerprint))
+            follows_from = fingerprint([], code, simulation.anatomy, repr(sorted(subject.items())))
+            plan.append(PlannedSubject(**subject, fingerprint=follows_from))
     return plan
 
 
-def read_statistics(folder: Path | str) -> pd.DataFrame:
-    """Lesion statistics of the simulated subjects below a folder, one row a subject."""
-    markers = sorted(Path(folder).rglob(MARKER), key=lambda marker: int(marker.parent.name))
-    return pd.DataFrame(
-        [{"id": m.parent.name, **json.loads(m.read_text())["lesion_statistics"]} for m in markers]
-    )
-
-
-def _write_subject(folder: Path, subject: PlannedSubject, heads: tuple[Path, ...]) -> None:
+def _write_subject(cohort: Path, subject: PlannedSubject, heads: tuple[Path, ...]) -> None:
     """Simulate and write one subject; only the last step marks it as complete."""
-    place = folder / subject.place
-    _mark(place, {"fingerprint": None})
+    folder = cohort / subject.folder
+    _mark(folder, {"fingerprint": None})
     made = simulate_subject(
-        SIMULATED[subject.scanner], subject.seed, subject.burden, subject.coarsening, heads
+        SIMULATED[subject.scanner], subject.seed, subject.load, subject.coarsening, heads
     )
     for name, image in (
         ("orig/FLAIR", made.flair_raw),
@@ -158,57 +152,37 @@ def _write_subject(folder: Path, subject: PlannedSubject, heads: tuple[Path, ...
         ("regions", made.regions),
     ):
         data = image.data.astype(np.float32) if name == "wmh" else image.data
-        save_image(place / f"{name}.nii.gz", data, image)
+        save_image(folder / f"{name}.nii.gz", data, image)
     statistics = lesion_statistics(made.lesions, made.ventricles)
-    _mark(place, {"fingerprint": subject.fingerprint, "lesion_statistics": statistics})
+    _mark(folder, {"fingerprint": subject.fingerprint, "lesion_statistics": statistics})
 
 
-def _mark(place: Path, content: dict[str, object]) -> None:
-    place.mkdir(parents=True, exist_ok=True)
-    temporary = place / f".{os.getpid()}.{MARKER}"
-    temporary.write_text(json.dumps(content, indent=1))
-    temporary.replace(place / MARKER)
+def _mark(folder: Path, content: dict[str, object]) -> None:
+    with complete(folder / MARKER) as part:
+        part.write_text(json.dumps(content, indent=1))
 
 
-def _is_complete(folder: Path, subject: PlannedSubject) -> bool:
-    marker = folder / subject.place / MARKER
+def _is_complete(cohort: Path, subject: PlannedSubject) -> bool:
+    marker = cohort / subject.folder / MARKER
     try:
         return json.loads(marker.read_text())["fingerprint"] == subject.fingerprint
     except (OSError, ValueError, KeyError):
         return False
 
 
-def _clear_strangers(folder: Path, places: set[str]) -> None:
+def _clear_strangers(cohort: Path, planned: set[str]) -> None:
     """Remove simulated subjects that are not planned; refuse a folder with subjects of others."""
     for split in ("training", "test"):
-        for pre in sorted((folder / split).glob("**/pre")):
+        for pre in sorted((cohort / split).glob("**/pre")):
             subject = pre.parent
-            place = subject.relative_to(folder).as_posix()
             if not (subject / MARKER).exists():
                 raise CohortError(
                     f"{subject} was not simulated. Choose another folder for the simulated cohort"
                 )
-            if place not in places:
+            if subject.relative_to(cohort).as_posix() not in planned:
                 shutil.rmtree(subject)
 
 
 def _seed(*purpose: str | int) -> int:
-    return int(_hash("simulated cohort", *map(str, purpose))[:8], 16)
-
-
-def _hash(*words: str) -> str:
-    return hashlib.sha256("/".join(words).encode()).hexdigest()
-
-
-def _code_fingerprint() -> str:
-    """Hash of the code and facts that decide how a subject looks."""
-    here, atlas = Path(__file__).parent, Path(wmh.atlas.__file__).parent
-    sources = [*here.glob("*.py"), Path(scanners.__file__), atlas / "regions.py"]
-    sources += [
-        *(here / "facts").glob("*.csv"),
-        *(atlas / "facts").glob("*.csv"),
-    ]
-    digest = hashlib.sha256()
-    for source in sorted(sources):
-        digest.update(source.read_bytes())
-    return digest.hexdigest()
+    words = "/".join(map(str, ("simulated cohort", *purpose)))
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big")

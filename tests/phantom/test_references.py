@@ -8,12 +8,14 @@ from scipy import ndimage
 from wmh.atlas.regions import mni_grey_matter, mni_t1, mni_white_matter
 from wmh.cohorts.cohort import CohortError, find_challenge
 from wmh.cohorts.scanners import SCANNERS, VARIOUS, draw_scanner
-from wmh.phantom import Burden, heads, simulate_cohort
-from wmh.phantom.reference import template
+from wmh.phantom import references
+from wmh.phantom.lesion_load import LesionLoad
+from wmh.phantom.references import template
 from wmh.phantom.simulate import simulate_subject
+from wmh.phantom.writing import simulate_cohort
 from wmh.settings import Simulation
 
-BURDEN = Burden(lesion_ml=20.0, lesions=20, largest_share=0.4, periventricular_share=0.8)
+LOAD = LesionLoad(lesion_ml=20.0, lesions=20, largest_share=0.4, periventricular_share=0.8)
 
 
 def label_map() -> np.ndarray:
@@ -45,7 +47,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(folder):
-    return heads.head(folder / "training_seg_01.nii.gz")
+    return references.head(folder / "training_seg_01.nii.gz")
 
 
 def test_a_head_is_laid_on_the_template_and_has_its_regions(reference):
@@ -63,7 +65,7 @@ def test_a_head_is_laid_on_the_template_and_has_its_regions(reference):
 
 def test_a_head_knows_its_surroundings_and_ventricles(reference):
     for label in (507, 511, 515):
-        assert (reference.around == heads.AROUND.index(label) + 1).sum() > 100_000
+        assert (reference.around == references.AROUND.index(label) + 1).sum() > 100_000
     assert 10 < (reference.from_ventricles < 0).sum() * 8 / 1000 < 30
     tissues = reference.white.astype(int) + reference.grey + reference.csf
     assert tissues[reference.brain > 250].min() > 200
@@ -71,21 +73,21 @@ def test_a_head_knows_its_surroundings_and_ventricles(reference):
 
 def test_a_prepared_head_is_kept_until_its_map_changes(folder, reference, monkeypatch):
     file = folder / "training_seg_01.nii.gz"
-    heads.head.cache_clear()
-    monkeypatch.setattr(heads, "_prepare", lambda _: pytest.fail("prepared again"))
-    kept = heads.head(file)
+    references.head.cache_clear()
+    monkeypatch.setattr(references, "_prepare", lambda _: pytest.fail("prepared again"))
+    kept = references.head(file)
     np.testing.assert_array_equal(kept.white, reference.white)
-    heads.head.cache_clear()
-    monkeypatch.setattr(heads, "_fingerprint", lambda _: "of another map")
-    monkeypatch.setattr(heads, "_prepare", lambda _: reference)
-    assert heads.head(file) is reference
-    heads.head.cache_clear()
+    references.head.cache_clear()
+    monkeypatch.setattr(references, "fingerprint", lambda _: "of another map")
+    monkeypatch.setattr(references, "_prepare", lambda _: reference)
+    assert references.head(file) is reference
+    references.head.cache_clear()
 
 
 def test_a_subject_of_a_real_head_has_a_face_or_is_stripped(folder, reference):
     file = (folder / "training_seg_01.nii.gz",)
     made = [
-        simulate_subject(SCANNERS["utrecht_philips_3t"], seed, BURDEN, 6, file) for seed in range(6)
+        simulate_subject(SCANNERS["utrecht_philips_3t"], seed, LOAD, 6, file) for seed in range(6)
     ]
     shares = [np.mean(subject.flair.data > 0) for subject in made]
     assert min(shares) < 0.3  # stripped: black around the brain
@@ -98,10 +100,10 @@ def test_a_subject_of_a_real_head_has_a_face_or_is_stripped(folder, reference):
 
 def test_same_seed_same_voxels_on_a_scanner_of_its_own(folder, reference):
     file = (folder / "training_seg_01.nii.gz",)
-    first, again = (simulate_subject(VARIOUS, 3, BURDEN, 6, file) for _ in range(2))
+    first, again = (simulate_subject(VARIOUS, 3, LOAD, 6, file) for _ in range(2))
     np.testing.assert_array_equal(first.flair.data, again.flair.data)
     np.testing.assert_array_equal(first.t1.data, again.t1.data)
-    other = simulate_subject(VARIOUS, 4, BURDEN, 6, file)
+    other = simulate_subject(VARIOUS, 4, LOAD, 6, file)
     assert other.flair.data.shape != first.flair.data.shape
 
 

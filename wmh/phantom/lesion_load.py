@@ -1,10 +1,12 @@
-"""How much lesion a person has: the real cohort's quantiles, and subjects drawn to follow them."""
+"""Lesion loads: the real cohort's quantiles, and simulated subjects drawn to follow them."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 import cc3d
 import numpy as np
@@ -12,8 +14,14 @@ import pandas as pd
 from scipy import ndimage
 
 from wmh.images import Image, ImageError
+from wmh.study import Study
+
+MARKER = "simulated.json"
+"""Name of the file in each simulated subject's folder that holds its lesion statistics."""
 
 MEASURES = ("lesion_ml", "lesions", "largest_share", "periventricular_share")
+QUANTILES = [0.05, 0.25, 0.5, 0.75, 0.95]
+"""Those that cohorts are compared by."""
 
 PERIVENTRICULAR_MM = 10.0
 """Lesion this near to the ventricles counts as periventricular."""
@@ -33,8 +41,8 @@ LARGEST_SIMULATED_ML = 90.0
 
 
 @dataclass(frozen=True)
-class Burden:
-    """What a simulated person's lesions should come to, in the words of :data:`MEASURES`."""
+class LesionLoad:
+    """Lesions that a simulated person should have, in the words of :data:`MEASURES`."""
 
     lesion_ml: float
     lesions: int
@@ -58,20 +66,43 @@ def lesion_statistics(lesions: Image, ventricles: Image) -> dict[str, float]:
     mask = lesions.data == 1
     if not ventricles.data.any():
         raise ImageError(ventricles.path, "the ventricle mask is empty", "Give one with ventricles")
-    sizes = _component_sizes(mask)
+    labels = cc3d.connected_components(mask.astype(np.uint8), connectivity=26)
+    sizes = np.bincount(labels.ravel())[1:]
     total = int(mask.sum())
     distance = ndimage.distance_transform_edt(ventricles.data == 0, sampling=lesions.voxel_size)
+    near = distance[mask] <= PERIVENTRICULAR_MM
     return {
         "lesion_ml": total * lesions.voxel_ml,
         "lesions": len(sizes),
         "largest_share": float(sizes.max() / total) if total else np.nan,
-        "periventricular_share": (
-            float((distance[mask] <= PERIVENTRICULAR_MM).mean()) if total else np.nan
-        ),
+        "periventricular_share": float(near.mean()) if total else np.nan,
     }
 
 
-def draw_burdens(generator: np.random.Generator, count: int) -> list[Burden]:
+def read_statistics(folder: Path) -> pd.DataFrame:
+    """Lesion statistics of the simulated subjects below a folder, one row per subject."""
+    markers = sorted(folder.rglob(MARKER), key=lambda marker: int(marker.parent.name))
+    return pd.DataFrame(
+        [{"id": m.parent.name, **json.loads(m.read_text())["lesion_statistics"]} for m in markers]
+    )
+
+
+def lesion_quantiles(study: Study, cohort: pd.DataFrame) -> pd.DataFrame:
+    """Quantiles of lesion load over a study's cohort beside those of the challenge's 170 subjects.
+
+    A simulated cohort knows its ventricles, so all measures are compared; of others the volume.
+    """
+    simulated = study.cohort.simulation is not None
+    own = read_statistics(study.cohort_folder) if simulated else cohort
+    measures = list(MEASURES if simulated else MEASURES[:1])
+    both = {
+        f"this cohort, {len(own)} subjects": own[measures].quantile(QUANTILES),
+        "challenge, 170 subjects": real_quantiles().loc[QUANTILES, measures],
+    }
+    return pd.concat(both, axis=1).swaplevel(axis=1)[measures].round(2)
+
+
+def draw_lesion_loads(generator: np.random.Generator, count: int) -> list[LesionLoad]:
     """Draw ``count`` subjects spread evenly over the real quantiles of each measure.
 
     The measures are correlated as the real ones are (a Gaussian copula); each is then ranked, and
@@ -87,12 +118,6 @@ def draw_burdens(generator: np.random.Generator, count: int) -> list[Burden]:
     }
     columns["lesion_ml"] = columns["lesion_ml"].clip(max=LARGEST_SIMULATED_ML)
     return [
-        Burden(float(ml), round(float(n)), float(largest), float(near))
+        LesionLoad(float(ml), round(float(n)), float(largest), float(near))
         for ml, n, largest, near in zip(*columns.values(), strict=True)
     ]
-
-
-def _component_sizes(mask: np.ndarray) -> np.ndarray:
-    """Voxels of each 26-connected component."""
-    labels = cc3d.connected_components(mask.astype(np.uint8), connectivity=26)
-    return np.bincount(labels.ravel())[1:]

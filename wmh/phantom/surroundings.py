@@ -1,4 +1,4 @@
-"""What surrounds the brain in a scan that nobody stripped: skull, scalp, fat, muscle, eyes."""
+"""Surroundings of the brain in a scan that nobody stripped: skull, scalp, fat, muscle, eyes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from wmh.phantom.anatomy import Anatomy
 from wmh.phantom.fields import smooth_field, soft_step
-from wmh.phantom.heads import AROUND
+from wmh.phantom.references import AROUND
 
 NUMBER = {label: number for number, label in enumerate(AROUND, start=1)}
 
@@ -22,7 +22,7 @@ EYES_MM = ((-33, 58, -36), (33, 58, -36))
 
 
 def draw_brain_mask(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """What a skull-stripping tool keeps, 0 or 1: the brain, cut somewhat too wide or too tight."""
+    """The brain as a skull-stripping tool keeps it, 0 or 1: somewhat too wide or too tight."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
     slip = generator.uniform(-0.5, 2.5) + 1.2 * smooth_field(generator, shape, spacing, 8.0)
     inside = anatomy.from_brain < slip
@@ -49,23 +49,19 @@ def add_head(
     def layer(start: np.ndarray | float, stop: np.ndarray) -> np.ndarray:
         return soft_step((distance - start) / 0.4) * soft_step((stop - distance) / 0.4)
 
-    parts = {
-        "fluid": layer(-50, fluid),
-        "bone": layer(fluid, bone),
-        "scalp": layer(bone, skin),
-    }
-    marrow = parts["bone"] * soft_step(2 * patchy)
-    muscle = parts["scalp"] * np.maximum(low, soft_step(-(z + 5) / 4) * (np.abs(x) > 50))
+    thin_fluid, skull, scalp = layer(-50, fluid), layer(fluid, bone), layer(bone, skin)
+    marrow = skull * soft_step(2 * patchy)
+    muscle = scalp * np.maximum(low, soft_step(-(z + 5) / 4) * (np.abs(x) > 50))
     muscle *= soft_step(3 * (patchy + 0.4))
-    fat = parts["scalp"] - muscle
+    fat = scalp - muscle
     eyes = sum(
         soft_step(11.5 - np.sqrt((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2)) for a, b, c in EYES_MM
     )
 
     flair_fat, t1_fat = generator.uniform(0.25, 1.7), generator.uniform(1.0, 2.2)
-    new_flair = 0.25 * parts["fluid"] + 0.08 * parts["bone"] + flair_fat * (fat + 0.4 * marrow)
+    new_flair = 0.25 * thin_fluid + 0.08 * skull + flair_fat * (fat + 0.4 * marrow)
     new_flair += generator.uniform(0.3, 0.8) * muscle
-    new_t1 = 0.2 * parts["fluid"] + 0.1 * parts["bone"] + t1_fat * (fat + 0.5 * marrow)
+    new_t1 = 0.2 * thin_fluid + 0.1 * skull + t1_fat * (fat + 0.5 * marrow)
     new_t1 += generator.uniform(0.4, 0.7) * muscle
     new_flair += eyes * (generator.uniform(0.15, 0.4) - new_flair)
     new_t1 += eyes * (generator.uniform(0.15, 0.35) - new_t1)
