@@ -35,7 +35,7 @@ class Atlas:
     labels: Image
     white_matter: Image
     cerebral_white_matter: Image
-    """What a mask without cerebellum and brainstem, such as FAST-AID's, is registered to."""
+    """For masks without cerebellum and brainstem, such as FAST-AID's."""
 
 
 @cache

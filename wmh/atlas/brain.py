@@ -36,7 +36,7 @@ KEPT_SHARE = 0.9
 PITCHES = (-25, 0, 25)
 """Degrees by which a head may be tipped forward or back against the template."""
 SURROUNDINGS_MM = 8.0
-"""How far around its brain the template is compared."""
+"""Margin around its brain within which the template is compared."""
 
 
 def rough_brain(t1: Image) -> Image:

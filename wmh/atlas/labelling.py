@@ -48,7 +48,7 @@ segmentation that follows the template rather than the picture fits the atlas al
 
 
 class SubjectFiles(Protocol):
-    """What is needed of a subject; :class:`wmh.cohorts.cohort.Subject` has it."""
+    """A subject and its files, such as :class:`wmh.cohorts.cohort.Subject`."""
 
     id: str
     split: str

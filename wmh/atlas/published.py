@@ -21,7 +21,7 @@ from wmh.atlas.registration import carry_labels, register_atlas
 from wmh.images import Image, ImageError, load_labels, same_grid
 
 GRID_TOLERANCE_MM = 1.0
-"""How far apart conversions may have put the corners of one grid."""
+"""Distance by which conversions may have parted the corners of one grid."""
 MOST_CARRIED = 6
 """People an atlas is carried to, at most; each takes some seconds."""
 

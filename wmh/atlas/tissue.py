@@ -44,7 +44,7 @@ PRIOR_BLUR_MM = 2.0
 PRIOR_FLOOR = 0.03
 """Probability that any tissue has anywhere in the brain."""
 SEARCH_MM = 6.0
-"""How far outside the template's brain a voxel may lie and be brain."""
+"""Largest distance from the template's brain at which a voxel may be brain."""
 CLOSING_MM = 4.0
 SULCUS_MM = 8.0
 """Gaps in the tissue up to twice as wide, such as sulci and ventricles, belong to the brain."""

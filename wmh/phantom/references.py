@@ -70,7 +70,7 @@ class Reference:
 
 @cache
 def template() -> Reference:
-    """The template, prepared once a process: fractions, ventricles, regions spread outwards."""
+    """The template, prepared once per process: fractions, ventricles, regions spread outwards."""
     white, grey = mni_white_matter(1).data, mni_grey_matter(1).data
     brain = (mni_t1(1).data > 0).astype(np.float32)
     ventricles = _lateral_ventricles(brain - white - grey, mni_t1(1).affine)

@@ -12,10 +12,10 @@ from wmh.phantom.references import AROUND
 NUMBER = {label: number for number, label in enumerate(AROUND, start=1)}
 
 HEAD_MARGIN_MM = 20.0
-"""How far around the brain a whole head is drawn."""
+"""Margin around the brain within which a whole head is drawn."""
 
 FACE_MARGIN_MM = 70.0
-"""How far around the brain a real head is drawn, as far as it was scanned: face and neck too."""
+"""The same of a real head, as far as it was scanned: face and neck too."""
 
 EYES_MM = ((-33, 58, -36), (33, 58, -36))
 """Centres of the eyeballs in MNI152."""
