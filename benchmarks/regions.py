@@ -28,8 +28,8 @@ from wmh.atlas.regions import REGION_LABELS, mni_white_matter
 from wmh.atlas.registration import METHODS, Fit, carry_labels, register_atlas
 from wmh.atlas.source import JHU_WHITE_MATTER, built_in, jhu
 from wmh.atlas.tissue import white_matter
-from wmh.cohorts.atlas_files import published_labels
 from wmh.cohorts.cohort import find_challenge
+from wmh.cohorts.datasets import published_labels
 from wmh.images import Image, load_image, load_labels
 from wmh.phantom import simulate_cohort, simulation_of
 from wmh.settings import RegionSettings

@@ -21,9 +21,9 @@ from wmh.cohorts.align import (
     head_mask,
     raise_without_overlap,
 )
+from wmh.cohorts.challenge import known_subjects, missing_subjects
 from wmh.cohorts.cohort import LESION_LABELS, Subject
 from wmh.cohorts.found import Found, Problem
-from wmh.cohorts.known import known_subjects, missing_subjects
 from wmh.cohorts.plausible import notices
 from wmh.cohorts.sources import Layout, find_subjects, layout_of
 from wmh.cores import cores_here, processes

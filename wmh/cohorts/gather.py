@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from wmh.cohorts.align import bring_t1_to_flair
+from wmh.cohorts.challenge import missing_subjects
 from wmh.cohorts.check import (
     Checked,
     offset_warnings,
@@ -22,7 +23,6 @@ from wmh.cohorts.check import (
 )
 from wmh.cohorts.cohort import CohortError, write_cohort
 from wmh.cohorts.found import UNDECIDED, Found
-from wmh.cohorts.known import missing_subjects
 from wmh.cohorts.sources import decide_splits, find_subjects
 from wmh.images import same_grid, save_image
 from wmh.study import Study, project_root
