@@ -125,12 +125,12 @@ def check(
     ] = None,
 ) -> None:
     """Say what is wrong with a cohort, and what to do; exit code 0 only if all is usable."""
-    from wmh.cohorts import check, check_report
+    from wmh.cohorts import check
 
     report = check.check_path(path)
-    typer.echo(check_report.as_json(report) if as_json else check_report.as_text(report))
+    typer.echo(check.as_json(report) if as_json else check.as_text(report))
     if repair is not None:
-        typer.echo(f"Written: {check_report.repair_masks(report, repair)}", err=as_json)
+        typer.echo(f"Written: {check.repair_masks(report, repair)}", err=as_json)
     if not report.usable:
         raise typer.Exit(1)
 
