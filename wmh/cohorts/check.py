@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -83,18 +83,12 @@ def check_path(path: Path | str) -> Report:
     Raises :class:`CohortError` when no subject is found.
     """
     path, layout = Path(path), layout_of(path)
-    rows = check_subjects(find_subjects(path, layout), look=True)
+    rows = add_duplicates(map_subjects(check_subject, find_subjects(path, layout), "checking"))
     if layout != "challenge" or any(row.subject.true_regions for row in rows):
         return Report(path, layout, rows, [])  # simulated subjects are not the challenge's
     splits = [split for split in ("training", "test") if (path / split).is_dir()]
     missing = [place for split in splits for place in missing_subjects(path, split)]
     return Report(path, layout, [_compare_with_known(row) for row in rows], missing)
-
-
-def check_subjects(found: Iterable[Found], look: bool = False) -> list[Checked]:
-    """Check each subject by itself, then all of them against each other."""
-    rows = map_subjects(partial(check_subject, look=look), list(found), "checking")
-    return add_duplicates(rows)
 
 
 def map_subjects(
@@ -108,15 +102,12 @@ def map_subjects(
         return list(bar(pool.map(work, subjects)))
 
 
-def check_subject(found: Found, look: bool = False) -> Checked:
-    """Find everything wrong with one subject's files.
+def check_subject(found: Found) -> Checked:
+    """Find everything wrong with one subject's files, and what looks wrong in the pictures.
 
-    ``look`` also measures how far a T1 on another grid than the FLAIR's lies off, and says where
-    images do not look like what they are said to be.
+    Of a T1 on another grid than the FLAIR's it is measured how far it lies off.
     """
     row, flair, t1 = read_subject(found)
-    if not look:
-        return row
     if flair and t1 and row.overlaps and not same_grid(flair, t1):
         _, offset = bring_t1_to_flair(t1, flair, register=False, seed=SEED)
         row = replace(row, t1_offset_mm=round(offset, 1))
