@@ -71,8 +71,8 @@ def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
             elif rigid.offset_mm > WRONG_HEADER_MM:
                 said.append(
                     f"{other.path}: the T1 lies {rigid.offset_mm:.0f} mm off the FLAIR if the "
-                    "headers are believed; look at the two together, and register them (in a study, "
-                    "cohort.register_t1: true)"
+                    "headers are believed; look at the two together, and register them (in a "
+                    "study, cohort.register_t1: true)"
                 )
     first = first or other
     if _too_small(first):
