@@ -191,6 +191,11 @@ def save_image(path: Path | str, data: np.ndarray, like: Image) -> Path:
     return path
 
 
+def rough_head(data: np.ndarray) -> np.ndarray:
+    """Voxels (x, y, z) brighter than a fifth of the bright end of an image: roughly, the head."""
+    return data > 0.2 * np.percentile(data, 99)
+
+
 def raise_unless_writable(path: Path, image: bool = False) -> None:
     """Raise :class:`ImageError` where no folder, or no ``image`` file, can be written: in time."""
     if image and not path.name.endswith(ENDINGS):
