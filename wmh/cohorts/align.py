@@ -123,7 +123,7 @@ def raise_without_overlap(t1: Image, flair: Image) -> None:
 
 
 def _mean_distance(matrix: np.ndarray, image: Image) -> float:
-    """How far a motion (4, 4) moves the head in an image, in mm."""
+    """Mean distance in mm by which a motion (4, 4) moves the head in an image."""
     points = _head_points(image)
     moved = points @ matrix[:3, :3].T + matrix[:3, 3]
     return float(np.linalg.norm(moved - points, axis=1).mean())

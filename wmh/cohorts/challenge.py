@@ -117,7 +117,7 @@ def _remote_file(entry: dict, server: str) -> RemoteFile:
 
 
 def _wanted(path: str, split: str, observers: bool) -> bool:
-    """Whether a file belongs to what was asked for; files outside both splits always do."""
+    """True where a file belongs to what was asked for; files outside both splits always do."""
     folders = path.split("/")[:-1]
     if "additional_annotations" in folders and not observers:
         return False

@@ -192,7 +192,7 @@ def read_left_out(results: Path) -> pd.DataFrame:
 
 
 def cohort_note(study: Study) -> str:
-    """What to know of a study's people beside its numbers: are they real, and who was left out.
+    """A sentence to stand beside a study's numbers: are its people real, and who was left out.
 
     >>> cohort_note(study)  # doctest: +SKIP
     'These subjects are **simulated**: ... No subject was left out.'

@@ -131,7 +131,7 @@ def place_below(folder: Path, path: str) -> Path:
 
 
 def is_web_address(source: str) -> bool:
-    """Whether a source is an http(s) address; anything else is a local path."""
+    """True where a source is an http(s) address; anything else is a local path."""
     return urlsplit(source).scheme in ("http", "https")
 
 

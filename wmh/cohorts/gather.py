@@ -1,6 +1,6 @@
 """A study's cohort: its subjects found, checked, brought to one grid each and parted into splits.
 
-Writes ``cohort.csv`` (one row a usable subject) and ``left_out.csv`` (who was left out, and why),
+Writes ``cohort.csv`` (one row per usable subject) and ``left_out.csv`` (who was left out, and why),
 which every later stage shows beside its numbers.
 """
 

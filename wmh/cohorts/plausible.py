@@ -128,7 +128,7 @@ def _tilt(image: Image, to_head: np.ndarray) -> float:
 
 
 def _contrasts(images: Mapping[str, Image], places: Mapping[str, np.ndarray]) -> list[str]:
-    """What is said of contrasts that are not those of a FLAIR and a T1."""
+    """Notices of contrasts that are not those of a FLAIR and a T1."""
     points, white, grey, fluid, deep = _template_tissue()
     said, darkness = [], {}
     for modality, to_head in places.items():
