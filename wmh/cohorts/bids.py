@@ -167,7 +167,7 @@ def _is_bids(path: Path, kind: str) -> bool:
 
 
 def is_lesion_mask(name: str) -> bool:
-    """True where a file's name speaks of lesions, WMH or WML, or of a manual mask; no scan's does."""
+    """True where a file's name speaks of lesions, WMH, WML or a manual mask; no scan's does."""
     nifti = name.endswith((".nii", ".nii.gz"))
     return nifti and not is_scan(name) and bool(_LESION_WORD.search(name))
 
