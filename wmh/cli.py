@@ -50,11 +50,10 @@ def challenge(
 ) -> None:
     """Fetch the WMH Segmentation Challenge (CC BY-NC 4.0) from DataverseNL; goes on after a cut."""
     from wmh.cohorts import challenge
-    from wmh.cohorts.known import missing_subjects
 
     typer.echo(challenge.NOTICE)
     echo_fetched(challenge.fetch_challenge(dest, split.value, observers), dest)
-    missing = missing_subjects(dest, split.value)
+    missing = challenge.missing_subjects(dest, split.value)
     if missing:
         typer.echo(f"{len(missing)} known subjects are not complete: {', '.join(missing)}")
         raise typer.Exit(1)
@@ -72,10 +71,10 @@ def atlas(
     dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/atlas"),
 ) -> None:
     """Fetch the JHU atlas, the refined labels and the authors' labels of the 170 subjects."""
-    from wmh.cohorts import atlas_files
+    from wmh.cohorts import datasets
 
-    typer.echo(atlas_files.NOTICE)
-    fetched = atlas_files.fetch_atlas(dest, mirror)
+    typer.echo(datasets.ATLAS_NOTICE)
+    fetched = datasets.fetch_atlas(dest, mirror)
     echo_fetched(fetched, dest)
     if fetched.absent:
         typer.echo(f"The mirror lacks the published labels of {len(fetched.absent)} subjects.")
@@ -87,10 +86,10 @@ def heads(
     dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/heads"),
 ) -> None:
     """Fetch label maps of twenty people's whole heads (Apache 2.0)."""
-    from wmh.cohorts import heads
+    from wmh.cohorts import datasets
 
-    typer.echo(heads.NOTICE)
-    echo_fetched(heads.fetch_heads(dest, mirror), dest)
+    typer.echo(datasets.HEADS_NOTICE)
+    echo_fetched(datasets.fetch_heads(dest, mirror), dest)
 
 
 @fetch.command("open")
@@ -102,17 +101,17 @@ def open_scans(
 
     A study reads them with source csv and the table subjects.csv, which lists who is complete.
     """
-    from wmh.cohorts import open_scans
+    from wmh.cohorts import datasets
 
-    typer.echo(open_scans.NOTICE)
-    echo_fetched(open_scans.fetch_open_scans(dest, mirror), dest)
-    people = open_scans.known_people(dest)
+    typer.echo(datasets.OPEN_NOTICE)
+    echo_fetched(datasets.fetch_open_scans(dest, mirror), dest)
+    people = datasets.known_people(dest)
     missing = [person for person, complete in people.items() if not complete]
     if missing:
         typer.echo(f"{len(missing)} of {len(people)} people lack files: {', '.join(missing)}")
     if len(missing) == len(people):
         raise typer.Exit(1)
-    typer.echo(f"{len(people) - len(missing)} people are complete: {dest / open_scans.TABLE}")
+    typer.echo(f"{len(people) - len(missing)} people are complete: {dest / datasets.OPEN_TABLE}")
 
 
 @app.command()
@@ -126,12 +125,12 @@ def check(
     ] = None,
 ) -> None:
     """Say what is wrong with a cohort, and what to do; exit code 0 only if all is usable."""
-    from wmh.cohorts import check, check_report
+    from wmh.cohorts import check
 
     report = check.check_path(path)
-    typer.echo(check_report.as_json(report) if as_json else check_report.as_text(report))
+    typer.echo(check.as_json(report) if as_json else check.as_text(report))
     if repair is not None:
-        typer.echo(f"Written: {check_report.repair_masks(report, repair)}", err=as_json)
+        typer.echo(f"Written: {check.repair_masks(report, repair)}", err=as_json)
     if not report.usable:
         raise typer.Exit(1)
 

@@ -1,4 +1,4 @@
-"""Which encoders there are, read from the libraries' source: to import these takes seconds."""
+"""Names of encoders, read from the libraries' source: to import these takes seconds."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """NIfTI images in and out, checked.
 
 Every function that reads a file raises :class:`ImageError`, whose message names the file and says
-what to do about it. Files are written to a temporary name in the same folder and then renamed, so
-an interrupted run never leaves half an image behind.
+what to do about it. An interrupted run never leaves half an image behind.
 """
 
 from __future__ import annotations
@@ -20,6 +19,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.processing import resample_from_to
+
+from wmh.files import complete
 
 SMALLEST_VOXEL_MM, LARGEST_VOXEL_MM = 0.1, 20.0
 ENDINGS = (".nii", ".nii.gz")
@@ -157,7 +158,9 @@ def load_labels(
     unknown = found - set(range(256) if allowed is None else allowed)
     if unknown:
         shown = ", ".join(str(v) for v in sorted(unknown)[:6])
-        remedy = f"Allowed are {_span(allowed)}; map the others to these"
+        known = range(256) if allowed is None else sorted(allowed)
+        span = f"{known[0]} to {known[-1]}" if len(known) > 3 else ", ".join(map(str, known))
+        remedy = f"Allowed are {span}; map the others to these"
         if found <= {0, 255}:
             remedy = "A mask of 0 and 255 becomes 0 and 1 when divided by 255; save it so"
         raise ImageError(path, f"labels {shown} are not known here", remedy)
@@ -167,8 +170,7 @@ def load_labels(
 def save_image(path: Path | str, data: np.ndarray, like: Image) -> Path:
     """Save ``data`` (x, y, z) on the grid of ``like``: same affine, both form codes, mm.
 
-    Booleans become uint8; other types are kept (float64 becomes float32). The file appears under
-    its name only when it is complete.
+    Booleans become uint8; other types are kept (float64 becomes float32).
     """
     path = Path(path)
     if data.shape != like.data.shape:
@@ -179,17 +181,19 @@ def save_image(path: Path | str, data: np.ndarray, like: Image) -> Path:
         )
     kind = {np.dtype(bool): np.uint8, np.dtype(np.float64): np.float32}.get(data.dtype, data.dtype)
     output = nib.Nifti1Image(data.astype(kind), like.affine)
-    output.set_sform(like.affine, code=_form_code(like.header, "sform_code"))
-    output.set_qform(like.affine, code=_form_code(like.header, "qform_code"), strip_shears=True)
+    header = like.header if isinstance(like.header, nib.Nifti1Header) else {}
+    sform, qform = (int(header.get(name, 0)) or 1 for name in ("sform_code", "qform_code"))
+    output.set_sform(like.affine, code=sform)
+    output.set_qform(like.affine, code=qform, strip_shears=True)
     output.header.set_xyzt_units("mm")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        nib.save(output, temporary)  # nibabel writes gzip without a time: equal data, equal bytes
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with complete(path) as part:  # nibabel writes gzip without a time: equal data, equal bytes
+        nib.save(output, part)
     return path
+
+
+def rough_head(data: np.ndarray) -> np.ndarray:
+    """Voxels (x, y, z) brighter than a fifth of the bright end of an image: roughly, the head."""
+    return data > 0.2 * np.percentile(data, 99)
 
 
 def raise_unless_writable(path: Path, image: bool = False) -> None:
@@ -230,7 +234,7 @@ def all_or_nothing(folder: Path) -> Iterator[Path]:
 
 
 def same_grid(first: Image, second: Image, tolerance_mm: float = 0.05) -> bool:
-    """Whether two images lie on one grid: equal shapes, voxel corners within ``tolerance_mm``."""
+    """Return whether two images have equal shapes and their corners lie within ``tolerance_mm``."""
     if first.data.shape != second.data.shape:
         return False
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in first.data.shape])).reshape(3, -1).T
@@ -278,7 +282,7 @@ def from_ras(data: np.ndarray, like: Image) -> np.ndarray:
 
 
 def _is_mask_off_whole_numbers(values: np.ndarray, header: nib.Nifti1Header) -> bool:
-    """Whether values are 0 and 1 but for a hundredth, or stored as 0 and one other whole number.
+    """Return whether values are 0 and 1 but for a hundredth, or stored as 0 and a whole number.
 
     A header that scales them, and floats that were resampled or compressed, make such values.
     """
@@ -388,15 +392,3 @@ def _rotation(affine: np.ndarray) -> np.ndarray:
     """The orthogonal part of an affine, without scale and shear."""
     left, _, right = np.linalg.svd(affine[:3, :3])
     return left @ right
-
-
-def _form_code(header: nib.Nifti1Header | None, name: str) -> int:
-    """The form code of the image an output copies its grid from; 1 (scanner) where it has none."""
-    return (int(header[name]) if header is not None and name in header else 0) or 1
-
-
-def _span(allowed: range | set[int] | None) -> str:
-    if allowed is None:
-        return "0 to 255"
-    values = sorted(allowed)
-    return f"{values[0]} to {values[-1]}" if len(values) > 3 else ", ".join(map(str, values))

@@ -16,7 +16,7 @@ from wmh.analysis.leaderboard import (
     score,
 )
 from wmh.analysis.statistics import Configuration
-from wmh.cohorts.known import known_subjects
+from wmh.cohorts.challenge import known_subjects
 from wmh.figures.printed import place_words
 
 NNUNET = Configuration("nnunet", "FLAIR+T1")

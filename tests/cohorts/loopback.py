@@ -18,7 +18,7 @@ class Page:
 
     ``statuses``: answers given before the first good one. ``cut_after``: bytes after which a
     connection is dropped, the first ``cuts`` times. ``drip``: seconds between single bytes.
-    ``ranges``: whether Range is understood. ``redirect``: where the file really is.
+    ``redirect``: where the file really is.
     """
 
     body: bytes
@@ -26,20 +26,16 @@ class Page:
     cut_after: int | None = None
     cuts: int = 0
     drip: float = 0.0
-    ranges: bool = True
     redirect: str | None = None
     announce_length: bool = True
-    range_shift: int = 0
-    retry_after: int | None = None
 
 
 class Loopback:
-    """Pages by path, and what was asked for: ``asked`` counts, ``ranges`` lists Range headers."""
+    """Pages by path; ``asked`` counts how often each was asked for."""
 
     def __init__(self) -> None:
         self.pages: dict[str, Page] = {}
         self.asked: Counter[str] = Counter()
-        self.ranges: list[str] = []
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -75,35 +71,22 @@ class Loopback:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         path = unquote(urlsplit(request.path).path)
-        wanted = request.headers.get("Range")
         with self.lock:
             self.asked[path] += 1
-            self.ranges += [wanted] if wanted else []
             page = self.pages.get(path)
             status = 404 if page is None else page.statuses.pop(0) if page.statuses else 200
         if status != 200:
-            extra = {"Retry-After": str(page.retry_after)} if page and page.retry_after else {}
-            return self._send(request, status, extra | {"Content-Length": "0"})
+            return self._send(request, status, {"Content-Length": "0"})
         if page.redirect:
             return self._send(request, 302, {"Location": page.redirect, "Content-Length": "0"})
-        self._send_page(request, page, wanted)
-
-    def _send_page(self, request: BaseHTTPRequestHandler, page: Page, wanted: str | None) -> None:
-        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and page.ranges else 0
-        if start and start >= len(page.body):
-            return self._send(request, 416, {"Content-Length": "0"})
-        start = max(start + (page.range_shift if start else 0), 0)
-        rest = page.body[start:]
         headers = {"Connection": "close"}
         if page.announce_length:
-            headers["Content-Length"] = str(len(rest))
-        if wanted and page.ranges:
-            headers["Content-Range"] = f"bytes {start}-{len(page.body) - 1}/{len(page.body)}"
-        self._send(request, 206 if wanted and page.ranges else 200, headers)
+            headers["Content-Length"] = str(len(page.body))
+        self._send(request, 200, headers)
         with self.lock:
             cut = page.cut_after if page.cuts > 0 else None
             page.cuts -= 1
-        pieces = [bytes([b]) for b in rest] if page.drip else [rest[:cut]]
+        pieces = [bytes([b]) for b in page.body] if page.drip else [page.body[:cut]]
         for piece in pieces:
             request.wfile.write(piece)
             request.wfile.flush()

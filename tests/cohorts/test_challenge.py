@@ -1,4 +1,4 @@
-"""The challenge's data set, from a Dataverse on this machine."""
+"""The challenge's 170 subjects, and its files from a Dataverse on this machine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from wmh.cohorts.challenge import (
     NOTICE,
     fetch_challenge,
     files_in,
+    known_subjects,
+    local_path,
+    missing_subjects,
 )
-from wmh.cohorts.download_source import DownloadError, Patience
+from wmh.cohorts.fetch import DownloadError
 
-HURRY = Patience(attempts=3, first_wait=0.01, longest_wait=0.05, timeout=1, slowest=100)
 LIST = "/api/datasets/:persistentId/"
 PUBLISHED = (
     "training/Utrecht/0/pre/FLAIR.nii.gz",
@@ -59,7 +61,7 @@ def below(folder) -> set[str]:
 
 def test_everything_but_the_observers_comes_in_the_published_layout(server, tmp_path):
     dataverse(server)
-    fetch_challenge(tmp_path, server=server.url, patience=HURRY)
+    fetch_challenge(tmp_path, server=server.url)
     assert below(tmp_path) == {
         *(path for path in PUBLISHED[:4]),
         "test/Amsterdam/Philips_VU_PETMR_01/160/wmh.nii.gz",
@@ -70,9 +72,9 @@ def test_everything_but_the_observers_comes_in_the_published_layout(server, tmp_
 
 def test_a_second_call_asks_for_the_list_only(server, tmp_path):
     dataverse(server)
-    fetch_challenge(tmp_path, server=server.url, patience=HURRY)
+    fetch_challenge(tmp_path, server=server.url)
     asked = server.asked.total()
-    again = fetch_challenge(tmp_path, server=server.url, patience=HURRY)
+    again = fetch_challenge(tmp_path, server=server.url)
     assert again.new == () and len(again.kept) == 6
     assert server.asked.total() == asked + 1
 
@@ -95,15 +97,15 @@ def test_a_split_and_the_observers_can_be_chosen(server, split, observers, expec
 def test_all_misbehaviour_at_once_still_ends_with_whole_files(server, tmp_path):
     dataverse(server, statuses=[], cut_after=700, cuts=1)
     server.pages["/api/access/datafile/1"].statuses = [503, 500]
-    fetch_challenge(tmp_path, server=server.url, patience=HURRY)
+    fetch_challenge(tmp_path, server=server.url)
     assert all((tmp_path / path).read_bytes() == path.encode() * 50 for path in PUBLISHED[:4])
 
 
 def test_a_wrong_checksum_is_named_and_not_stored(server, tmp_path):
     dataverse(server)
     server.put("/api/access/datafile/3", PUBLISHED[2].encode()[::-1] * 50)
-    with pytest.raises(DownloadError, match=r"datafile/3: its checksum is md5:"):
-        fetch_challenge(tmp_path, server=server.url, patience=HURRY)
+    with pytest.raises(DownloadError, match=r"datafile/3: MD5 hash .* does not match"):
+        fetch_challenge(tmp_path, server=server.url)
     assert PUBLISHED[2] not in below(tmp_path)
     assert PUBLISHED[1] in below(tmp_path)
 
@@ -112,15 +114,15 @@ def test_a_wrong_checksum_is_named_and_not_stored(server, tmp_path):
 def test_a_listing_that_leads_out_of_the_folder_writes_nothing(server, tmp_path, path):
     dataverse(server, [*PUBLISHED, path])
     with pytest.raises(DownloadError, match="not a place below"):
-        fetch_challenge(tmp_path / "here", server=server.url, patience=HURRY)
+        fetch_challenge(tmp_path / "here", server=server.url)
     assert below(tmp_path) == set()
 
 
 def test_a_listing_that_is_no_json_is_retried_and_then_an_error(server, tmp_path):
     server.put(LIST, b"<html>busy</html>")
     with pytest.raises(DownloadError, match=r"persistentId=doi:10\.34894/AECRSD: Expecting value"):
-        fetch_challenge(tmp_path, server=server.url, patience=HURRY)
-    assert server.asked[LIST] == 3
+        fetch_challenge(tmp_path, server=server.url)
+    assert server.asked[LIST] == 4
 
 
 @pytest.mark.parametrize(
@@ -140,3 +142,36 @@ def test_an_unknown_kind_of_checksum_is_not_passed_over(server):
 
 def test_the_notice_names_licence_and_citation():
     assert "CC BY-NC 4.0" in NOTICE and DOI in NOTICE and "10.1109/TMI.2019.2905770" in NOTICE
+
+
+def test_the_folder_that_windows_cannot_store_gets_one_safe_name():
+    published = "Amsterdam/Philips_VU .PETMR_01./160"
+    assert local_path(f"test/{published}/x") == "test/Amsterdam/Philips_VU_PETMR_01/160/x"
+    assert local_path(f"additional_annotations/observer_o3/test/{published}/x").endswith(
+        "/test/Amsterdam/Philips_VU_PETMR_01/160/x"
+    )
+    assert local_path("training/Amsterdam/GE3T/100/x") == "training/Amsterdam/GE3T/100/x"
+
+
+def test_the_known_subjects_are_those_of_the_challenge():
+    table = known_subjects()
+    assert len(table) == table["id"].nunique() == 170
+    assert table["split"].value_counts().to_dict() == {"test": 110, "training": 60}
+    assert set(table.loc[table["split"] == "training", "scanner"]) == {
+        "utrecht_philips_3t",
+        "singapore_siemens_3t",
+        "amsterdam_ge_3t",
+    }
+
+
+def test_missing_subjects_are_named_by_their_place(tmp_path):
+    assert len(missing_subjects(tmp_path, "all")) == 170
+    for row in known_subjects().itertuples():
+        place = tmp_path / local_path(f"{row.split}/{row.folder}/{row.id}")
+        (place / "pre").mkdir(parents=True)
+        for name in ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz"):
+            (place / name).touch()
+    assert missing_subjects(tmp_path, "all") == []
+    (tmp_path / "test/Amsterdam/Philips_VU_PETMR_01/160/wmh.nii.gz").unlink()
+    assert missing_subjects(tmp_path, "all") == ["test/Amsterdam/Philips_VU_PETMR_01/160"]
+    assert missing_subjects(tmp_path, "training") == []

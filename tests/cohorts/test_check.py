@@ -24,8 +24,7 @@ from tests.cohorts.scans import (
     save_subject,
 )
 from wmh.cohorts import check
-from wmh.cohorts.check import check_path
-from wmh.cohorts.check_report import as_json, as_text, repair_masks
+from wmh.cohorts.check import as_json, as_text, check_path, repair_masks
 from wmh.cohorts.tables import find_csv
 
 FLAIR, T1, MASK = "pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz"

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from wmh.cohorts.check import check_subject
+from wmh.cohorts.check import read_subject
 from wmh.cohorts.cohort import CohortError, find_challenge
 from wmh.cohorts.found import Found
 from wmh.phantom.lesion_load import read_statistics
@@ -44,7 +44,7 @@ def test_the_layout_is_the_challenges(cohort):
 
 
 def test_the_cohort_is_found_and_passes_the_checks(cohort):
-    rows = [check_subject(Found(subject)) for subject in find_challenge(cohort)]
+    rows = [read_subject(Found(subject))[0] for subject in find_challenge(cohort)]
     assert {(r.subject.id, r.subject.split, r.subject.scanner) for r in rows} == {
         ("0", "training", "singapore_siemens_3t"),
         ("1", "test", "amsterdam_ge_3t"),
@@ -63,7 +63,9 @@ def test_statistics_are_kept_for_every_subject(cohort):
     assert list(table["id"]) == ["0", "1"]
     for subject in find_challenge(cohort):
         row = table.set_index("id").loc[subject.id]
-        assert row["lesion_ml"] == pytest.approx(check_subject(Found(subject)).lesion_ml, abs=1e-3)
+        assert row["lesion_ml"] == pytest.approx(
+            read_subject(Found(subject))[0].lesion_ml, abs=1e-3
+        )
 
 
 def test_a_finished_cohort_is_left_alone_and_a_missing_subject_is_made_again(cohort):

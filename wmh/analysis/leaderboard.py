@@ -16,7 +16,7 @@ import pandas as pd
 
 from wmh.analysis.metrics import FIVE_MEASURES
 from wmh.analysis.statistics import LESIONS, Configuration, subject_values
-from wmh.cohorts.known import known_subjects
+from wmh.cohorts.challenge import known_subjects
 
 TEST_SUBJECTS = 110
 

@@ -36,14 +36,6 @@ class Rigid:
     matrix: np.ndarray  # (4, 4)
     offset_mm: float
     """Mean distance over the head between where the headers and the pictures put a point."""
-
-
-@dataclass(frozen=True)
-class Offset:
-    """How far two pictures lie apart, found in a hurry at ``COARSE_MM``."""
-
-    matrix: np.ndarray  # (4, 4), a point of the FLAIR to the same anatomy in the T1
-    mm: float
     common: float
     """Mutual information of the two where they fit best."""
 
@@ -71,27 +63,34 @@ def register_rigidly(moving: Image, fixed: Image, seed: int) -> Rigid:
     It starts from the headers and, in case these are far off, from the two centres of mass, and the
     better fit counts. One thread and a seed: the same answer every time.
     """
-    moving_itk, fixed_itk = _itk(moving), _itk(fixed)
+    pair = _itk(fixed), _itk(moving)
     with one_thread():
-        matrix = _best_fit(moving_itk, fixed_itk, seed)
-    return Rigid(matrix, _mean_distance(matrix, fixed))
+        coarse = [_coarse(image, COARSE_MM) for image in pair]
+        fits = [_fit(*coarse, start, 4.0, 1.0, seed) for start in _starts(*pair)]
+        _, best = min(fits, key=lambda fit: fit[0])
+        fine = [_coarse(image, FINE_MM) for image in pair]
+        metric, transform = _fit(*fine, best, 3.0, FINE_SAMPLES, seed)
+    matrix = _matrix(transform)
+    return Rigid(matrix, _mean_distance(matrix, fixed), -metric)
 
 
-def measure_offset(moving: Image, fixed: Image, seed: int) -> Offset:
-    """How far ``moving`` lies off ``fixed`` if the headers are believed, to 3 mm or so.
+def measure_offset(moving: Image, fixed: Image, seed: int) -> Rigid:
+    """Measure how far ``moving`` lies off ``fixed`` if the headers are believed, to 3 mm or so.
 
-    They are, unless a rigid motion makes the two fit clearly better.
+    They are, unless a rigid motion, found in a hurry at ``COARSE_MM``, makes the two fit clearly
+    better.
     """
     with one_thread():
-        fixed_itk, moving_itk = (_coarse(_itk(image), COARSE_MM) for image in (fixed, moving))
-        starts = _starts(fixed_itk, moving_itk)
-        as_is = _mutual_information(fixed_itk, moving_itk, starts[0])
-        fits = [_fit(fixed_itk, moving_itk, start, 4.0, 1.0, seed) for start in starts]
+        pair = [_coarse(_itk(image), COARSE_MM) for image in (fixed, moving)]
+        starts = _starts(*pair)
+        method = _mutual_information(sitk.Euler3DTransform(starts[0]))
+        as_is = -method.MetricEvaluate(*pair)
+        fits = [_fit(*pair, start, 4.0, 1.0, seed) for start in starts]
         metric, best = min(fits, key=lambda fit: fit[0])
     if -metric < BETTER * as_is:
-        return Offset(np.eye(4), 0.0, as_is)
+        return Rigid(np.eye(4), 0.0, as_is)
     matrix = _matrix(best)
-    return Offset(matrix, _mean_distance(matrix, fixed), -metric)
+    return Rigid(matrix, _mean_distance(matrix, fixed), -metric)
 
 
 def head_mask(image: Image) -> np.ndarray:
@@ -124,7 +123,7 @@ def raise_without_overlap(t1: Image, flair: Image) -> None:
 
 
 def _mean_distance(matrix: np.ndarray, image: Image) -> float:
-    """How far a motion (4, 4) moves the head in an image, in mm."""
+    """Mean distance in mm by which a motion (4, 4) moves the head in an image."""
     points = _head_points(image)
     moved = points @ matrix[:3, :3].T + matrix[:3, 3]
     return float(np.linalg.norm(moved - points, axis=1).mean())
@@ -137,15 +136,6 @@ def _head_points(image: Image) -> np.ndarray:
     return np.argwhere(head_mask(thinned)) * step @ image.affine[:3, :3].T + image.affine[:3, 3]
 
 
-def _best_fit(moving: sitk.Image, fixed: sitk.Image, seed: int) -> np.ndarray:
-    """The rigid motion from fixed to moving points as a matrix (4, 4): the better of two starts."""
-    coarse = _coarse(fixed, COARSE_MM), _coarse(moving, COARSE_MM)
-    fits = [_fit(*coarse, start, 4.0, 1.0, seed) for start in _starts(fixed, moving)]
-    _, best = min(fits, key=lambda fit: fit[0])
-    fine = _coarse(fixed, FINE_MM), _coarse(moving, FINE_MM)
-    return _matrix(_fit(*fine, best, 3.0, FINE_SAMPLES, seed)[1])
-
-
 def _starts(fixed: sitk.Image, moving: sitk.Image) -> tuple[sitk.Euler3DTransform, ...]:
     """As the headers say, and centre of mass on centre of mass."""
     centred = sitk.CenteredTransformInitializer(
@@ -156,12 +146,13 @@ def _starts(fixed: sitk.Image, moving: sitk.Image) -> tuple[sitk.Euler3DTransfor
     return as_the_headers_say, centred
 
 
-def _mutual_information(fixed: sitk.Image, moving: sitk.Image, transform: sitk.Transform) -> float:
+def _mutual_information(transform: sitk.Euler3DTransform) -> sitk.ImageRegistrationMethod:
+    """A registration that moves ``transform``, by mutual information over all voxels."""
     method = sitk.ImageRegistrationMethod()
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetInitialTransform(sitk.Euler3DTransform(transform))
-    return -method.MetricEvaluate(fixed, moving)
+    method.SetInitialTransform(transform, inPlace=True)
+    return method
 
 
 def _fit(
@@ -177,15 +168,12 @@ def _fit(
     ``step_mm`` is the first step, ``samples`` the share of voxels that the metric is drawn from.
     """
     transform = sitk.Euler3DTransform(start)
-    method = sitk.ImageRegistrationMethod()
-    method.SetMetricAsMattesMutualInformation(BINS)
+    method = _mutual_information(transform)
     if samples < 1:
         method.SetMetricSamplingStrategy(method.RANDOM)
         method.SetMetricSamplingPercentage(samples, seed)
-    method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(step_mm, 0.02, 100, 0.8)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetInitialTransform(transform, inPlace=True)
     method.Execute(fixed, moving)
     return method.GetMetricValue(), transform
 

@@ -157,7 +157,7 @@ def _images(place: Path, kind: str) -> list[Path]:
 
 
 def _is(path: Path, kind: str) -> bool:
-    """Whether a NIfTI file's name says that it is a FLAIR, or a T1w, whatever the spelling."""
+    """True where a NIfTI file's name says FLAIR, or T1w, whatever the spelling."""
     stem = path.name.partition(".nii")[0]
     return path.name.endswith((".nii", ".nii.gz")) and bool(_LIKE[kind].search(stem))
 
@@ -167,18 +167,18 @@ def _is_bids(path: Path, kind: str) -> bool:
 
 
 def is_lesion_mask(name: str) -> bool:
-    """Whether a file's name speaks of lesions, WMH or WML, or of a manual mask; no scan's does."""
+    """True where a file's name speaks of lesions, WMH, WML or a manual mask; no scan's does."""
     nifti = name.endswith((".nii", ".nii.gz"))
     return nifti and not is_scan(name) and bool(_LESION_WORD.search(name))
 
 
 def is_scan(name: str) -> bool:
-    """Whether a file's name says that it holds intensities or probabilities."""
+    """True where a file's name says that it holds intensities or probabilities."""
     return bool(_SCAN.search(name.partition(".nii")[0]))
 
 
 def is_in_native_space(name: str) -> bool:
-    """Whether a file lies on the grid of its subject's own FLAIR, as far as its name says."""
+    """True where a file lies on the grid of its subject's own FLAIR, as far as its name says."""
     return _entity(name, "space") in _NATIVE_SPACES
 
 
@@ -207,7 +207,7 @@ def own_predictions(derivatives: Path) -> set[Path]:
 
 
 def _belongs(name: str, person: str, session: str, only_session: bool) -> bool:
-    """Whether a derivative is of this person and session; one session need not be named."""
+    """True where a derivative is of this person and session; one session need not be named."""
     if f"sub-{_entity(name, 'sub')}" != person:
         return False
     named = _entity(name, "ses")
@@ -221,7 +221,7 @@ def _entity(name: str, key: str) -> str | None:
 
 
 def _participants(path: Path) -> dict[str, dict[str, str]]:
-    """What ``participants.tsv`` says of split and scanner, by participant without ``sub-``.
+    """Split and scanner that ``participants.tsv`` says, by participant without ``sub-``.
 
     Raises :class:`CohortError` for a row too long, and for a person whose rows contradict another.
     """

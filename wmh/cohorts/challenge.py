@@ -1,21 +1,23 @@
-"""The data of the MICCAI WMH Segmentation Challenge (Kuijf et al. 2019), fetched file by file.
+"""The MICCAI WMH Segmentation Challenge (Kuijf et al. 2019): its 170 subjects, and its files.
 
 DataverseNL offers the whole data set as one archive too, but its preparation times out; so the
-files are listed through the Dataverse API and taken one by one, each checked against its published
-size and checksum.
+files are listed through the Dataverse API and fetched one by one.
 """
 
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from wmh.cohorts.download import Fetched, RemoteFile, fetch
-from wmh.cohorts.download_source import DownloadError, Patience
-from wmh.cohorts.known import local_path
+import pandas as pd
 
+from wmh.cohorts.fetch import DownloadError, Fetched, RemoteFile, fetch
+from wmh.cohorts.scanners import SCANNERS, scanner_at
+
+FACTS = Path(__file__).parent / "facts" / "challenge_subjects.csv"
 SERVER = "https://dataverse.nl"
 DOI = "10.34894/AECRSD"
 SPLITS = ("training", "test")
@@ -34,23 +36,58 @@ _CHECKSUMS = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-512": "sh
 """Dataverse's names of checksums, and hashlib's."""
 
 
+def local_path(published: str) -> str:
+    """A path of the published data set, in names that every file system can store.
+
+    >>> local_path("test/Amsterdam/Philips_VU .PETMR_01./160/wmh.nii.gz")
+    'test/Amsterdam/Philips_VU_PETMR_01/160/wmh.nii.gz'
+    """
+    for scanner in SCANNERS.values():
+        published = f"/{published}".replace(
+            f"/{scanner.published_folder}/", f"/{scanner.folder}/"
+        ).removeprefix("/")
+    return published
+
+
+@cache
+def known_subjects() -> pd.DataFrame:
+    """The 170 subjects: id, split, scanner (short name), grid (voxels, mm), orientation."""
+    table = pd.read_csv(FACTS, dtype={"id": str})
+    return table.assign(scanner=[scanner_at(folder).name for folder in table["folder"]])
+
+
+def missing_subjects(folder: Path | str, split: Literal["training", "test", "all"]) -> list[str]:
+    """Places (``split/Site[/Scanner]/ID``) of known subjects that lack an image or the mask."""
+    table = known_subjects()
+    wanted = table if split == "all" else table[table["split"] == split]
+    places = [local_path(f"{row.split}/{row.folder}/{row.id}") for row in wanted.itertuples()]
+    needed = ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")
+    return [p for p in places if not all((Path(folder) / p / name).is_file() for name in needed)]
+
+
 def fetch_challenge(
     destination: Path | str,
     split: Literal["training", "test", "all"] = "all",
     observers: bool = False,
     server: str = SERVER,
-    workers: int = 4,
-    patience: Patience | None = None,
 ) -> Fetched:
     """Fetch the challenge's files into ``destination``, laid out as published.
 
     ``observers`` adds the masks of the additional observers (``additional_annotations/``). What is
     there and right is kept. Raises :class:`DownloadError` when files could not be had.
     """
-    files = files_in(_listing(server, patience), server, split, observers)
+    address = f"{server}/api/datasets/:persistentId/?persistentId=doi:{DOI}"
+    with TemporaryDirectory() as folder:
+        list_of_files = Path(folder) / "files.json"
+        file = RemoteFile(
+            list_of_files.name, address, check=lambda path: json.loads(path.read_bytes())
+        )
+        fetch([file], folder, "list of files")
+        listing = json.loads(list_of_files.read_bytes())
+    files = files_in(listing, server, split, observers)
     if not files:
         raise DownloadError(f"{server}: doi:{DOI} lists no files of the {split} split")
-    return fetch(files, destination, f"challenge, {split}", workers, patience)
+    return fetch(files, destination, f"challenge, {split}")
 
 
 def files_in(
@@ -68,14 +105,6 @@ def files_in(
     return [file for file in files if _wanted(file.path, split, observers)]
 
 
-def _listing(server: str, patience: Patience | None) -> dict:
-    address = f"{server}/api/datasets/:persistentId/?persistentId=doi:{DOI}"
-    with TemporaryDirectory() as folder:
-        file = RemoteFile("files.json", address, check=lambda path: json.loads(path.read_bytes()))
-        fetch([file], folder, "list of files", patience=patience)
-        return json.loads((Path(folder) / "files.json").read_bytes())
-
-
 def _remote_file(entry: dict, server: str) -> RemoteFile:
     data, checksum = entry["dataFile"], entry["dataFile"]["checksum"]
     folder = entry.get("directoryLabel", "")
@@ -88,7 +117,7 @@ def _remote_file(entry: dict, server: str) -> RemoteFile:
 
 
 def _wanted(path: str, split: str, observers: bool) -> bool:
-    """Whether a file belongs to what was asked for; files outside both splits always do."""
+    """True where a file belongs to what was asked for; files outside both splits always do."""
     folders = path.split("/")[:-1]
     if "additional_annotations" in folders and not observers:
         return False

@@ -1,33 +1,33 @@
-"""What is wrong with a cohort, and what to do about it: every problem of every subject at once."""
+"""Every problem of every subject of a cohort at once, and what to do about it.
+
+The report is for people (a table and a list of remedies) and for programs (JSON).
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from wmh.cohorts.align import (
-    WRONG_HEADER_MM,
-    bring_t1_to_flair,
-    head_mask,
-    raise_without_overlap,
-)
+from wmh.cohorts.align import bring_t1_to_flair, head_mask, raise_without_overlap
+from wmh.cohorts.challenge import known_subjects, missing_subjects
 from wmh.cohorts.cohort import LESION_LABELS, Subject
 from wmh.cohorts.found import Found, Problem
-from wmh.cohorts.known import known_subjects, missing_subjects
 from wmh.cohorts.plausible import notices
 from wmh.cohorts.sources import Layout, find_subjects, layout_of
 from wmh.cores import cores_here, processes
-from wmh.images import Image, ImageError, load_image, load_labels, same_grid
+from wmh.files import write_table
+from wmh.images import Image, ImageError, load_image, load_labels, same_grid, save_image
 
 MOST_LESION_OUTSIDE_HEAD = 0.05
 """Share of the lesion volume that a rough head mask may miss."""
@@ -35,8 +35,6 @@ SEED = 0
 """Of the rigid registration that measures how far T1 and FLAIR lie apart."""
 WORTH_PROCESSES = 12
 """Subjects from which it pays to start processes, which takes some seconds."""
-
-Task, Result = TypeVar("Task"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -54,13 +52,13 @@ class Checked:
     other_pathology_ml: float | None = None
     t1_offset_mm: float | None = None
     overlaps: bool = True
-    """Whether the T1's field of view holds the head in the FLAIR."""
+    """The T1's field of view holds the head in the FLAIR."""
     fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
     """Hash of the voxels of each image that was read, by its path."""
 
     @property
     def usable(self) -> bool:
-        """Whether a study can use the subject."""
+        """True where a study can use the subject."""
         return not self.problems
 
 
@@ -75,7 +73,7 @@ class Report:
 
     @property
     def usable(self) -> bool:
-        """Whether everything can be used as it is."""
+        """True where everything can be used as it is."""
         return not self.missing and all(row.usable for row in self.rows)
 
 
@@ -85,7 +83,7 @@ def check_path(path: Path | str) -> Report:
     Raises :class:`CohortError` when no subject is found.
     """
     path, layout = Path(path), layout_of(path)
-    rows = check_subjects(find_subjects(path, layout), look=True)
+    rows = add_duplicates(map_subjects(check_subject, find_subjects(path, layout), "checking"))
     if layout != "challenge" or any(row.subject.true_regions for row in rows):
         return Report(path, layout, rows, [])  # simulated subjects are not the challenge's
     splits = [split for split in ("training", "test") if (path / split).is_dir()]
@@ -93,29 +91,23 @@ def check_path(path: Path | str) -> Report:
     return Report(path, layout, [_compare_with_known(row) for row in rows], missing)
 
 
-def check_subjects(found: Iterable[Found], look: bool = False) -> list[Checked]:
-    """Check each subject by itself, then all of them against each other."""
-    return without_doubles(side_by_side(partial(check_subject, look=look), list(found), "checking"))
-
-
-def side_by_side(work: Callable[[Task], Result], tasks: list[Task], title: str) -> list[Result]:
-    """What ``work`` makes of each task, in order; many tasks in a process for each core."""
-    bar = partial(tqdm, total=len(tasks), desc=title, leave=False)
-    if len(tasks) < WORTH_PROCESSES:
-        return list(bar(map(work, tasks)))
+def map_subjects(
+    work: Callable[[Found], Checked], subjects: list[Found], title: str
+) -> list[Checked]:
+    """Do ``work`` for each subject, in order; for many subjects, in a process per core."""
+    bar = partial(tqdm, total=len(subjects), desc=title, leave=False)
+    if len(subjects) < WORTH_PROCESSES:
+        return list(bar(map(work, subjects)))
     with processes(cores_here()) as pool:
-        return list(bar(pool.map(work, tasks)))
+        return list(bar(pool.map(work, subjects)))
 
 
-def check_subject(found: Found, look: bool = False) -> Checked:
-    """Everything wrong with one subject's files.
+def check_subject(found: Found) -> Checked:
+    """Find everything wrong with one subject's files, and what looks wrong in the pictures.
 
-    ``look`` also measures how far a T1 on another grid than the FLAIR's lies off, and says where
-    images do not look like what they are said to be.
+    Of a T1 on another grid than the FLAIR's it is measured how far it lies off.
     """
     row, flair, t1 = read_subject(found)
-    if not look:
-        return row
     if flair and t1 and row.overlaps and not same_grid(flair, t1):
         _, offset = bring_t1_to_flair(t1, flair, register=False, seed=SEED)
         row = replace(row, t1_offset_mm=round(offset, 1))
@@ -163,24 +155,6 @@ def read_subject(found: Found) -> tuple[Checked, Image | None, Image | None]:
     return replace(row, problems=tuple(problems)), flair, t1
 
 
-def offset_warnings(t1: Image, offset_mm: float) -> tuple[str, ...]:
-    """A warning when the headers of T1 and FLAIR look wrong, with the offset measured."""
-    if offset_mm <= WRONG_HEADER_MM:
-        return ()
-    return (
-        f"{t1.path}: lies {offset_mm:.1f} mm off its FLAIR if the headers are believed. Look at "
-        "the two together; cohort.register_t1: true moves it rigidly onto the FLAIR",
-    )
-
-
-def holds_0_and_255(path: Path | None) -> bool:
-    """Whether a mask marks lesions with 255, as image editors do."""
-    try:
-        return set(np.unique(np.asanyarray(nib.load(path).dataobj)).tolist()) == {0, 255}
-    except (OSError, ValueError, TypeError, EOFError, nib.filebasedimages.ImageFileError):
-        return False
-
-
 def _try(problems: list[Problem], action: Callable, argument: object) -> object | None:
     """The result of an action on a file; None, and a problem more, when it cannot be used."""
     if argument is None:
@@ -193,7 +167,7 @@ def _try(problems: list[Problem], action: Callable, argument: object) -> object 
 
 
 def _mask_problems(lesions: Image, flair: Image) -> list[Problem]:
-    """A mask that does not belong on its FLAIR."""
+    """Problems of a mask that does not belong on its FLAIR."""
     if not same_grid(lesions, flair):
         remedy = (
             "Resample it by nearest neighbour: nilearn.image.resample_to_img(mask, flair, "
@@ -216,8 +190,8 @@ def _fingerprint(image: Image) -> str:
     return hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
 
 
-def without_doubles(rows: list[Checked]) -> list[Checked]:
-    """Add problems that only show between subjects: doubles of names, people and pictures."""
+def add_duplicates(rows: list[Checked]) -> list[Checked]:
+    """Add problems that only show between subjects: duplicate names, people and pictures."""
     names = Counter(row.subject.id for row in rows)
     splits, pictures = defaultdict(set), defaultdict(list)
     for number, row in enumerate(rows):
@@ -263,3 +237,95 @@ def _compare_with_known(row: Checked) -> Checked:
         shown = " x ".join(map(str, (known.nx, known.ny, known.nz)))
         warnings.append(f"{subject.flair}: not on the challenge's native grid ({shown} voxels)")
     return replace(row, problems=tuple(problems), warnings=tuple(warnings))
+
+
+def as_text(report: Report) -> str:
+    """A table of the subjects, then each problem with its remedy, then a verdict."""
+    table = pd.DataFrame([_cells(row) for row in report.rows])
+    problems = [str(problem) for row in report.rows for problem in row.problems]
+    warnings = [warning for row in report.rows for warning in row.warnings]
+    parts = [table.to_string(index=False)]
+    parts += [f"\nProblems:\n{_listed(problems)}"] * bool(problems)
+    parts += [f"\nWarnings:\n{_listed(warnings)}"] * bool(warnings)
+    if report.missing:
+        parts.append(
+            f"\nMissing, of the challenge's subjects ({len(report.missing)}):\n"
+            f"{_listed(report.missing)}\n  `wmh fetch challenge` fetches what is missing."
+        )
+    if any(_is_repairable(row) for row in report.rows):
+        parts.append(
+            "\n`wmh check PATH --repair FOLDER` writes copies of the masks of 0 and 255 as 0 and 1 "
+            "and a table that uses them; the originals stay as they are."
+        )
+    usable = sum(row.usable for row in report.rows)
+    return "\n".join([*parts, f"\n{usable} of {len(report.rows)} subjects can be used."])
+
+
+def as_json(report: Report) -> str:
+    """The same facts as JSON; volumes in ml, lengths in mm."""
+    rows = []
+    for row in report.rows:
+        facts = asdict(row)
+        facts.pop("fingerprints"), facts.pop("overlaps")
+        rows.append({**facts.pop("subject"), "usable": row.usable, **facts})
+    content = {
+        "path": str(report.path),
+        "layout": report.layout,
+        "usable": report.usable,
+        "subjects": rows,
+        "missing": report.missing,
+    }
+    return json.dumps(content, indent=2, default=str)
+
+
+def repair_masks(report: Report, folder: Path) -> Path:
+    """Write 0/1 copies of masks of 0 and 255, and ``cohort.csv``, which names them; its path.
+
+    The table lists every subject, with the other images where they are.
+    """
+    rows = []
+    for row in report.rows:
+        subject, lesions = row.subject, row.subject.lesions
+        if _is_repairable(row):
+            file = nib.load(lesions)
+            data = (np.asanyarray(file.dataobj) > 0).astype(np.uint8)
+            data = data.reshape(data.shape[:3])
+            mask = Image(data, file.affine, lesions, file.header)
+            lesions = save_image(folder / f"{subject.id}_lesions.nii.gz", data, mask)
+        images = {"flair": subject.flair, "t1": subject.t1, "lesions": lesions}
+        about = {name: getattr(subject, name) for name in ("id", "split", "scanner")}
+        rows.append(about | {name: path and path.resolve() for name, path in images.items()})
+    return write_table(pd.DataFrame(rows), folder / "cohort.csv")
+
+
+def _is_repairable(row: Checked) -> bool:
+    """Return whether a subject's mask marks lesions with 255, as image editors do."""
+    if "lesions" in row.present or row.subject.lesions is None:
+        return False
+    try:
+        values = np.unique(np.asanyarray(nib.load(row.subject.lesions).dataobj))
+    except (OSError, ValueError, TypeError, EOFError, nib.filebasedimages.ImageFileError):
+        return False
+    return set(values.tolist()) == {0, 255}
+
+
+def _cells(row: Checked) -> dict[str, object]:
+    def joined(values: tuple | None) -> str:
+        return " x ".join(f"{value:g}" for value in values) if values else "-"
+
+    return {
+        "subject": row.subject.id,
+        "split": row.subject.split or "to be drawn",
+        "scanner": row.subject.scanner,
+        "there": "+".join(row.present) or "-",
+        "grid": joined(row.shape),
+        "voxel mm": joined(row.voxel_size_mm),
+        "axes": row.orientation or "-",
+        "lesion ml": "-" if row.lesion_ml is None else f"{row.lesion_ml:.1f}",
+        "T1 off mm": "-" if row.t1_offset_mm is None else f"{row.t1_offset_mm:.1f}",
+        "problems": len(row.problems) or "none",
+    }
+
+
+def _listed(lines: list[str]) -> str:
+    return "\n".join(f"  - {line}" for line in lines)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from wmh.cohorts.scanners import scanner_at
+from wmh.files import write_table
 from wmh.images import Image, load_image, load_labels, resample_to
 from wmh.study import Study, project_root
 
@@ -36,7 +37,7 @@ class Subject:
     lesions: Path | None = None
     true_regions: Path | None = None
     further: bool = False
-    """Whether the person stands in a table of further people, who are never validated on."""
+    """The person stands in a table of further people, who are never validated on."""
 
     @property
     def person(self) -> str:
@@ -59,7 +60,18 @@ def find_challenge(folder: Path | str) -> list[Subject]:
             scanner = scanner_at(place)
             if scanner is None:
                 raise CohortError(f"{pre.parent}: {place!r} is no scanner folder of the challenge")
-            subjects.append(_challenge_subject(pre.parent, split, scanner.name))
+            regions = pre.with_name("regions.nii.gz")
+            subjects.append(
+                Subject(
+                    id=pre.parent.name,
+                    split=split,
+                    scanner=scanner.name,
+                    flair=pre / "FLAIR.nii.gz",
+                    t1=pre / "T1.nii.gz",
+                    lesions=pre.with_name("wmh.nii.gz"),
+                    true_regions=regions if regions.exists() else None,
+                )
+            )
     if not subjects:
         raise CohortError(
             f"{folder}: no subjects found. Expected training/ and test/ with Site[/Scanner]/ID/pre/"
@@ -78,10 +90,7 @@ def write_cohort(rows: Iterable[dict[str, object]], path: Path) -> pd.DataFrame:
     _raise_on_duplicates(table["id"])
     for column in table.columns.intersection(PATHS):
         table[column] = [_below(root, path) for path in table[column]]
-    temporary = path.with_suffix(".part")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_csv(temporary, index=False)
-    temporary.replace(path)
+    write_table(table, path)
     return table
 
 
@@ -89,7 +98,12 @@ def read_cohort(path: Path | str) -> list[Subject]:
     """Read the subjects of a cohort table written by :func:`write_cohort`."""
     table, root = pd.read_csv(path, dtype={"id": str}), project_root()
     _raise_on_duplicates(table["id"])
-    return [_subject_of_row(row, root) for row in table.to_dict("records")]
+    subjects = []
+    for row in table.to_dict("records"):
+        files = {name: root / str(row[name]) if pd.notna(row.get(name)) else None for name in PATHS}
+        about = {name: str(row[name]) for name in ("id", "split", "scanner")}
+        subjects.append(Subject(**about, **files, further=row.get("further") is True))
+    return subjects
 
 
 def of_split(subjects: Iterable[Subject], split: str) -> list[Subject]:
@@ -152,30 +166,11 @@ def load_lesions(subject: Subject) -> Image:
     return load_labels(_required(subject, "lesions"), LESION_LABELS)
 
 
-def _challenge_subject(folder: Path, split: str, scanner: str) -> Subject:
-    regions = folder / "regions.nii.gz"
-    return Subject(
-        id=folder.name,
-        split=split,
-        scanner=scanner,
-        flair=folder / "pre" / "FLAIR.nii.gz",
-        t1=folder / "pre" / "T1.nii.gz",
-        lesions=folder / "wmh.nii.gz",
-        true_regions=regions if regions.exists() else None,
-    )
-
-
 def _below(root: Path, path: Path | None) -> str | None:
     """A path as the table stores it: relative to the root where it lies below."""
     if path is None:
         return None
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
-
-
-def _subject_of_row(row: dict[str, object], root: Path) -> Subject:
-    files = {name: root / str(row[name]) if pd.notna(row.get(name)) else None for name in PATHS}
-    about = {name: str(row[name]) for name in ("id", "split", "scanner")}
-    return Subject(**about, **files, further=row.get("further") is True)
 
 
 def _required(subject: Subject, name: str) -> Path:
@@ -192,12 +187,12 @@ def _raise_on_duplicates(ids: Iterable[str]) -> None:
 
 
 def read_left_out(results: Path) -> pd.DataFrame:
-    """Who was left out of a study and why, from its results folder: one row a subject."""
+    """Who was left out of a study and why, from its results folder: one row per subject."""
     return pd.read_csv(results / "left_out.csv", dtype=str, keep_default_na=False)
 
 
 def cohort_note(study: Study) -> str:
-    """What to know of a study's people beside its numbers: are they real, and who was left out.
+    """A sentence to stand beside a study's numbers: are its people real, and who was left out.
 
     >>> cohort_note(study)  # doctest: +SKIP
     'These subjects are **simulated**: ... No subject was left out.'

@@ -1,29 +1,24 @@
 """A study's cohort: its subjects found, checked, brought to one grid each and parted into splits.
 
-Writes ``cohort.csv`` (one row a usable subject) and ``left_out.csv`` (who was left out, and why),
+Writes ``cohort.csv`` (one row per usable subject) and ``left_out.csv`` (who was left out, and why),
 which every later stage shows beside its numbers.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, replace
+from functools import partial
 
 import pandas as pd
 
-from wmh.cohorts.align import bring_t1_to_flair
-from wmh.cohorts.check import (
-    Checked,
-    offset_warnings,
-    read_subject,
-    side_by_side,
-    without_doubles,
-)
+from wmh.cohorts.align import WRONG_HEADER_MM, bring_t1_to_flair
+from wmh.cohorts.challenge import missing_subjects
+from wmh.cohorts.check import Checked, add_duplicates, map_subjects, read_subject
 from wmh.cohorts.cohort import CohortError, write_cohort
 from wmh.cohorts.found import UNDECIDED, Found
-from wmh.cohorts.known import missing_subjects
 from wmh.cohorts.sources import decide_splits, find_subjects
+from wmh.files import write_table
 from wmh.images import same_grid, save_image
 from wmh.study import Study, project_root
 
@@ -47,22 +42,35 @@ def gather_cohort(study: Study) -> pd.DataFrame:
         )
     if settings.further is not None:
         further = find_subjects(project_root() / settings.further, "csv")
-        found += [_learned_from(one) for one in further]
-    rows = side_by_side(take_in, [_task(one, study) for one in found], "cohort")
+        found += [_for_training(one) for one in further]
+    rows = map_subjects(partial(prepare_subject, study=study), found, "cohort")
     for warning in (warning for row in rows for warning in row.warnings):
         warnings.warn(warning, stacklevel=2)
-    rows = without_doubles(rows)
+    rows = add_duplicates(rows)
+    usable = [row for row in rows if row.usable]
     unusable = [row for row in rows if not row.usable]
     if unusable and not settings.leave_out_unusable:
-        raise CohortError(_why_not(unusable, len(rows)))
-    usable = [row for row in rows if row.usable]
+        shown = [str(row.problems[0]) for row in unusable[:5]] + ["..."] * (len(unusable) > 5)
+        listed = "\n  ".join(shown)
+        raise CohortError(
+            f"{len(unusable)} of {len(rows)} subjects cannot be used:\n  {listed}\n"
+            "`wmh check` names every problem and its remedy; cohort.leave_out_unusable: true in "
+            "the study's file goes on without these subjects"
+        )
     subjects = decide_splits(
         [row.subject for row in usable], settings.test_share, study.seed_for("splits")
     )
     for split in ("training", "test"):
         if not any(subject.split == split for subject in subjects):
             raise CohortError(f"{study.cohort_folder}: no usable subject in the {split} split")
-    _write_left_out(unusable, study.results)
+    left_out = [
+        {
+            **{name: getattr(row.subject, name) for name in ("id", "split", "scanner")},
+            "problems": " ".join(str(problem) for problem in row.problems),
+        }
+        for row in unusable
+    ]
+    write_table(pd.DataFrame(left_out, columns=LEFT_OUT_COLUMNS), study.results / "left_out.csv")
     described = [
         describe(replace(row, subject=subject))
         for row, subject in zip(usable, subjects, strict=True)
@@ -70,32 +78,22 @@ def gather_cohort(study: Study) -> pd.DataFrame:
     return write_cohort(described, study.results / "cohort.csv")
 
 
-def _learned_from(found: Found) -> Found:
-    """A subject of the further table: of the training split, unless the table says otherwise."""
-    subject = found.subject
-    split = "training" if subject.split == UNDECIDED else subject.split
-    return replace(found, subject=replace(subject, split=split, further=True))
-
-
-@dataclass(frozen=True)
-class Task:
-    """One subject to take in: how its T1 comes onto the FLAIR's grid, and where the copy goes."""
-
-    found: Found
-    register_t1: bool
-    seed: int
-    aligned: Path
-
-
-def take_in(task: Task) -> Checked:
+def prepare_subject(found: Found, study: Study) -> Checked:
     """Read and check a subject; one to be used gets its T1 on the FLAIR's grid, if it is not."""
-    row, flair, t1 = read_subject(task.found)
-    if not row.usable or (same_grid(t1, flair) and not task.register_t1):
+    row, flair, t1 = read_subject(found)
+    register, identity = study.cohort.register_t1, found.subject.id
+    if not row.usable or (same_grid(t1, flair) and not register):
         return row
-    aligned, offset = bring_t1_to_flair(t1, flair, task.register_t1, task.seed)
-    subject = replace(row.subject, t1=save_image(task.aligned, aligned.data, flair))
-    lies_off = () if task.register_t1 else offset_warnings(t1, offset)
-    return replace(row, subject=subject, warnings=(*row.warnings, *lies_off))
+    aligned, offset = bring_t1_to_flair(t1, flair, register, study.seed_for("align", identity))
+    path = save_image(study.results / "aligned" / f"{identity}_t1.nii.gz", aligned.data, flair)
+    row = replace(row, subject=replace(row.subject, t1=path))
+    if register or offset <= WRONG_HEADER_MM:
+        return row
+    warning = (
+        f"{t1.path}: lies {offset:.1f} mm off its FLAIR if the headers are believed. Look at "
+        "the two together; cohort.register_t1: true moves it rigidly onto the FLAIR"
+    )
+    return replace(row, warnings=(*row.warnings, warning))
 
 
 def describe(row: Checked) -> dict[str, object]:
@@ -110,33 +108,8 @@ def describe(row: Checked) -> dict[str, object]:
     }
 
 
-def _task(found: Found, study: Study) -> Task:
-    identity = found.subject.id
-    aligned = study.results / "aligned" / f"{identity}_t1.nii.gz"
-    return Task(found, study.cohort.register_t1, study.seed_for("align", identity), aligned)
-
-
-def _write_left_out(unusable: list[Checked], results: Path) -> None:
-    rows = [
-        {
-            "id": row.subject.id,
-            "split": row.subject.split,
-            "scanner": row.subject.scanner,
-            "problems": " ".join(str(problem) for problem in row.problems),
-        }
-        for row in unusable
-    ]
-    results.mkdir(parents=True, exist_ok=True)
-    temporary = results / "left_out.part"
-    pd.DataFrame(rows, columns=LEFT_OUT_COLUMNS).to_csv(temporary, index=False)
-    temporary.replace(results / "left_out.csv")
-
-
-def _why_not(unusable: list[Checked], count: int) -> str:
-    shown = [str(row.problems[0]) for row in unusable[:5]] + ["..."] * (len(unusable) > 5)
-    listed = "\n  ".join(shown)
-    return (
-        f"{len(unusable)} of {count} subjects cannot be used:\n  {listed}\n"
-        "`wmh check` names every problem and its remedy; cohort.leave_out_unusable: true in the "
-        "study's file goes on without these subjects"
-    )
+def _for_training(found: Found) -> Found:
+    """A subject of the further table: of the training split, unless the table says otherwise."""
+    subject = found.subject
+    split = "training" if subject.split == UNDECIDED else subject.split
+    return replace(found, subject=replace(subject, split=split, further=True))

@@ -1,4 +1,4 @@
-"""Whether a person's images are what they are said to be, by tests that a real scan passes.
+"""Tests, which a real scan passes, that a person's images are what they are said to be.
 
 The MNI152 template is laid over the head, the right way up and upside down or back to front: how
 well it fits says whether there is a brain, and which way up. The tissues under the template say
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cache
 
 import nibabel as nib
@@ -50,18 +49,8 @@ DEEP_MM = 10.0
 SEED = 0
 
 
-@dataclass(frozen=True)
-class Fit:
-    """The template where it fits a head best, upright or turned over, and how well it does."""
-
-    turn: str | None
-    """How the head is turned over; None when it is upright."""
-    score: float
-    to_head: np.ndarray  # (4, 4), template to world mm
-
-
 def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
-    """What looks wrong with a person's images (by modality, as given), a sentence each.
+    """Say what looks wrong with a person's images (by modality, as given), a sentence each.
 
     Nothing is said of images that look as they should. A tilted head matters to what looks at it
     ``in_slices``. Raises :class:`ImageError` where no brain is found, and for a T1 that does not
@@ -75,15 +64,15 @@ def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
         if np.array_equal(first.data, other.data):
             said.append(f"{other.path}: the T1 is the same picture as the FLAIR, {first.path}")
         elif not _too_small(first) and not _too_small(other):
-            offset = measure_offset(other, first, SEED)
-            moved = offset.matrix
-            if offset.common < LEAST_COMMON:
+            rigid = measure_offset(other, first, SEED)
+            moved = rigid.matrix
+            if rigid.common < LEAST_COMMON:
                 said.append(f"{other.path}: the T1 does not look like the head in {first.path}")
-            elif offset.mm > WRONG_HEADER_MM:
+            elif rigid.offset_mm > WRONG_HEADER_MM:
                 said.append(
-                    f"{other.path}: the T1 lies {offset.mm:.0f} mm off the FLAIR if the headers "
-                    "are believed; look at the two together, and register them (in a study, "
-                    "cohort.register_t1: true)"
+                    f"{other.path}: the T1 lies {rigid.offset_mm:.0f} mm off the FLAIR if the "
+                    "headers are believed; look at the two together, and register them (in a "
+                    "study, cohort.register_t1: true)"
                 )
     first = first or other
     if _too_small(first):
@@ -91,19 +80,19 @@ def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
     brain = rough_brain(first)
     if _too_small(brain):
         return said
-    fit = _fit(brain)
-    if fit.score < LEAST_FIT:
+    turn, score, to_head = _fit(brain)
+    if score < LEAST_FIT:
         remedy = f"Look at it; it may be of another part of the body, or not the {name}"
         raise ImageError(first.path, f"no brain found in the {name}", remedy)
-    if fit.turn:
-        said.append(f"{first.path}: the head in the {name} lies {fit.turn}, against its header")
-    tilt = _tilt(first, fit.to_head)
-    if in_slices and not fit.turn and tilt > LARGEST_TILT:
+    if turn:
+        said.append(f"{first.path}: the head in the {name} lies {turn}, against its header")
+    tilt = _tilt(first, to_head)
+    if in_slices and not turn and tilt > LARGEST_TILT:
         said.append(
             f"{first.path}: the head lies tilted by {tilt:.0f} degrees in its slices, and the "
             "networks know upright heads; reslice it along the head's own axes"
         )
-    places = {name: fit.to_head} | ({"T1": moved @ fit.to_head} if other else {})
+    places = {name: to_head} | ({"T1": moved @ to_head} if other else {})
     return [*said, *_contrasts(images, places)]
 
 
@@ -117,15 +106,19 @@ def _too_small(image: Image) -> bool:
     return bool((image.voxel_size * image.data.shape).min() < SMALLEST_VIEW_MM)
 
 
-def _fit(brain: Image) -> Fit:
-    """The template on the brain where it fits best."""
+def _fit(brain: Image) -> tuple[str | None, float, np.ndarray]:
+    """Lay the template on the brain where it fits best.
+
+    Returns how the head is turned over (None when it is upright), the mutual information at 8 mm,
+    and the affine (4, 4) from template to world mm.
+    """
     upright, matrix = align_coarsely(brain, SEED)
     score, turned = upright, None
     for turn, flip in TURNS.items():
         other, other_matrix = align_coarsely(brain, SEED, flip)
         if other > max(MUCH_BETTER * upright, score):
             score, turned, matrix = other, turn, other_matrix
-    return Fit(turned, score, refine(brain, matrix, SEED))
+    return turned, score, refine(brain, matrix, SEED)
 
 
 def _tilt(image: Image, to_head: np.ndarray) -> float:
@@ -135,7 +128,7 @@ def _tilt(image: Image, to_head: np.ndarray) -> float:
 
 
 def _contrasts(images: Mapping[str, Image], places: Mapping[str, np.ndarray]) -> list[str]:
-    """What is said of contrasts that are not those of a FLAIR and a T1."""
+    """Notices of contrasts that are not those of a FLAIR and a T1."""
     points, white, grey, fluid, deep = _template_tissue()
     said, darkness = [], {}
     for modality, to_head in places.items():

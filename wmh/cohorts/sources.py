@@ -42,8 +42,10 @@ def find_subjects(
     expected.
     """
     path = Path(path)
-    finders = {"challenge": _find_challenge, "bids": find_bids, "csv": find_csv}
-    found = finders[layout or layout_of(path)](path, needed)
+    layout = layout or layout_of(path)
+    if layout == "challenge":  # every image has its place, there or not
+        return [Found(subject) for subject in find_challenge(path)]
+    found = {"bids": find_bids, "csv": find_csv}[layout](path, needed)
     if not found:
         raise CohortError(f"{path}: no subject found")
     return found
@@ -64,8 +66,3 @@ def decide_splits(subjects: list[Subject], test_share: float, seed: int) -> list
         )
     test = draw_people(subjects, test_share, seed)
     return [replace(s, split="test" if s.person in test else "training") for s in subjects]
-
-
-def _find_challenge(folder: Path, needed: Collection[str]) -> list[Found]:
-    """Subjects of the challenge's tree, where every image has its place, there or not."""
-    return [Found(subject) for subject in find_challenge(folder)]

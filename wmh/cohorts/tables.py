@@ -50,7 +50,7 @@ class Row:
     line: int
     cells: dict[str, str]
     surplus: bool
-    """Whether it has more cells than there are columns: then none can be trusted."""
+    """It has more cells than there are columns: then none can be trusted."""
 
 
 def read_table(path: Path, lower_case: bool = False) -> Table:

@@ -12,7 +12,7 @@ from PIL import Image as Picture
 from wmh.cores import cores_here
 from wmh.figures.look import fullest_slice, head_box, in_regions, region_colours
 from wmh.figures.look.slices import grey_window, head_mask
-from wmh.images import Image, to_ras
+from wmh.images import Image, rough_head, to_ras
 from wmh.pages import as_webp
 from wmh.predict.answer import Answer
 
@@ -111,7 +111,7 @@ def _runs(lines: np.ndarray) -> Iterable[tuple[int, int, int]]:
 def _span(image: Image, lesions: Image) -> tuple[int, int]:
     """The first slice with head or lesion, and the first one past the last."""
     data = to_ras(image).data
-    share = (data > 0.2 * np.percentile(data, 99)).mean(axis=(0, 1))
+    share = rough_head(data).mean(axis=(0, 1))
     filled = (share > HEAD) | to_ras(lesions).data.any(axis=(0, 1))
     there = np.flatnonzero(filled) if filled.any() else np.arange(len(share))
     return int(there[0]), int(there[-1]) + 1

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgba
 
 from wmh.figures.style import GREY, VERMILION, YELLOW
-from wmh.images import Image, to_ras
+from wmh.images import Image, rough_head, to_ras
 
 SIDES = "The left of each picture is the subject's left (L)."
 
@@ -65,7 +65,7 @@ def head_box(image: Image, margin_mm: float = 5.0) -> Box:
     A row belongs to the head when 2 % of its voxels reach a fifth of the bright end of the image.
     """
     ras = to_ras(image)
-    bright = ras.data > 0.2 * np.percentile(ras.data, 99)
+    bright = rough_head(ras.data)
     box = []
     for axis in (0, 1):
         share = bright.mean(axis=(1 - axis, 2))
@@ -78,8 +78,7 @@ def head_box(image: Image, margin_mm: float = 5.0) -> Box:
 
 def head_mask(image: Image) -> Image:
     """Where the image is brighter than a fifth of its bright end: roughly, the head."""
-    bright = image.data > 0.2 * np.percentile(image.data, 99)
-    return Image(bright.astype(np.uint8), image.affine)
+    return Image(rough_head(image.data).astype(np.uint8), image.affine)
 
 
 def height_over_width(image: Image) -> float:
