@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from wmh.pipeline.dependencies import modules_reached, notebook_code
+from wmh.dependencies import modules_reached, notebook_code
 from wmh.pipeline.stages import NOTEBOOKS, TRAINING_NOTEBOOKS
 from wmh.study import project_root
 
