@@ -57,6 +57,16 @@ class TestNotebook:
         of_training = {"study", "model", "repeat"}
         assert given == (of_training if name in TRAINING_NOTEBOOKS else {"study"})
 
+    @pytest.mark.parametrize("folder", ["nowhere", "notebooks", "wmh/figures"])
+    def test_finds_its_study_from_any_folder(self, name, folder, tmp_path, monkeypatch):
+        """As ``papermill`` elsewhere and JupyterLab in any folder of the checkout run it."""
+        monkeypatch.delenv("WMH_ROOT", raising=False)
+        monkeypatch.chdir(tmp_path if folder == "nowhere" else ROOT / folder)
+        imports, parameters, *_ = map(source, cells_of(name, "code"))
+        scope: dict = {}
+        exec(f"{imports}\n{parameters}\nstudy = load_study(study)", scope)
+        assert scope["study"].results == ROOT / "results" / "demo"
+
     def test_is_stored_without_outputs(self, name):
         for cell in cells_of(name, "code"):
             assert cell["outputs"] == []

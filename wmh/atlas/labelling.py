@@ -194,6 +194,27 @@ def label_image(
     return carry_labels(atlas.labels, fit, resample_to(white, flair or t1, order=0)), fit
 
 
+def fits_note(fits: pd.DataFrame) -> str:
+    """The mean region Dice where true regions are known, and how many fits are flagged."""
+    known, flagged = fits["mean_region_dice"].dropna(), f"{fits['outlier'].sum()} fits are flagged."
+    if known.empty:
+        return flagged
+    of_whom = f"**{known.mean():.3f}** over {len(known)} subjects"
+    return f"Mean region Dice against the true labels: {of_whom}. {flagged}"
+
+
+def fits_to_look_at(fits: pd.DataFrame) -> dict[str, str]:
+    """The poorest, the median and the best fit, and up to six flagged ones: their subjects."""
+    order = fits.sort_values("white_matter_dice")["id"].tolist()
+    flagged = fits.loc[fits["outlier"], "id"].head(6)
+    return {
+        "Poorest": order[0],
+        "Median": order[len(order) // 2],
+        "Best": order[-1],
+        **{f"Flagged ({number})": which for number, which in enumerate(flagged, start=1)},
+    }
+
+
 def robust_z(values: pd.Series) -> pd.Series:
     """Distance from the median in units of the scaled median absolute deviation."""
     deviation = values - values.median()
