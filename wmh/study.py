@@ -48,7 +48,7 @@ class Study(Settings):
     participants: Participants | None = None
     compute: Compute = Compute()
     repeat: Count = 1
-    """Which repeat of the trainings this is about; :meth:`of_repeat` sets it, not the file."""
+    """The repeat of the trainings that this is about; :meth:`of_repeat` sets it, not the file."""
 
     @property
     def results(self) -> Path:
@@ -82,7 +82,7 @@ class Study(Settings):
         return self.model_copy(update={"repeat": number})
 
     def run_name(self, model: str) -> str:
-        """What this repeat's training of a model is called: ``flair``, then ``flair_repeat_2``."""
+        """The name of this repeat's training of a model: ``flair``, then ``flair_repeat_2``."""
         return model if self.repeat == 1 else f"{model}_repeat_{self.repeat}"
 
     def model_folder(self, model: str) -> Path:

@@ -46,7 +46,7 @@ class Figure:
     title: str
     """The caption's first sentence."""
     caption: str
-    """What follows it."""
+    """The rest of it."""
     source: str
     """The picture itself, as a data address."""
     width: int
@@ -103,7 +103,7 @@ def _made(make: Callable[[pd.DataFrame], Made], table: pd.DataFrame | None) -> M
 
 
 def _about(cohort: pd.DataFrame | None) -> dict | None:
-    """How many subjects and scanners each split has."""
+    """Count the subjects and scanners of each split."""
     if cohort is None:
         return None
     scanners = {split: set(rows["scanner"]) for split, rows in cohort.groupby("split")}
@@ -116,7 +116,7 @@ def _about(cohort: pd.DataFrame | None) -> dict | None:
 
 
 def _left_out(study: Study) -> dict:
-    """Who was left out: a sentence, and each subject with its problems."""
+    """Subjects that were left out: a sentence, and each subject with its problems."""
     if not study.table("left_out").exists():
         return {"note": "Who was left out is not on record here.", "who": []}
     table = _read(study, "left_out")
@@ -125,7 +125,7 @@ def _left_out(study: Study) -> dict:
 
 
 def _verdicts(claims: pd.DataFrame | None) -> str:
-    """How many claims have each verdict, in words."""
+    """Count the claims of each verdict, in words."""
     if claims is None:
         return ""
     count = Counter(claims.groupby("claim")["claim_verdict"].first())

@@ -50,7 +50,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class StageFiles:
-    """Where a stage of a study leaves what it makes beside its tables."""
+    """The files of a stage beside its tables."""
 
     executed: Path
     page: Path

@@ -58,7 +58,7 @@ class Watch(threading.Thread):
 
 
 class Progress(io.TextIOBase):
-    """Where a kernel's output goes: into the log, with the last line kept for the terminal.
+    """The output of a kernel: written to the log, with the last line kept for the terminal.
 
     Of a progress bar, which draws itself again after each carriage return, the log gets the final
     state only.
@@ -88,7 +88,7 @@ class Progress(io.TextIOBase):
 
 
 def _as_seen(line: str) -> str:
-    """What a terminal shows of a line that was drawn over again after carriage returns."""
+    """The part that a terminal shows of a line that was drawn over again after carriage returns."""
     return next((part for part in reversed(line.split("\r")) if part), "")
 
 
@@ -104,7 +104,7 @@ def driver_here() -> int | None:
 
 
 def is_running(process: int) -> bool:
-    """Whether a process lives; one that ended but was not waited for does not."""
+    """True for a process that lives; one that ended but was not waited for does not."""
     try:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
