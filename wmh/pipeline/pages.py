@@ -6,7 +6,6 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,26 +34,6 @@ FIGURE_WIDTH = 1800
 
 FIGURE_DPI, SCREEN_DPI = 300, 96
 """Pixels to the inch of a saved figure, and of a page."""
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure of the study as the page shows it."""
-
-    name: str
-    label: str
-    title: str
-    """The caption's first sentence."""
-    caption: str
-    """The rest of it."""
-    source: str
-    """The picture itself, as a data address."""
-    width: int
-    height: int
-    print_width: int
-    """CSS pixels at print size; smaller, its text could not be read."""
-    pdf: str | None
-    """Path of the vector file, relative to the page."""
 
 
 def write_index(study: Study) -> Path:
@@ -133,7 +112,8 @@ def _verdicts(claims: pd.DataFrame | None) -> str:
     return ", ".join(f"{count[verdict]} {verdict}" for verdict in known if count[verdict])
 
 
-def _figure(path: Path, study: Study) -> Figure:
+def _figure(path: Path, study: Study) -> dict[str, object]:
+    """A figure as the page shows it: title and caption apart, ``print_width`` in CSS pixels."""
     picture = Image.open(path).convert("RGB")
     print_width = round(picture.width * SCREEN_DPI / FIGURE_DPI)
     if picture.width > FIGURE_WIDTH:
@@ -144,17 +124,17 @@ def _figure(path: Path, study: Study) -> Figure:
     words = text.read_text().strip() if text.exists() else f"{name.replace('_', ' ')}."
     title, _, caption = words.partition(". ")
     vector = path.with_suffix(".pdf")
-    return Figure(
-        name=path.stem,
-        label=f"Figure {int(number)}",
-        title=title.rstrip("."),
-        caption=caption,
-        source=webp_address(as_webp(picture)),
-        width=picture.width,
-        height=picture.height,
-        print_width=print_width,
-        pdf=os.path.relpath(vector, study.results / "html") if vector.exists() else None,
-    )
+    return {
+        "name": path.stem,
+        "label": f"Figure {int(number)}",
+        "title": title.rstrip("."),
+        "caption": caption,
+        "source": webp_address(as_webp(picture)),
+        "width": picture.width,
+        "height": picture.height,
+        "print_width": print_width,  # smaller, its text could not be read
+        "pdf": os.path.relpath(vector, study.results / "html") if vector.exists() else None,
+    }
 
 
 def _title(stage: Stage) -> str:
