@@ -125,7 +125,9 @@ def load_study(name: str | Path) -> Study:
     Raises :class:`StudyError`, in one line, for a missing file, broken YAML, an unknown key or a
     value that is not allowed.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _study_file(str(name))
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = project_root() / "studies" / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (project_root() / "studies").glob("*.yaml")))
         raise StudyError(f"{path}: no such study. Known are: {known}")
@@ -152,10 +154,6 @@ def project_root() -> Path:
     raise StudyError(
         f"{here}: no studies/ folder here or above. Run from the checkout, or set WMH_ROOT"
     )
-
-
-def _study_file(name: str) -> Path:
-    return project_root() / "studies" / f"{name}.yaml"
 
 
 def _first_problem(error: ValidationError | TypeError) -> str:
