@@ -12,7 +12,8 @@ is a resource: with `--resources accelerator=1` trainings run one at a time.
 import sys
 from pathlib import Path
 
-from wmh.pipeline.dependencies import modules_reached, sources_of
+from wmh import results
+from wmh.dependencies import modules_reached, sources_of
 from wmh.pipeline.stages import settings_of, stages_of
 from wmh.study import load_study
 
@@ -23,18 +24,7 @@ LESION_MODELS = STUDY.models_of("lesions")
 REGION_MODELS = STUDY.models_of("regions", "multitask")
 TRAININGS = {one.run_name(model): (model, one.repeat) for one in STUDY.repeats() for model in STUDY.models}
 CHECKPOINTS = expand(f"{RESULTS}/models/{{training}}/checkpoint.pt", training=TRAININGS)
-BY_EVALUATION = ("metrics", "burden")
-BY_STATISTICS = ("means", "comparisons", "claims", "volumes")
-BY_LOCALIZATION = (
-    *("agreement", "agreement_summary", "error_parts"),
-    *("cohort_burden", "groups", "group_choices"),
-)
-TABLES = ("cohort", "regions", "region_volumes", *BY_EVALUATION, *BY_STATISTICS, *BY_LOCALIZATION)
-FIGURE_NAMES = (
-    *("01_pipeline", "02_qualitative", "03_measures", "04_missing", "05_scanners"),
-    *("06_regions", "07_burden", "08_frequency", "09_curves", "10_claims"),
-)
-DRAWN = expand(f"{FIGURES}/{{name}}.{{kind}}", name=FIGURE_NAMES, kind=("png", "pdf", "txt"))
+DRAWN = expand(f"{FIGURES}/{{name}}.{{kind}}", name=results.FIGURES, kind=("png", "pdf", "txt"))
 EVERYWHERE = ("seed", "compute")
 ASKED = ("evaluation.threshold", "evaluation.mirroring", "evaluation.slices_at_once")
 HALF = max(1, workflow.cores // 2)
@@ -48,8 +38,9 @@ def settings(*keys):
     return settings_of(STUDY, *EVERYWHERE, *keys)
 
 
-def tables(names):
-    return expand(f"{RESULTS}/{{table}}.csv", table=names)
+def tables(*notebooks):
+    """The tables that notebooks leave; without a name, all there are."""
+    return [str(STUDY.table(t).relative_to(ROOT)) for n in notebooks or results.TABLES for t in results.TABLES[n]]
 
 
 def participants():
@@ -78,10 +69,7 @@ def images():
 
 
 def run(notebook):
-    return (
-        f"WMH_CORES={{threads}} {sys.executable} -m wmh.pipeline.notebook {STUDY.name} {notebook} "
-        "--depends-on {input} --settings {params.settings:q} --state {params.state}"
-    )
+    return f"WMH_CORES={{threads}} {sys.executable} -m wmh.pipeline.notebook {STUDY.name} {notebook}"
 
 
 def trainings_of(models):
@@ -104,7 +92,7 @@ def training_options(wildcards):
 rule all:
     input:
         f"{RESULTS}/html/index.html",
-        tables(TABLES),
+        tables(),
         DRAWN,
         [executed(stage.name) for stage in stages_of(STUDY)],
 
@@ -114,11 +102,10 @@ rule data_preparation:
         sources("01_data_preparation"),
         images(),
     output:
-        f"{RESULTS}/cohort.csv",
+        tables("01_data_preparation"),
         executed("01_data_preparation"),
     params:
         settings=settings("cohort"),
-        state=[],
     threads: workflow.cores
     shell:
         run("01_data_preparation")
@@ -130,12 +117,10 @@ rule atlas_registration:
         f"{RESULTS}/cohort.csv",
         atlas(),
     output:
-        f"{RESULTS}/regions.csv",
-        f"{RESULTS}/region_volumes.csv",
+        tables("02_atlas_registration"),
         executed("02_atlas_registration"),
     params:
         settings=settings("cohort", "regions"),
-        state=f"{RESULTS}/regions",
     threads: HALF  # the other half trains meanwhile
     priority: 1
     shell:
@@ -152,7 +137,6 @@ rule train_lesions:
     params:
         settings=training_settings,
         options=training_options,
-        state=f"{RESULTS}/models/{{training}}",
     wildcard_constraints:
         training=trainings_of(LESION_MODELS),
     threads: STUDY.compute.threads
@@ -173,7 +157,6 @@ rule train_regions_multitask:
     params:
         settings=training_settings,
         options=training_options,
-        state=f"{RESULTS}/models/{{training}}",
     wildcard_constraints:
         training=trainings_of(REGION_MODELS),
     threads: STUDY.compute.threads
@@ -191,11 +174,10 @@ rule evaluation:
         f"{RESULTS}/regions.csv",
         CHECKPOINTS,
     output:
-        tables(BY_EVALUATION),
+        tables("05_evaluation"),
         executed("05_evaluation"),
     params:
         settings=settings("slices", "training", "models", *ASKED),
-        state=f"{RESULTS}/predictions",
     threads: workflow.cores
     resources:
         accelerator=1,
@@ -206,13 +188,12 @@ rule evaluation:
 rule statistics:
     input:
         sources("06_statistics"),
-        tables(BY_EVALUATION),
+        tables("05_evaluation"),
     output:
-        tables(BY_STATISTICS),
+        tables("06_statistics"),
         executed("06_statistics"),
     params:
         settings=settings("models", "evaluation"),
-        state=[],
     shell:
         run("06_statistics")
 
@@ -223,11 +204,10 @@ rule localization:
         f"{RESULTS}/burden.csv",
         participants(),
     output:
-        tables(BY_LOCALIZATION),
+        tables("07_localization"),
         executed("07_localization"),
     params:
         settings=settings("models", "evaluation", "participants"),
-        state=[],
     threads: HALF
     shell:
         run("07_localization")
@@ -236,14 +216,13 @@ rule localization:
 rule figures:
     input:
         sources("08_figures", drawing=True),
-        tables(TABLES),
+        tables(),
         CHECKPOINTS,
     output:
         DRAWN,
         executed("08_figures"),
     params:
         settings=settings("title", "models", "evaluation"),
-        state=FIGURES,
     shell:
         run("08_figures")
 

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from wmh.pipeline.dependencies import modules_reached, notebook_code
+from wmh.dependencies import modules_reached, notebook_code
 from wmh.pipeline.stages import NOTEBOOKS, TRAINING_NOTEBOOKS
 from wmh.study import project_root
 
@@ -56,6 +56,16 @@ class TestNotebook:
         given = {node.targets[0].id for node in code_of(tagged[0]).body}
         of_training = {"study", "model", "repeat"}
         assert given == (of_training if name in TRAINING_NOTEBOOKS else {"study"})
+
+    @pytest.mark.parametrize("folder", ["nowhere", "notebooks", "wmh/figures"])
+    def test_finds_its_study_from_any_folder(self, name, folder, tmp_path, monkeypatch):
+        """As ``papermill`` elsewhere and JupyterLab in any folder of the checkout run it."""
+        monkeypatch.delenv("WMH_ROOT", raising=False)
+        monkeypatch.chdir(tmp_path if folder == "nowhere" else ROOT / folder)
+        imports, parameters, *_ = map(source, cells_of(name, "code"))
+        scope: dict = {}
+        exec(f"{imports}\n{parameters}\nstudy = load_study(study)", scope)
+        assert scope["study"].results == ROOT / "results" / "demo"
 
     def test_is_stored_without_outputs(self, name):
         for cell in cells_of(name, "code"):

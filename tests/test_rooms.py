@@ -10,7 +10,7 @@ from wmh.study import project_root
 
 ROOMS = (
     ("files", "encoders", "results"),
-    ("settings",),
+    ("settings", "dependencies"),
     ("study",),
     ("images", "cores", "provenance"),
     ("ready",),

@@ -1,4 +1,4 @@
-"""How many cores there are to share out over subjects, and processes that use them."""
+"""Cores to share out over subjects, and processes that use them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CORES = "WMH_CORES"
 
 
 def cores_here() -> int:
-    """How many subjects to work on at a time: as many as there are cores for this process.
+    """Return how many subjects to work on at a time: as many as there are cores for this process.
 
     Raises :class:`StudyError` where ``WMH_CORES`` is no number of cores.
     """

@@ -1,4 +1,4 @@
-"""Which code, on what machine: commit, versions, hardware."""
+"""The code and the machine of a result: commit, versions, hardware."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _processor() -> str:
 
 
 def _output(*command: str) -> str | None:
-    """What a command prints; None when it is missing or fails, or outside a checkout."""
+    """Run a command and return what it prints; None when it fails, or outside a checkout."""
     try:
         done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True)
     except (FileNotFoundError, StudyError):

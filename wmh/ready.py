@@ -1,4 +1,4 @@
-"""What a study needs of this machine, looked at before anything is begun.
+"""The needs of a study, looked at before anything is begun.
 
 Reading a study asks for none of it: its settings may be looked at anywhere.
 """
@@ -11,7 +11,7 @@ from wmh.provenance import gpus_here
 from wmh.study import Study, StudyError, project_root
 
 DEVICES, GPUS = Path("/dev"), ("nvidia[0-9]*", "dxg", "kfd")
-"""Where GPUs appear: NVIDIA's, any in a Linux below Windows, AMD's."""
+"""Files that stand for GPUs: NVIDIA's, any in a Linux below Windows, AMD's."""
 
 
 def raise_unless_ready(study: Study) -> None:

@@ -1,4 +1,4 @@
-"""What a study's stages leave, by name: tables ``results/STUDY/NAME.csv`` and figures.
+"""Names of what a study leaves: tables ``results/STUDY/NAME.csv`` and figures.
 
 The Snakefile, the package, the pages and the tests read the names here.
 """

@@ -1,4 +1,4 @@
-"""What may stand in ``studies/NAME.yaml``, group by group, with what is assumed where it is silent.
+"""Settings of ``studies/NAME.yaml``, group by group, with what is assumed where it is silent.
 
 Settings are checked when they are read: an unknown key or a wrong value is refused.
 """
@@ -45,7 +45,7 @@ class Settings(BaseModel):
 
 
 class Simulation(Settings):
-    """How many subjects of each of the challenge's scanners, or of ``various``, to simulate."""
+    """Subjects to simulate of each of the challenge's scanners, or of ``various``."""
 
     training: dict[str, Count]
     test: dict[str, Count]
@@ -56,7 +56,7 @@ class Simulation(Settings):
 
 
 class CohortSettings(Settings):
-    """Where the subjects come from, and what is asked of them."""
+    """The subjects: where they come from, and what is asked of them."""
 
     source: Literal["simulated", "challenge", "bids", "csv"]
     folder: UserPath
@@ -74,7 +74,7 @@ class CohortSettings(Settings):
 
     @property
     def simulated_alone(self) -> bool:
-        """Whether none of those to learn from is a real person."""
+        """True where none of those to learn from is a real person."""
         return self.source == "simulated" and self.further is None
 
     @model_validator(mode="after")
@@ -85,7 +85,7 @@ class CohortSettings(Settings):
 
 
 class RegionSettings(Settings):
-    """Which atlas is carried to the subjects, and how."""
+    """The atlas that is carried to the subjects, and the way it is."""
 
     atlas: Literal["built-in", "jhu", "published", "known"] = "built-in"
     """``wmh fetch atlas`` brings ``jhu`` and ``published``, the authors' own labels. ``known`` are
@@ -101,8 +101,8 @@ class SliceSettings(Settings):
     """In-plane voxel size; None keeps the native one."""
     precision: Literal["float32", "float16"] = "float32"
     storage: Literal["auto", "device", "host", "disk"] = "auto"
-    """Where they lie while a model is trained: in the memory of the device, in that of the machine,
-    or in files below ``results/STUDY/slices``. ``auto`` takes the first with room for them. Batches
+    """Their place while a model is trained: in the memory of the device, in that of the machine, or
+    in files below ``results/STUDY/slices``. ``auto`` takes the first with room for them. Batches
     are the same from all three."""
 
 
@@ -124,9 +124,9 @@ class Augmentation(Settings):
     brightness: Range = (0.93, 1.07)
     blur_pixels: Range = (0.3, 0.8)
     low_resolution: tuple[AtLeastOne, AtLeastOne] = (1.0, 1.8)
-    """How many times coarser along one axis."""
+    """Times coarser along one axis."""
     motion_pixels: NotNegative = 0.8
-    """How far a head may move along one axis while it is scanned."""
+    """Movement of a head along one axis while it is scanned, at most."""
 
 
 class NetworkSettings(Settings):
@@ -171,7 +171,7 @@ class LossSettings(Settings):
     skeleton_recall: NotNegative = 0.0
     """Above 0, tubed skeletons of the truth are computed ahead of training."""
     task_weights: Literal["fixed", "uncertainty"] = "fixed"
-    """How a network that predicts both structures weighs their losses: by ``lesions`` and
+    """Weighing of the losses of a network that predicts both structures: by ``lesions`` and
     ``regions``, or by what it learns of their uncertainty."""
     lesions: NotNegative = 1.0
     regions: NotNegative = 1.0
@@ -194,10 +194,10 @@ class ModelSettings(Settings):
 
 
 class Training(Settings):
-    """What all trainings of a study share."""
+    """Settings that all trainings of a study share."""
 
     repeats: Count = 1
-    """How often each model is trained, each time from other seeds."""
+    """Trainings of each model, each from other seeds."""
     folds: Annotated[int, Field(ge=2)] | None = None
     """Repeat i validates on the i-th of so many parts of the training subjects; None: all repeats
     validate on the same ``validation_share``."""
@@ -209,7 +209,7 @@ class Training(Settings):
     people_a_batch: Count = 2
     """People whose slices make up a batch, in equal parts."""
     further_share: Share = 0.4
-    """How many of them, on average, are of the cohort's table of further people."""
+    """Share of them, on average, that are of the cohort's table of further people."""
     structure_slices_share: Share = 0.6
     """Share of each batch drawn among slices that hold lesion or, for region tasks, a region."""
     validate_every: Count = 50
@@ -240,7 +240,7 @@ class Training(Settings):
 
 
 class Evaluation(Settings):
-    """How models are asked, and how the numbers are drawn from what they answer."""
+    """Asking the models, and drawing numbers from what they answer."""
 
     threshold: Share = 0.5
     mirroring: bool = False
@@ -252,7 +252,7 @@ class Evaluation(Settings):
 
 
 class Participants(Settings):
-    """What else is known of the subjects, to be related to where their lesions lie."""
+    """Further knowledge of the subjects, to be related to where their lesions lie."""
 
     table: UserPath
     """TSV as in BIDS, or CSV; a column ``participant_id``, ``subject`` or ``id`` names them."""
@@ -261,7 +261,7 @@ class Participants(Settings):
 
 
 class Compute(Settings):
-    """Where the study runs. Results depend on ``threads``, so it is a setting and no default."""
+    """The machine. Results depend on ``threads``, so it is a setting and no default."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 1

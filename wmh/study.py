@@ -48,7 +48,7 @@ class Study(Settings):
     participants: Participants | None = None
     compute: Compute = Compute()
     repeat: Count = 1
-    """Which repeat of the trainings this is about; :meth:`of_repeat` sets it, not the file."""
+    """The repeat of the trainings that this is about; :meth:`of_repeat` sets it, not the file."""
 
     @property
     def results(self) -> Path:
@@ -82,7 +82,7 @@ class Study(Settings):
         return self.model_copy(update={"repeat": number})
 
     def run_name(self, model: str) -> str:
-        """What this repeat's training of a model is called: ``flair``, then ``flair_repeat_2``."""
+        """The name of this repeat's training of a model: ``flair``, then ``flair_repeat_2``."""
         return model if self.repeat == 1 else f"{model}_repeat_{self.repeat}"
 
     def model_folder(self, model: str) -> Path:
@@ -125,7 +125,9 @@ def load_study(name: str | Path) -> Study:
     Raises :class:`StudyError`, in one line, for a missing file, broken YAML, an unknown key or a
     value that is not allowed.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else _study_file(str(name))
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml"):
+        path = project_root() / "studies" / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (project_root() / "studies").glob("*.yaml")))
         raise StudyError(f"{path}: no such study. Known are: {known}")
@@ -152,10 +154,6 @@ def project_root() -> Path:
     raise StudyError(
         f"{here}: no studies/ folder here or above. Run from the checkout, or set WMH_ROOT"
     )
-
-
-def _study_file(name: str) -> Path:
-    return project_root() / "studies" / f"{name}.yaml"
 
 
 def _first_problem(error: ValidationError | TypeError) -> str:

@@ -15,7 +15,9 @@ from wmh.analysis.evaluation import (
     evaluate,
     find_pairs,
     five_of_configurations,
+    means_with_n,
     observer_cases,
+    undefined_note,
 )
 from wmh.analysis.metrics import FIVE_MEASURES, lesion_metrics
 from wmh.cli import app
@@ -314,3 +316,24 @@ def test_additional_observers_become_cases(tmp_path, truth):
     (case,) = observer_cases(tmp_path, [subject])
     assert case.model == "observer_o3"
     assert evaluate([case]).set_index("metric")["value"]["dice"] == 1
+
+
+def test_means_say_over_whom_and_why_a_distance_is_undefined():
+    values = {"dice": (0.5, 0.0, 0.0), "hd95_mm": (4.0, np.nan, np.nan)}
+    values |= {"volume_truth_ml": (1.0, 1.0, 0.0), "volume_prediction_ml": (1.0, 0.0, 2.0)}
+    about = {"model": "flair", "inputs_given": "FLAIR", "repeat": 1, "structure": "lesions"}
+    metrics = pd.DataFrame(
+        {**about, "subject": subject, "metric": metric, "value": value}
+        for metric, three in values.items()
+        for subject, value in zip("abc", three, strict=True)
+    )
+    shown = means_with_n(metrics, ["model", "inputs_given"], "metric")
+    assert shown.loc[("flair", "FLAIR"), ["dice", "hd95_mm"]].tolist() == [
+        "0.167 (n = 3)",
+        "4.000 (n = 1)",
+    ]
+    assert undefined_note(metrics).endswith(
+        "Of 3 predictions of lesions, it is undefined for 1 that are empty (flair given FLAIR 1) "
+        "and for 1 whose truth is."
+    )
+    assert undefined_note(metrics.iloc[:0]) == "No model finds lesions."

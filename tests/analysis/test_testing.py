@@ -8,11 +8,12 @@ from typer.testing import CliRunner
 
 from tests.learning.conftest import tiny_slices, tiny_study, write_study
 from tests.predict.conftest import write_scan
+from wmh.analysis import testing
 from wmh.analysis.testing import burden_table, fullest, predict_cohort, prediction
 from wmh.cli import app
 from wmh.cohorts.cohort import Subject, write_cohort
 from wmh.images import Image, load_image, save_image
-from wmh.learning.inference import predict
+from wmh.learning.inference import predict, predict_prepared
 from wmh.learning.models import CheckpointError, load_model_of
 from wmh.learning.training import train
 from wmh.settings import Evaluation
@@ -42,6 +43,26 @@ def test_the_study_says_how_its_models_are_asked(scanned):
     assert np.abs(saved - alone.probability).max() > 0.01
     lesions = load_image(prediction(study, "flair", "FLAIR", "p", "lesions")).data
     np.testing.assert_array_equal(lesions, mirrored.lesions(0.3))
+
+
+def test_predictions_are_kept_until_what_made_them_changes(scanned, monkeypatch):
+    study, _ = scanned
+    predict_cohort(study)
+    folder = prediction(study, "flair", "FLAIR", "p", "lesions").parent
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    asked = []
+    monkeypatch.setattr(
+        testing, "predict_prepared", lambda *of: asked.append(of) or predict_prepared(*of)
+    )
+    predict_cohort(study)
+    assert asked == []
+    for name in ("p_made_of.txt", "p_lesions.nii.gz"):  # as a kill leaves it, or a user
+        (folder / name).unlink()
+        predict_cohort(study)
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    other = study.evaluation.model_copy(update={"threshold": 0.6})
+    predict_cohort(study.model_copy(update={"evaluation": other}))
+    assert len(asked) == 3
 
 
 def test_burden_is_of_what_each_model_made_of_the_most_it_was_given(study, tmp_path):

@@ -16,27 +16,12 @@ from PIL import Image
 
 from wmh.cores import cores_here
 from wmh.pipeline.stages import Stage, files_of
-from wmh.study import load_study
-
-TABLES = {
-    "01_data_preparation": ["cohort.csv"],
-    "02_atlas_registration": ["regions.csv", "region_volumes.csv"],
-    "03_train_lesions": ["models/{training}/checkpoint.pt"],
-    "04_train_regions_multitask": ["models/{training}/checkpoint.pt"],
-    "05_evaluation": ["metrics.csv", "burden.csv"],
-    "06_statistics": ["means.csv", "comparisons.csv", "claims.csv", "volumes.csv"],
-    "07_localization": [
-        *("agreement.csv", "agreement_summary.csv", "error_parts.csv"),
-        *("cohort_burden.csv", "groups.csv", "group_choices.csv"),
-    ],
-    "08_figures": [],
-}
+from wmh.results import FIGURES, TABLES
+from wmh.study import load_study, project_root
 
 
 def draw(folder: Path) -> None:
     """Every figure as one black pixel."""
-    from wmh.figures import FIGURES
-
     folder.mkdir(parents=True, exist_ok=True)
     for name in FIGURES:
         Image.new("L", (1, 1)).save(folder / f"{name}.png")
@@ -57,14 +42,14 @@ def main() -> None:
     time.sleep(1.0 if given.model or stage.notebook == "02_atlas_registration" else 0.0)
     files = files_of(study, stage)
     if stage.name == os.environ.get("FAILING_STAGE"):
-        files.started.parent.mkdir(parents=True, exist_ok=True)
-        files.started.write_text('{"error": "ValueError: no two subjects"}')
-        sys.exit(1)
-    training = study.of_repeat(given.repeat).run_name(given.model)
-    tables = [study.results / name.format(training=training) for name in TABLES[stage.notebook]]
-    for path in (*tables, files.executed, files.page):
+        log = files.log.relative_to(project_root())
+        sys.exit(f"notebook {stage.title} failed: ValueError: no two subjects. Log: {log}")
+    made = [study.table(name) for name in TABLES.get(stage.notebook, ())]
+    if given.model:
+        made.append(study.of_repeat(given.repeat).model_folder(given.model) / "checkpoint.pt")
+    for path in (*made, files.executed, files.page):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("x\n")
+        path.write_text("id\n")  # a table without rows
     if stage.notebook == "08_figures":
         draw(study.figures)
     files.record.parent.mkdir(parents=True, exist_ok=True)

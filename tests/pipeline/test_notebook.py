@@ -99,7 +99,6 @@ def test_a_notebook_runs_in_this_interpreter_and_leaves_its_record(project, monk
     page = files.page.read_text()
     assert not re.search(r"<(script|link)[^>]+(src|href)=[\"']?(http|\")", page)
     assert "counting: 100%" in files.log.read_text()
-    assert not files.started.exists()
     assert os.environ["JUPYTER_DATA_DIR"] == str(project / "home")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "[ 4/13] 03_train_lesions t1 ..."
@@ -126,7 +125,6 @@ def test_a_failure_names_notebook_reason_and_log_and_keeps_both(project):
     assert "KeyError" in files.failed.read_text()
     assert not files.executed.exists()
     assert not files.record.exists()
-    assert json.loads(files.started.read_text())["error"].startswith("KeyError")
 
 
 def test_the_reasons_that_a_first_line_announces_follow_it():
@@ -137,41 +135,35 @@ def test_the_reasons_that_a_first_line_announces_follow_it():
     assert reason_of(ValueError("\nno two subjects.\nmore")) == "ValueError: no two subjects"
 
 
-@pytest.mark.parametrize(("settings", "kept"), [("same", True), ("other", False)])
-def test_state_is_kept_only_for_the_same_settings_and_sources(project, settings, kept):
-    """Twice the same: killed by its driver's death in the middle, then run again."""
-    state = project / "results" / "tiny" / "state"
+def test_a_notebook_whose_run_was_killed_ends_with_it_and_is_run_again(project):
     write_notebook(
         project / "notebooks" / "06_statistics.ipynb",
         "study = ''",
         "import os, pathlib, time\n"
-        f"state = pathlib.Path({str(state)!r})\n"
-        "half = state / 'half'\n"
-        "resumed = half.exists()\n"
-        "state.mkdir(exist_ok=True)\n"
-        "half.write_text(str(os.getpid()))\n"
-        "if not pathlib.Path('second').exists(): time.sleep(60)\n"
-        "pathlib.Path('resumed').write_text(str(resumed))\n",
+        "pathlib.Path('kernel').write_text(str(os.getpid()))\n"
+        "if not pathlib.Path('second').exists(): time.sleep(60)\n",
     )
     driver = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     host = name_driver().rpartition(":")[0]
     command = [sys.executable, "-m", "wmh.pipeline.notebook", "tiny", "06_statistics"]
-    command += ["--settings", "same", "--state", str(state)]
     stage = subprocess.Popen(command, env=os.environ | {DRIVER: f"{host}:{driver.pid}"})
+    said = project / "kernel"
     end = time.monotonic() + 60
-    while not ((state / "half").exists() and (state / "half").read_text()):
+    while not (said.exists() and said.read_text()):
         assert time.monotonic() < end
         time.sleep(0.1)
-    kernel = int((state / "half").read_text())
+    kernel = int(said.read_text())
     driver.send_signal(signal.SIGKILL)
     assert stage.wait(timeout=20) == 1
     driver.wait()
     assert not is_running(kernel)
+    study = load_study("tiny")
+    stage = find_stage(study, "06_statistics")
+    assert not files_of(study, stage).record.exists()
 
     (project / "second").touch()
-    study = load_study("tiny")
-    run_notebook(study, find_stage(study, "06_statistics"), settings=settings, state=[state])
-    assert (project / "resumed").read_text() == str(kept)
+    run_notebook(study, stage)
+    assert files_of(study, stage).record.exists()
 
 
 def test_an_unknown_notebook_or_model_lists_the_stages(project):

@@ -50,6 +50,7 @@ def _write_results(study, root: Path) -> None:
     image.write_bytes(b"image")
     cohort = [
         {"id": i, "split": "test", "scanner": s, "flair": image, "t1": None, "lesion_ml": ml}
+        | dict.fromkeys(("nx", "ny", "nz"), 8)
         for i, (s, ml) in enumerate([("utrecht_philips_3t", 3.0), ("utrecht_philips_3t", 5.0)])
     ]
     pd.DataFrame(cohort).to_csv(study.results / "cohort.csv", index=False)
@@ -80,6 +81,7 @@ def _write_results(study, root: Path) -> None:
         | {"comparison": "lesion Dice: flair (FLAIR) minus t1 (T1)", "verdict": verdict}
         | {"mean_difference": d, "ci_low": d - 1, "ci_high": d + 1, "p_holm": p}
         | {"smallest_difference": 0.02, "repeats": 3, "repeats_agreeing": 2}
+        | {"repeat_sd": 0.01, "repeat_low": d - 0.01, "repeat_high": d + 0.01}
         for n, d, p, verdict in [
             (0, -0.05, 0.0001, "supported"),
             (1, 0.2, 0.04, "not supported"),
@@ -165,8 +167,9 @@ def test_numbers_verdicts_and_captions_come_from_the_tables(page):
     assert "0.100 [−0.900, 1.100], no test" in html
     assert '<span class="verdict not-supported">not supported</span>' in html
     assert "<strong>Figure 3. Dice of 2 subjects.</strong> No test." in html
-    rows = re.findall(r'<th scope="row">(FLAIR|T1)</th>.*?data-value="([\d.]+)"', html)
-    assert rows == [("FLAIR", "1.0"), ("T1", "0.75")]
+    assert "+0.190 to +0.210 (sd 0.010); 2 of 3 alike" in html
+    rows = re.findall(r'<th scope="row">(FLAIR|T1)</th><td class="number">([\d.]+)', html)
+    assert rows == [("FLAIR", "1.000"), ("T1", "0.750")]
     place = re.search(r">Place 2</th>(.*?)</tr>", html)[1]
     assert re.findall(r">([\d.]+)<", place) == ["2.000", "2.0", "50.0", "4.000", "0.625"]
 
@@ -231,7 +234,7 @@ def test_the_page_in_a_browser(page, tmp_path, width):
         return seen;
       };
       return {
-        measures: sorted("Mean measures by configuration", 2),
+        measures: sorted("Mean measures by configuration", 1),
         agreement: sorted("Lesion burden by region", 5),
         shown: [...document.images].map((image) => image.naturalWidth),
       };"""

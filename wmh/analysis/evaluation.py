@@ -130,6 +130,32 @@ def mean_of(measures: dict[str, dict[str, float]]) -> dict[str, float]:
     return pd.DataFrame(measures).mean(axis=1).to_dict()
 
 
+def means_with_n(metrics: pd.DataFrame, rows: list[str], column: str) -> pd.DataFrame:
+    """Mean of each group of a table of measures, as ``0.712 (n = 8)``; n counts subjects."""
+    known = metrics.dropna(subset="value").groupby([*rows, column], sort=False)
+    means = known.agg(mean=("value", "mean"), n=("subject", "nunique")).reset_index()
+    means["shown"] = [f"{row.mean:.3f} (n = {row.n})" for row in means.itertuples()]
+    return means.pivot_table("shown", rows, column, aggfunc="first", sort=False).fillna("–")
+
+
+def undefined_note(metrics: pd.DataFrame) -> str:
+    """Why the HD95 of lesions is undefined, and for how many predictions of which models."""
+    lesions = metrics[metrics["structure"] == "lesions"]
+    if lesions.empty:
+        return "No model finds lesions."
+    about = ["model", "inputs_given", "subject", "repeat"]
+    found = lesions.pivot_table("value", about, "metric", sort=False)
+    no_truth = found["volume_truth_ml"] == 0
+    empty = found[~no_truth & (found["volume_prediction_ml"] == 0)]
+    by_model = empty.groupby(["model", "inputs_given"], sort=False).size()
+    named = ", ".join(f"{model} given {given} {n}" for (model, given), n in by_model.items())
+    return (
+        f"HD95 is a distance between two surfaces. Of {len(found)} predictions of lesions, it is "
+        f"undefined for {len(empty)} that are empty{f' ({named})' * bool(named)} and for "
+        f"{no_truth.sum()} whose truth is."
+    )
+
+
 def as_json(measures: dict) -> str:
     """Measures as JSON; what is NaN becomes null."""
     return json.dumps(_null_for_nan(measures), indent=2)

@@ -15,6 +15,8 @@ from wmh.analysis.burden import TRUTH, error_sources, regional_burden
 from wmh.analysis.evaluation import Case
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair, of_split, read_cohort
 from wmh.cores import cores_here
+from wmh.dependencies import code_of
+from wmh.files import fingerprint
 from wmh.images import load_labels, save_image
 from wmh.learning.devices import choose_device
 from wmh.learning.inference import Prediction, predict_prepared, prepare
@@ -107,23 +109,49 @@ def _burden_of_subject(study: Study, subject: Subject) -> dict[str, pd.DataFrame
 def _predict_repeat(study: Study) -> None:
     device = choose_device(study.compute.device)
     models = [load_model_of(study, model, device) for model in study.models]
+    asked = study.evaluation.model_dump_json(include={"threshold", "mirroring", "slices_at_once"})
+    settings = (asked, study.slices.model_dump_json(), f"{device.type}, {study.compute.threads}")
+    all_share = (*settings, f"{models[0].slice_thickness_mm}", code_of("wmh.learning.inference"))
+    made_by = {
+        model.name: fingerprint([study.model_folder(model.name) / "checkpoint.pt"], *all_share)
+        for model in models
+    }
     subjects = tested_subjects(study)
     workers = cores_here() if device.type == "cpu" else 1
     with ThreadPoolExecutor(workers) as pool:
-        work = pool.map(partial(_predict_subject, study, models), subjects)
+        work = pool.map(partial(_predict_subject, study, models, made_by), subjects)
         list(tqdm(work, "predicting", len(subjects), unit="subject"))
 
 
-def _predict_subject(study: Study, models: list[Model], subject: Subject) -> None:
+def _predict_subject(
+    study: Study, models: list[Model], made_by: dict[str, str], subject: Subject
+) -> None:
+    """Save all predictions of a subject but those that the same models made of the same images.
+
+    A file beside each says what it was ``made_by`` and of.
+    """
     torch.set_num_threads(study.compute.threads)  # a setting of each thread
+    waiting = {}
+    for name, given in answers(study):
+        path = partial(prediction, study, name, given, subject.id)
+        record = path("made_of").with_suffix("").with_suffix(".txt")
+        made_of = fingerprint([subject.flair, subject.t1], made_by[name])
+        complete = all(path(kind).exists() for kind in STRUCTURES[study.models[name].task])
+        if not (complete and record.exists() and record.read_text() == made_of):
+            waiting[name, given] = (record, made_of)
+    if not waiting:
+        return
     images = dict(zip(MODALITIES, load_pair(subject), strict=True))
     by_name = {model.name: model for model in models}
     for given, modalities in GIVEN.items():
         chosen = {m: images[m] for m in modalities}
         person = prepare(chosen, study.slices.voxel_size_mm, models[0].slice_thickness_mm)
-        for name in (model for model, asked in answers(study) if asked == given):
+        for name in (model for model, asked in waiting if asked == given):
+            record, made_of = waiting[name, given]
+            record.unlink(missing_ok=True)
             answer = predict_prepared(by_name[name], person, study.evaluation)
             _save(study, subject, name, given, answer)
+            record.write_text(made_of)
 
 
 def _save(study: Study, subject: Subject, model: str, given: str, answer: Prediction) -> None:

@@ -26,6 +26,7 @@ from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, region_dice
 from wmh.atlas.registration import Fit, RegistrationWarning, carry_labels, register_atlas
 from wmh.atlas.tissue import border_contrast, white_matter
 from wmh.cores import cores_here, processes
+from wmh.dependencies import code_of
 from wmh.files import complete, fingerprint, write_table
 from wmh.images import (
     Image,
@@ -101,6 +102,7 @@ def label_subject(study: Study, subject: SubjectFiles, published: Path | None = 
         finished = json.loads(record.read_text())
         if finished["fingerprint"] == depends_on:
             return finished
+    record.unlink(missing_ok=True)  # it is not of the labels that follow
     flair = load_image(subject.flair)
     truth = subject.true_regions and load_labels(subject.true_regions, ALL_LABELS)
     fit = {}
@@ -192,6 +194,27 @@ def label_image(
     return carry_labels(atlas.labels, fit, resample_to(white, flair or t1, order=0)), fit
 
 
+def fits_note(fits: pd.DataFrame) -> str:
+    """The mean region Dice where true regions are known, and how many fits are flagged."""
+    known, flagged = fits["mean_region_dice"].dropna(), f"{fits['outlier'].sum()} fits are flagged."
+    if known.empty:
+        return flagged
+    of_whom = f"**{known.mean():.3f}** over {len(known)} subjects"
+    return f"Mean region Dice against the true labels: {of_whom}. {flagged}"
+
+
+def fits_to_look_at(fits: pd.DataFrame) -> dict[str, str]:
+    """The poorest, the median and the best fit, and up to six flagged ones: their subjects."""
+    order = fits.sort_values("white_matter_dice")["id"].tolist()
+    flagged = fits.loc[fits["outlier"], "id"].head(6)
+    return {
+        "Poorest": order[0],
+        "Median": order[len(order) // 2],
+        "Best": order[-1],
+        **{f"Flagged ({number})": which for number, which in enumerate(flagged, start=1)},
+    }
+
+
 def robust_z(values: pd.Series) -> pd.Series:
     """Distance from the median in units of the scaled median absolute deviation."""
     deviation = values - values.median()
@@ -260,9 +283,9 @@ def _describe_regions(labels: Image, truth: Image | None) -> list[dict]:
 
 
 def _fingerprint(study: Study, subject: SubjectFiles, published: Path | None) -> str:
-    """Hash of all that the result depends on: images, settings, seed and the code of this room."""
+    """Hash of all that the result depends on: images, settings, seed and code."""
     images = [subject.flair, subject.t1, subject.lesions, subject.true_regions, published]
     images.append(segmentation_beside(subject.t1))
     words = (study.regions.model_dump_json(), str(study.seed_for("regions", subject.id)))
-    contents = [path for path in images if path] + list(Path(__file__).parent.glob("*.py"))
-    return fingerprint(contents, *words, *map(str, images))
+    contents = [path for path in images if path]
+    return fingerprint(contents, code_of("wmh.atlas.labelling"), *words, *map(str, images))

@@ -111,6 +111,22 @@ def of_split(subjects: Iterable[Subject], split: str) -> list[Subject]:
     return [subject for subject in subjects if subject.split == split]
 
 
+def scanners_table(cohort: pd.DataFrame) -> pd.DataFrame:
+    """Subjects, grid and lesion volume (ml) of each split and scanner of a cohort table."""
+    grid = cohort[["nx", "ny", "nz"]].astype(str).agg(" x ".join, axis="columns")
+    return (
+        cohort.assign(grid=grid)
+        .groupby(["split", "scanner"], sort=False)
+        .agg(
+            subjects=("id", "size"),
+            grid=("grid", "first"),
+            lesion_ml_median=("lesion_ml", "median"),
+            lesion_ml_smallest=("lesion_ml", "min"),
+            lesion_ml_largest=("lesion_ml", "max"),
+        )
+    )
+
+
 def validation_split(
     subjects: list[Subject], share: float, seed: int
 ) -> tuple[list[Subject], list[Subject]]:

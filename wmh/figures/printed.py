@@ -25,14 +25,16 @@ from wmh.figures.style import MEASURES, MINUS, SOURCES, configuration_name
 
 
 def means_table(means: pd.DataFrame) -> pd.DataFrame:
-    """The five measures and mean region Dice of every configuration, with intervals."""
+    """The five measures and mean region Dice of every configuration, with intervals; n where a
+    measure lacks subjects."""
     rows: dict[str, dict[str, str]] = {}
     for row in means.to_dict("records"):
         heading = _heading(row["structure"], row["metric"])
         if heading:
             name = configuration_name(row["model"], row["inputs_given"])
             numbers = (row["mean"], row["ci_low"], row["ci_high"])
-            rows.setdefault(name, {})[heading] = with_interval(*numbers, row["metric"])
+            fewer = f" (n = {row['n']})" if row["n_missing"] else ""
+            rows.setdefault(name, {})[heading] = with_interval(*numbers, row["metric"]) + fewer
     table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
     return table.reindex(columns=_headings(), fill_value="").fillna("")
 

@@ -6,7 +6,6 @@ whole one. Files are read with ``weights_only=True``: they hold tensors and plai
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
+from wmh.dependencies import code_of
 from wmh.learning.slices import Slices
 from wmh.provenance import commit_here, versions_here
 from wmh.study import Study
@@ -35,15 +35,13 @@ class State:
 
 def identity_of(study: Study, model: str, *data: Slices) -> dict[str, str]:
     """What must be equal for an interrupted training to go on: settings, data and code."""
-    code = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        code.update(path.read_bytes())
+    settings = (study.models[model], study.training, study.compute)
     return {
         "model": model,
         "seed": f"{study.seed}, repeat {study.repeat}",
-        "settings": study.models[model].model_dump_json() + study.training.model_dump_json(),
+        "settings": "".join(part.model_dump_json() for part in settings),
         "data": "/".join(slices.fingerprint() for slices in data),
-        "code": code.hexdigest(),
+        "code": code_of("wmh.learning.training"),
         "torch": str(torch.__version__),
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from pathlib import Path
 
 import jinja2
@@ -12,17 +11,21 @@ import numpy as np
 import pandas as pd
 from PIL import Image as Picture
 
+from wmh.files import complete
+
 
 def write_page(path: Path, template: str, **values: object) -> Path:
-    """Fill a template of this folder and write the page; it appears only when complete."""
-    html = _environment().get_template(template).render(**values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        temporary.write_text(html, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Fill a template of this folder and write the page."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "webp": webp_address}
+    with complete(path) as part:
+        part.write_text(environment.get_template(template).render(**values), encoding="utf-8")
     return path
 
 
@@ -40,20 +43,6 @@ def webp_address(content: str) -> str:
 
 def number(value: float | None, decimals: int) -> str:
     """A number with so many decimals; a dash for what is not known."""
-    return "–" if _unknown(value) else f"{float(value):.{decimals}f}".replace("-", "−")
-
-
-def _unknown(value: float | None) -> bool:
-    return value is None or bool(pd.isna(value) or np.isinf(value))
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "webp": webp_address}
-    return environment
+    if value is None or pd.isna(value) or np.isinf(value):
+        return "–"
+    return f"{float(value):.{decimals}f}".replace("-", "−")

@@ -19,10 +19,11 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
+// A column of numbers sorts by the first number of each cell.
 function value(cell) {
-  const text = cell.dataset.value ?? cell.textContent.trim();
-  const number = parseFloat(text.replace("\u2212", "-"));
-  return cell.classList.contains("number") ? number : text;
+  const text = cell.textContent.trim();
+  if (!cell.classList.contains("number")) return text;
+  return parseFloat(text.replace("\u2212", "-").match(/-?\d[\d.]*/)?.[0]);
 }
 
 // What has no number stays at the end, whichever way the rest is sorted.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wmh.cores import cores_here
-from wmh.pipeline.stages import Stage, files_of, stages_of
+from wmh.pipeline.stages import files_of, stages_of
 from wmh.pipeline.watch import DRIVER, kill_children, name_driver
 from wmh.provenance import gpus_here
 from wmh.ready import raise_unless_ready
@@ -49,8 +49,9 @@ def run_study(study: Study) -> None:
             pass_fds=[lock],
         ).returncode
     if code != 0:
-        raise RunError(_what_failed(study, began, log.relative_to(root)))
-    ran = [stage for stage in stages_of(study) if _recorded_since(study, stage, began)]
+        raise RunError(_what_failed(study, log))
+    records = [files_of(study, stage).record for stage in stages_of(study)]
+    ran = [record for record in records if record.exists() and record.stat().st_mtime >= began]
     done = f"{len(ran)} stages run" if ran else "everything was up to date"
     print(f"Study {study.name}: {done}, {time.time() - began:.0f} s. {index.relative_to(root)}")
 
@@ -86,19 +87,15 @@ def _snakemake(study: Study) -> list[str]:
     Snakemake's own lock is left out because a killed run would leave it locked; ours ends with the
     process. Its greedy scheduler needs no solver to start.
     """
-    resources = ["--resources", "accelerator=1"] if _on_gpu(study) else []
+    on_gpu = study.compute.device != "cpu" and gpus_here()
     return [
         *(sys.executable, "-m", "snakemake"),
         *("--snakefile", "Snakefile", "--config", f"study={study.name}"),
         *("--cores", str(cores_here())),
         *("--scheduler", "greedy", "--nolock", "--rerun-incomplete", "--latency-wait", "2"),
         *("--quiet", "host"),
-        *resources,
+        *(("--resources", "accelerator=1") if on_gpu else ()),
     ]
-
-
-def _on_gpu(study: Study) -> bool:
-    return study.compute.device != "cpu" and bool(gpus_here())
 
 
 @contextmanager
@@ -120,20 +117,11 @@ def _only_run(study: Study) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _what_failed(study: Study, began: float, log: Path) -> str:
-    """One line: the notebook that failed, why, and where its log is."""
-    root = project_root()
-    for stage in stages_of(study):
-        files = files_of(study, stage)
-        if files.started.exists() and files.started.stat().st_mtime >= began:
-            reason = json.loads(files.started.read_text()).get("error", "it was stopped")
-            return f"notebook {stage.title} failed: {reason}. Log: {files.log.relative_to(root)}"
-    lines = [line.strip() for line in (root / log).read_text().splitlines() if line.strip()]
+def _what_failed(study: Study, log: Path) -> str:
+    """One line of Snakemake's log: the notebook that failed, why, and where its log is."""
+    lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
+    if told := [line for line in lines if re.match(r"notebook \S.* failed: ", line)]:
+        return told[0]
     named = [line.rstrip(":") for line in lines if "Error" in line or "Exception" in line]
     reason = (named or lines[-1:] or ["no reason given"])[0]
-    return f"study {study.name} failed: {reason}. Log: {log}"
-
-
-def _recorded_since(study: Study, stage: Stage, began: float) -> bool:
-    record = files_of(study, stage).record
-    return record.exists() and record.stat().st_mtime >= began
+    return f"study {study.name} failed: {reason}. Log: {log.relative_to(project_root())}"

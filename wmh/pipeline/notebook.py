@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import hashlib
 import json
 import os
 import re
-import shutil
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from wmh.files import complete
 from wmh.pipeline.stages import Stage, StageFiles, files_of, find_stage, stages_of
 from wmh.pipeline.watch import Progress, Watch
 from wmh.provenance import commit_here, versions_here
@@ -40,53 +39,36 @@ class StageError(RuntimeError):
     """A notebook that did not go through. The message names it, the reason and the log."""
 
 
-def run_notebook(
-    study: Study,
-    stage: Stage,
-    depends_on: Iterable[Path] = (),
-    settings: str = "",
-    state: Iterable[Path] = (),
-) -> None:
+def run_notebook(study: Study, stage: Stage) -> None:
     """Run a stage's notebook and leave the executed notebook, its page and its record.
 
-    ``state`` are folders an interrupted run may go on from. They are kept only when that run had
-    the same ``depends_on`` (files) and ``settings``; otherwise they are removed, so that nothing
-    made by other code or settings is taken for this run's. Raises :class:`StageError` when a cell
-    fails.
+    What an interrupted run has left is gone on from where it was made: trainings, region labels
+    and predictions each know of what code, settings and inputs they are. Raises
+    :class:`StageError` when a cell fails.
     """
     files = files_of(study, stage)
     for path in (files.executed, files.page, files.record, files.log):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with _only_run(files):
-        fingerprint = fingerprint_of(depends_on, settings)
-        resumed = _goes_on(files, fingerprint)
-        if not resumed:
-            for folder in state:
-                shutil.rmtree(folder, ignore_errors=True)
-        _write_json(files.started, {"fingerprint": fingerprint})
+    with files.log.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # waits for one that a killed run has left
         files.failed.unlink(missing_ok=True)
-        _execute_and_record(study, stage, files, {"fingerprint": fingerprint, "resumed": resumed})
-        files.started.unlink()
-
-
-def fingerprint_of(files: Iterable[Path], settings: str) -> str:
-    """A hash of the contents of files and of settings."""
-    digest = hashlib.sha256(settings.encode())
-    for path in sorted(files):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+        _execute_and_record(study, stage, files)
 
 
 def reason_of(error: Exception) -> str:
-    """Why a notebook failed, in one line; a list that the first one announces comes along."""
+    """The reason of a failure in one line; a list that the first one announces comes along."""
+    name, text = type(error).__name__, str(error)
     if hasattr(error, "ename"):  # papermill's, for an error in a cell
-        return f"{error.ename}: {_one_line(error.evalue)}"
-    return f"{type(error).__name__}: {_one_line(str(error))}"
+        name, text = error.ename, error.evalue
+    first, *others = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    told = " ".join([first, *others] if first.endswith(":") else [first]).rstrip(".")
+    return f"{name}: {told}"
 
 
-def _execute_and_record(study: Study, stage: Stage, files: StageFiles, record: dict) -> None:
-    tag = _tag(study, stage)
+def _execute_and_record(study: Study, stage: Stage, files: StageFiles) -> None:
+    stages = stages_of(study)
+    count = str(len(stages))
+    tag = f"[{stages.index(stage) + 1:>{len(count)}}/{count}] {stage.title}"
     print(f"{tag} ...", flush=True)
     began = datetime.now(UTC)
     clock = time.perf_counter()
@@ -108,13 +90,12 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles, record: d
             part.replace(files.failed)
         reason = reason_of(error)
         print(f"{tag} failed: {reason}", flush=True)
-        _write_json(files.started, record | {"error": reason})
         log = files.log.relative_to(project_root())
         raise StageError(f"notebook {stage.title} failed: {reason}. Log: {log}") from error
     finally:
         output.close()
     seconds = time.perf_counter() - clock
-    record |= {
+    record = {
         "stage": stage.name,
         "notebook": stage.notebook,
         "model": stage.model,
@@ -128,7 +109,8 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles, record: d
         **commit_here(),
     }
     part.replace(files.executed)
-    _write_json(files.record, record)
+    with complete(files.record) as unfinished:
+        unfinished.write_text(json.dumps(record, indent=2) + "\n")
     print(f"{tag}  {seconds:.0f} s, {watch.peak_mb / 1024:.1f} GB", flush=True)
 
 
@@ -199,43 +181,8 @@ def _save_page(notebook: Path, page: Path, title: str) -> None:
     exporter = HTMLExporter(embed_images=True, **no_network)
     html, _ = exporter.from_filename(str(notebook), resources={"metadata": {"name": title}})
     html = re.sub(r'<script\b[^>]*\bsrc=""[^>]*>\s*</script>', "", html)
-    temporary = page.with_suffix(".part")
-    temporary.write_text(html, encoding="utf-8")
-    temporary.replace(page)
-
-
-@contextmanager
-def _only_run(files: StageFiles) -> Iterator[None]:
-    """Wait until no other process runs this stage, such as one left by a killed run."""
-    with files.log.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _goes_on(files: StageFiles, fingerprint: str) -> bool:
-    """Whether an interrupted run of the same code, settings and inputs can be gone on with."""
-    try:
-        return json.loads(files.started.read_text())["fingerprint"] == fingerprint
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False
-
-
-def _tag(study: Study, stage: Stage) -> str:
-    """The stage's place in the story and its title: ``[ 3/12] 03_train_lesions flair``."""
-    stages = stages_of(study)
-    count = str(len(stages))
-    return f"[{stages.index(stage) + 1:>{len(count)}}/{count}] {stage.title}"
-
-
-def _one_line(text: str) -> str:
-    first, *others = [line.strip() for line in text.splitlines() if line.strip()] or [""]
-    return " ".join([first, *others] if first.endswith(":") else [first]).rstrip(".")
-
-
-def _write_json(path: Path, content: dict) -> None:
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
-    temporary.replace(path)
+    with complete(page) as unfinished:
+        unfinished.write_text(html, encoding="utf-8")
 
 
 def main() -> int:
@@ -245,14 +192,11 @@ def main() -> int:
     parser.add_argument("notebook")
     parser.add_argument("--model")
     parser.add_argument("--repeat", type=int, default=1)
-    parser.add_argument("--depends-on", nargs="*", type=Path, default=[])
-    parser.add_argument("--settings", default="")
-    parser.add_argument("--state", nargs="*", type=Path, default=[])
     given = parser.parse_args()
     study = load_study(given.study)
     stage = find_stage(study, given.notebook, given.model, given.repeat)
     try:
-        run_notebook(study, stage, given.depends_on, given.settings, given.state)
+        run_notebook(study, stage)
     except StageError as error:
         print(error, file=sys.stderr)
         return 1

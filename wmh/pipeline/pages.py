@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,8 +16,6 @@ from wmh.cohorts.cohort import left_out_note
 from wmh.figures.style import look_of
 from wmh.pages import as_webp, webp_address, write_page
 from wmh.pipeline.page_tables import (
-    Cell,
-    Table,
     burden_table,
     claims_at_a_glance,
     claims_table,
@@ -27,7 +25,7 @@ from wmh.pipeline.page_tables import (
 )
 from wmh.pipeline.receipt import write_receipt
 from wmh.pipeline.stages import Stage, files_of, stages_of
-from wmh.study import Study, load_study, project_root
+from wmh.study import Study, load_study
 
 Made = TypeVar("Made")
 
@@ -38,59 +36,40 @@ FIGURE_DPI, SCREEN_DPI = 300, 96
 """Pixels to the inch of a saved figure, and of a page."""
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A figure of the study as the page shows it."""
-
-    name: str
-    label: str
-    title: str
-    """The caption's first sentence."""
-    caption: str
-    """What follows it."""
-    source: str
-    """The picture itself, as a data address."""
-    width: int
-    height: int
-    print_width: int
-    """CSS pixels at print size; smaller, its text could not be read."""
-    pdf: str | None
-    """Path of the vector file, relative to the page."""
-
-
 def write_index(study: Study) -> Path:
     """Write the study's receipt and its page ``results/STUDY/html/index.html``."""
     receipt = write_receipt(study)
-    tables = {name: _read(study, name) for name in ("cohort", "claims", "means", "comparisons")}
-    burden = _read(study, "burden")
+    cohort, claims, burden = (_read(study, name) for name in ("cohort", "claims", "burden"))
+    records = {record["stage"]: record for record in receipt["stages"]}
     return write_page(
         study.results / "html" / "index.html",
         "index.html",
         study=study,
         receipt=receipt,
-        commit=_commit_text(receipt),
         simulated=study.cohort.source == "simulated",
         models=[(look_of(name).name, model) for name, model in study.models.items()],
-        cohort=_about(tables["cohort"]),
+        cohort=_about(cohort),
         left_out=_left_out(study),
-        glance=_made(claims_at_a_glance, tables["claims"]),
-        verdicts=_verdicts(tables["claims"]),
-        subjects=_made(subjects_table, tables["cohort"]),
-        claims=_made(claims_table, tables["claims"]),
-        measures=_made(measures_table, tables["means"]),
-        comparisons=_made(comparisons_table, tables["comparisons"]),
+        glance=_made(claims_at_a_glance, claims),
+        verdicts=_verdicts(claims),
+        subjects=_made(subjects_table, cohort),
+        claims=_made(claims_table, claims),
+        measures=_made(measures_table, _read(study, "means")),
+        comparisons=_made(comparisons_table, _read(study, "comparisons")),
         burden=None if burden is None else burden_table(burden, _read(study, "agreement")),
         figures=[_figure(path, study) for path in sorted(study.figures.glob("*.png"))],
-        stages=_stages_table(study, receipt["stages"]),
-        seconds=sum(record["seconds"] for record in receipt["stages"]),
-        peak_memory_mb=max((one["peak_memory_mb"] for one in receipt["stages"]), default=None),
+        stages=[
+            (_title(stage), files_of(study, stage).page.name, records[stage.name])
+            for stage in stages_of(study)
+            if stage.name in records
+        ],
         files=sorted(path.name for path in study.results.glob("*.csv")),
     )
 
 
 def _read(study: Study, name: str) -> pd.DataFrame | None:
     """One of the study's tables; none when no stage has written it, or it has no rows."""
-    path = study.results / f"{name}.csv"
+    path = study.table(name)
     if not path.exists():
         return None
     names = {"subject": str, "id": str, "region": str if name == "agreement" else int}
@@ -99,12 +78,11 @@ def _read(study: Study, name: str) -> pd.DataFrame | None:
 
 
 def _made(make: Callable[[pd.DataFrame], Made], table: pd.DataFrame | None) -> Made | None:
-    """What is made of a table that is there."""
     return None if table is None else make(table)
 
 
 def _about(cohort: pd.DataFrame | None) -> dict | None:
-    """How many subjects and scanners each split has."""
+    """Count the subjects and scanners of each split."""
     if cohort is None:
         return None
     scanners = {split: set(rows["scanner"]) for split, rows in cohort.groupby("split")}
@@ -117,8 +95,8 @@ def _about(cohort: pd.DataFrame | None) -> dict | None:
 
 
 def _left_out(study: Study) -> dict:
-    """Who was left out: a sentence, and each subject with its problems."""
-    if not (study.results / "left_out.csv").exists():
+    """Subjects that were left out: a sentence, and each subject with its problems."""
+    if not study.table("left_out").exists():
         return {"note": "Who was left out is not on record here.", "who": []}
     table = _read(study, "left_out")
     who = [] if table is None else table.fillna("").to_dict("records")
@@ -126,7 +104,7 @@ def _left_out(study: Study) -> dict:
 
 
 def _verdicts(claims: pd.DataFrame | None) -> str:
-    """How many claims have each verdict, in words."""
+    """Count the claims of each verdict, in words."""
     if claims is None:
         return ""
     count = Counter(claims.groupby("claim")["claim_verdict"].first())
@@ -134,7 +112,8 @@ def _verdicts(claims: pd.DataFrame | None) -> str:
     return ", ".join(f"{count[verdict]} {verdict}" for verdict in known if count[verdict])
 
 
-def _figure(path: Path, study: Study) -> Figure:
+def _figure(path: Path, study: Study) -> dict[str, object]:
+    """A figure as the page shows it: title and caption apart, ``print_width`` in CSS pixels."""
     picture = Image.open(path).convert("RGB")
     print_width = round(picture.width * SCREEN_DPI / FIGURE_DPI)
     if picture.width > FIGURE_WIDTH:
@@ -145,43 +124,17 @@ def _figure(path: Path, study: Study) -> Figure:
     words = text.read_text().strip() if text.exists() else f"{name.replace('_', ' ')}."
     title, _, caption = words.partition(". ")
     vector = path.with_suffix(".pdf")
-    return Figure(
-        name=path.stem,
-        label=f"Figure {int(number)}",
-        title=title.rstrip("."),
-        caption=caption,
-        source=webp_address(as_webp(picture)),
-        width=picture.width,
-        height=picture.height,
-        print_width=print_width,
-        pdf=_from_page(vector, study) if vector.exists() else None,
-    )
-
-
-def _from_page(path: Path, study: Study) -> str:
-    """A path as a link from the page."""
-    up = len((study.results / "html").relative_to(project_root()).parts)
-    return "../" * up + path.relative_to(project_root()).as_posix()
-
-
-def _stages_table(study: Study, records: list[dict]) -> Table | None:
-    """Every stage that has run: its executed notebook and what it cost."""
-    cost = {record["stage"]: record for record in records}
-    rows = []
-    for stage in stages_of(study):
-        if stage.name not in cost:
-            continue
-        record = cost[stage.name]
-        rows.append(
-            [
-                Cell(_title(stage), link=files_of(study, stage).page.name),
-                Cell(f"{record['seconds']:.0f}", record["seconds"]),
-                Cell(f"{record['peak_memory_mb']:.0f}", record["peak_memory_mb"]),
-                Cell(_commit_text(record)),
-            ]
-        )
-    headings = ("Notebook", "Seconds", "Peak memory, MB", "Commit")
-    return Table("Notebooks", headings, frozenset({1, 2}), rows) if rows else None
+    return {
+        "name": path.stem,
+        "label": f"Figure {int(number)}",
+        "title": title.rstrip("."),
+        "caption": caption,
+        "source": webp_address(as_webp(picture)),
+        "width": picture.width,
+        "height": picture.height,
+        "print_width": print_width,  # smaller, its text could not be read
+        "pdf": os.path.relpath(vector, study.results / "html") if vector.exists() else None,
+    }
 
 
 def _title(stage: Stage) -> str:
@@ -191,13 +144,6 @@ def _title(stage: Stage) -> str:
     if stage.model:
         title += f": {look_of(stage.model).name}"
     return title + (f", repeat {stage.repeat}" if stage.repeat > 1 else "")
-
-
-def _commit_text(record: dict) -> str:
-    """The commit that something was made with, and whether files had changed since."""
-    if not record["commit"]:
-        return "not known"
-    return record["commit"][:10] + (" with changes" if record["dirty"] else "")
 
 
 if __name__ == "__main__":

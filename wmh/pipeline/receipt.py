@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import json
 import platform
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+from wmh.cohorts.cohort import PATHS, read_cohort
+from wmh.files import complete, sha256_of
 from wmh.pipeline.stages import files_of, stages_of
 from wmh.provenance import all_versions, commit_here, hardware_here
 from wmh.study import Study, project_root
-
-IMAGES = ("flair", "t1", "lesions", "true_regions")
-"""Columns of the cohort table that name a subject's files."""
 
 
 def write_receipt(study: Study) -> dict:
@@ -33,10 +30,8 @@ def write_receipt(study: Study) -> dict:
         "inputs": {name: sha256_of(path) for name, path in _inputs(study)},
         "packages": all_versions(),
     }
-    path = study.results / "receipt.json"
-    temporary = path.with_suffix(".part")
-    temporary.write_text(json.dumps(receipt, indent=2) + "\n")
-    temporary.replace(path)
+    with complete(study.results / "receipt.json") as part:
+        part.write_text(json.dumps(receipt, indent=2) + "\n")
     return receipt
 
 
@@ -46,14 +41,8 @@ def stage_records(study: Study) -> list[dict]:
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _inputs(study: Study) -> Iterator[tuple[str, Path]]:
-    """Everything the results come from: settings, notebooks, the lock, images, atlas, tables."""
+    """Everything the results come from: settings, code, the lock, images, atlas, tables."""
     root = project_root()
     own = [root / "studies" / f"{study.name}.yaml", root / "requirements.lock", root / "Snakefile"]
     own += sorted((root / "notebooks").glob("*.ipynb"))
@@ -65,17 +54,9 @@ def _inputs(study: Study) -> Iterator[tuple[str, Path]]:
     if study.regions.atlas != "built-in":
         folder = root / study.regions.atlas_folder
         own += sorted(path for path in folder.rglob("*") if path.is_file())
-    for path in [path for path in own if path.exists()] + _images(study):
-        yield (str(path.relative_to(root) if path.is_relative_to(root) else path), path)
-
-
-def _images(study: Study) -> list[Path]:
-    """Every subject's files, as the cohort table names them."""
-    table = study.results / "cohort.csv"
-    if not table.exists():
-        return []
-    with table.open(newline="") as file:
-        named = [
-            row[column] for row in csv.DictReader(file) for column in IMAGES if row.get(column)
-        ]
-    return [path for path in (project_root() / name for name in named) if path.is_file()]
+    if study.table("cohort").exists():
+        people = read_cohort(study.table("cohort"))
+        own += [path for person in people for name in PATHS if (path := getattr(person, name))]
+    for path in own:
+        if path.is_file():
+            yield (str(path.relative_to(root) if path.is_relative_to(root) else path), path)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
 from pathlib import Path
-
-from pydantic import BaseModel
 
 from wmh.study import Study, StudyError
 
@@ -37,31 +38,38 @@ class Stage:
 
     @property
     def name(self) -> str:
-        """What the stage's files are called, e.g. ``03_train_lesions_flair_repeat_2``."""
+        """The name of the stage's files, e.g. ``03_train_lesions_flair_repeat_2``."""
         return self.title.replace(" ", "_")
 
     @property
     def title(self) -> str:
-        """What a reader sees, e.g. ``03_train_lesions flair repeat 2``."""
+        """The stage as the terminal names it, e.g. ``03_train_lesions flair repeat 2``."""
         words = [self.notebook, self.model, f"repeat {self.repeat}" if self.repeat > 1 else None]
         return " ".join(word for word in words if word)
 
 
 @dataclass(frozen=True)
 class StageFiles:
-    """Where a stage of a study leaves what it makes beside its tables."""
+    """The files of a stage beside its tables."""
 
     executed: Path
     page: Path
     record: Path
     log: Path
     failed: Path
-    started: Path
 
 
 def stages_of(study: Study) -> list[Stage]:
     """All stages of a study, in the order of the story."""
-    return [stage for notebook in NOTEBOOKS for stage in _stages_of_notebook(study, notebook)]
+    stages = []
+    for notebook in NOTEBOOKS:
+        if notebook in TRAINING_NOTEBOOKS:
+            models = study.models_of(*TRAINING_NOTEBOOKS[notebook])
+            runs = itertools.product(study.repeats(), models)
+            stages += [Stage(notebook, model, one.repeat) for one, model in runs]
+        else:
+            stages.append(Stage(notebook))
+    return stages
 
 
 def find_stage(study: Study, notebook: str, model: str | None = None, repeat: int = 1) -> Stage:
@@ -84,7 +92,6 @@ def files_of(study: Study, stage: Stage) -> StageFiles:
         record=results / "stages" / f"{stage.name}.json",
         log=results / "logs" / f"{stage.name}.log",
         failed=results / "logs" / f"{stage.name}.failed.ipynb",
-        started=results / "stages" / f"{stage.name}.started.json",
     )
 
 
@@ -92,35 +99,8 @@ def settings_of(study: Study, *keys: str) -> str:
     """The settings below dotted keys such as ``models.flair``, as JSON: what a stage depends on.
 
     ``training.repeats`` is left out: what a stage does for one repeat does not depend on how many
-    there are. Raises :class:`StudyError` for a key that no study has.
+    there are. Raises ``KeyError`` for a key that no study has.
     """
-    found = {key: _setting(study, key) for key in keys}
-    if "training" in found:
-        found["training"].pop("repeats")
+    settings = study.model_dump(mode="json", exclude={"training": {"repeats"}})
+    found = {key: reduce(getitem, key.split("."), settings) for key in keys}
     return json.dumps(found, sort_keys=True)
-
-
-def _stages_of_notebook(study: Study, notebook: str) -> list[Stage]:
-    if notebook not in TRAINING_NOTEBOOKS:
-        return [Stage(notebook)]
-    models = study.models_of(*TRAINING_NOTEBOOKS[notebook])
-    return [Stage(notebook, model, one.repeat) for one in study.repeats() for model in models]
-
-
-def _setting(study: Study, key: str) -> object:
-    level: object = study
-    for part in key.split("."):
-        known = level if isinstance(level, dict) else dict(level)
-        if part not in known:
-            raise StudyError(f"{study.name}: no setting {key!r}")
-        level = known[part]
-    return _plain(level)
-
-
-def _plain(value: object) -> object:
-    """A setting as JSON can hold it."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return value

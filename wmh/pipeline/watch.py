@@ -15,13 +15,13 @@ import psutil
 DRIVER = "WMH_DRIVER"
 """Environment variable: ``host:process id`` of the run that a stage belongs to."""
 
-POLL_SECONDS = 0.5
-MEMORY_EVERY_SECONDS = 1.0
-SAY_EVERY_SECONDS = 20.0
+LOOK_EVERY_SECONDS, SAY_EVERY_SECONDS = 1.0, 20.0
 
 
 class Watch(threading.Thread):
     """Samples the memory of this process's children, and ends them when the driver is gone.
+
+    Snakemake's ``benchmark`` would look each 30 seconds only, and not where a notebook runs alone.
 
     ``kill -9`` of the driver cannot be caught there, so each stage looks for itself: no kernel goes
     on computing for a run that has ended.
@@ -43,22 +43,20 @@ class Watch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Look, every half second, until the stage has ended."""
-        measured = said = time.monotonic()
-        while not self._ended.wait(POLL_SECONDS):
+        """Look, every second, until the stage has ended."""
+        said = time.monotonic()
+        while not self._ended.wait(LOOK_EVERY_SECONDS):
             if self._driver is not None and not is_running(self._driver):
                 kill_children()
                 os._exit(1)
-            now = time.monotonic()
-            if now - measured >= MEMORY_EVERY_SECONDS:
-                self.peak_mb, measured = max(self.peak_mb, memory_of_children_mb()), now
-            if now - said >= SAY_EVERY_SECONDS:
+            self.peak_mb = max(self.peak_mb, memory_of_children_mb())
+            if time.monotonic() - said >= SAY_EVERY_SECONDS:
                 self.say()
-                said = now
+                said = time.monotonic()
 
 
 class Progress(io.TextIOBase):
-    """Where a kernel's output goes: into the log, with the last line kept for the terminal.
+    """The output of a kernel: written to the log, with the last line kept for the terminal.
 
     Of a progress bar, which draws itself again after each carriage return, the log gets the final
     state only.
@@ -88,7 +86,7 @@ class Progress(io.TextIOBase):
 
 
 def _as_seen(line: str) -> str:
-    """What a terminal shows of a line that was drawn over again after carriage returns."""
+    """The part that a terminal shows of a line that was drawn over again after carriage returns."""
     return next((part for part in reversed(line.split("\r")) if part), "")
 
 
@@ -104,7 +102,7 @@ def driver_here() -> int | None:
 
 
 def is_running(process: int) -> bool:
-    """Whether a process lives; one that ended but was not waited for does not."""
+    """True for a process that lives; one that ended but was not waited for does not."""
     try:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wmh.pipeline.dependencies import modules_reached, notebook_code, sources_of
+from wmh.dependencies import modules_reached, notebook_code, sources_of
 from wmh.study import project_root
 
 PACKAGE = {
