@@ -7,7 +7,6 @@ function wears ``@styled``; its figure then draws itself in the same style where
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
@@ -18,12 +17,14 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wmh.files import complete
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 MM = 1 / 25.4
 MINUS = "\N{MINUS SIGN}"
-SINGLE_COLUMN, ONE_AND_A_HALF_COLUMNS, DOUBLE_COLUMN = 90 * MM, 140 * MM, 183 * MM
+SINGLE_COLUMN, DOUBLE_COLUMN = 90 * MM, 183 * MM
 """Widths of journal columns in inches."""
 
 BLACK, GREY, PALE = "#1a1a1a", "#767676", "#e3e3e3"
@@ -64,6 +65,12 @@ SETTINGS = {
     "image.interpolation": "nearest",
     "image.origin": "lower",
 }
+
+NO_DATES = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
+"""What matplotlib would write into a file beside the figure, by its kind, set to nothing."""
 
 
 @dataclass(frozen=True)
@@ -159,21 +166,24 @@ def scanner_name(scanner: str) -> str:
 class StyledFigure(Figure):
     """A figure that is drawn and saved in the style, whatever the global settings are."""
 
+    def savefig(self, fname: Path | io.BytesIO, *, dpi: float, **settings: object) -> None:
+        """Save the figure, in the format that the name's ending or ``format`` says.
+
+        No date or version goes in, so that the same figure gives the same bytes.
+        """
+        kind = settings.get("format") or fname.suffix[1:]
+        with mpl.rc_context(SETTINGS):
+            super().savefig(fname, dpi=dpi, metadata=NO_DATES[kind], **settings)
+
     def _repr_png_(self) -> bytes:
-        return self._encode("png", {"Software": None}, SETTINGS["figure.dpi"])
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=SETTINGS["figure.dpi"])
+        return buffer.getvalue()
 
     def _ipython_display_(self) -> None:
         from IPython.display import display  # only a notebook calls this
 
         display({"image/png": self._repr_png_()}, raw=True)
-
-    def _encode(
-        self, kind: str, metadata: dict[str, None], dpi: float = SETTINGS["savefig.dpi"]
-    ) -> bytes:
-        buffer = io.BytesIO()
-        with mpl.rc_context(SETTINGS):
-            self.savefig(buffer, format=kind, metadata=metadata, dpi=dpi)
-        return buffer.getvalue()
 
 
 def styled(plot: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -208,35 +218,21 @@ def letter(axes: Axes, text: str) -> None:
     )
 
 
-def save_figure(figure: Figure, folder: Path | str, name: str, caption: str) -> list[Path]:
+def save_figure(figure: StyledFigure, folder: Path, name: str, caption: str) -> list[Path]:
     """Write ``NAME.png``, ``NAME.pdf`` (vector, embedded fonts) and ``NAME.txt``, the caption.
 
-    Each file appears only when complete. No date or version goes in, so that the same figure gives
-    the same bytes. Returns the three paths.
+    Each file appears only when complete. Returns the three paths.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    no_dates = {"Creator": None, "Producer": None, "CreationDate": None}
-    contents = {
-        "png": StyledFigure._encode(figure, "png", {"Software": None}),
-        "pdf": StyledFigure._encode(figure, "pdf", no_dates),
-        "txt": (caption.strip() + "\n").encode(),
-    }
-    return [_write(folder / f"{name}.{kind}", content) for kind, content in contents.items()]
+    picture, page, words = (folder / f"{name}.{kind}" for kind in ("png", "pdf", "txt"))
+    for path in (picture, page):
+        save_picture(figure, path)
+    with complete(words) as part:
+        part.write_text(caption.strip() + "\n")
+    return [picture, page, words]
 
 
-def save_png(figure: Figure, path: Path | str, dpi: float = SETTINGS["savefig.dpi"]) -> Path:
-    """Write one figure as a PNG; it appears only when complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return _write(path, StyledFigure._encode(figure, "png", {"Software": None}, dpi))
-
-
-def _write(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def save_picture(figure: StyledFigure, path: Path, dpi: float = SETTINGS["savefig.dpi"]) -> Path:
+    """Write a figure as PNG or PDF, by the ending of ``path``; it appears only when complete."""
+    with complete(path) as part:
+        figure.savefig(part, dpi=dpi)
     return path
