@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -61,3 +64,8 @@ def test_only_what_a_model_looks_at_counts_as_used():
     assert not CONFIGURATIONS["flair"].uses(("FLAIR", "T1"))
     assert CONFIGURATIONS["flair_t1"].uses(("T1",))
     assert CONFIGURATIONS["interchangeable"].uses(("FLAIR", "T1"))
+
+
+def test_the_tables_are_read_without_torch():
+    code = "import sys, wmh.learning.inputs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
