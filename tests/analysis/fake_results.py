@@ -14,6 +14,7 @@ import pandas as pd
 from scipy import ndimage
 
 from wmh.analysis.claims import judge
+from wmh.analysis.localization import agreement_of_sources
 from wmh.analysis.statistics import compare, planned_comparisons
 from wmh.atlas.regions import built_in_atlas, mni_t1, region_name
 from wmh.images import save_image
@@ -74,6 +75,7 @@ def write_fake_study(root: Path, resolution_mm: int, repeats: int = 1) -> Study:
         "comparisons": compare(metrics, planned_comparisons(metrics), study.evaluation, 0),
         "claims": judge(metrics, burden, study.evaluation, 0),
         "burden": burden,
+        "agreement": agreement_of_sources(burden),
         "cohort_burden": burden[(burden["source"] == "truth") & (burden["repeat"] == 1)],
         "groups": pd.DataFrame({"subject": test["id"], "group": np.arange(len(test)) % 2 + 1}),
         "regions": _region_fits(cohort, generator),
@@ -108,6 +110,7 @@ def keep_models(study: Study, *models: str) -> Study:
     tables = {
         "metrics": metrics,
         "burden": burden,
+        "agreement": agreement_of_sources(burden),
         "comparisons": compare(metrics, planned_comparisons(metrics), few.evaluation, 0),
         "claims": judge(metrics, burden, few.evaluation, 0),
     }

@@ -13,13 +13,13 @@ from tests.analysis.fake_results import keep_models, write_fake_study
 from wmh.analysis.localization import agreement_of_sources
 from wmh.figures import (
     FIGURES,
-    draw_figure,
     load_burden,
     load_claims,
     load_measures,
     load_missing,
     load_pipeline,
     load_regions,
+    make_figure,
     plot_claims,
     plot_curves,
     plot_pipeline,
@@ -78,7 +78,7 @@ def drawn_captions(study, names) -> dict[str, str]:
         warnings.simplefilter("error", UserWarning)
         warnings.simplefilter("error", RuntimeWarning)
         for name in names:
-            figure, captions[name] = draw_figure(study, name)
+            figure, captions[name] = make_figure(study, name)
             figure.draw_without_rendering()
     return captions
 
@@ -318,7 +318,7 @@ def test_a_single_validation_shows_as_points():
 
 def test_panels_without_a_test_say_so_and_ticks_are_readable():
     axes = Figure().subplots()
-    draw_differences(axes, pd.DataFrame(), {}, 0.05)
+    draw_differences(axes, pd.DataFrame({"n": []}), pd.DataFrame(), "dice", 0.05)
     assert axes.get_title(loc="left") + axes.get_title() == "none tested"
     axes.set_ylim(-100, 90)
     root_scale(axes, "y", (1, 4, 10, 20, 40, 80))

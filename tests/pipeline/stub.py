@@ -16,6 +16,7 @@ from PIL import Image
 
 from wmh.cores import cores_here
 from wmh.pipeline.stages import Stage, files_of
+from wmh.results import FIGURES
 from wmh.study import load_study
 
 TABLES = {
@@ -35,8 +36,6 @@ TABLES = {
 
 def draw(folder: Path) -> None:
     """Every figure as one black pixel."""
-    from wmh.figures import FIGURES
-
     folder.mkdir(parents=True, exist_ok=True)
     for name in FIGURES:
         Image.new("L", (1, 1)).save(folder / f"{name}.png")

@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from wmh.cores import cores_here
-from wmh.figures import FIGURES
 from wmh.pipeline.stages import stages_of
+from wmh.results import FIGURES
 from wmh.study import load_study, project_root
 
 AFTER_TRAINING = {"evaluation", "statistics", "localization", "figures", "pages"}

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from wmh.figures.parts import cohort_words, read_table
-from wmh.figures.printed_numbers import effect_text, p_text, readable
+from wmh.figures.printed import effect_text, p_text, readable
 from wmh.figures.style import (
     BLACK,
     BLUE,

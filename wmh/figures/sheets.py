@@ -116,9 +116,7 @@ def _print_header(header: SubFigure, total_ml: float, note: str) -> None:
     header.text(0.01, 0.92, f"White matter lesions: {total_ml:.1f} ml", fontsize=11, va="top")
     header.text(0.01, 0.32, note, fontsize=7, color=GREY, va="center")
     warning = {"fontsize": 9, "fontweight": "bold", "color": VERMILION}
-    header.text(
-        0.99, 0.92, "Research use only: not for diagnosis", ha="right", va="top", **warning
-    )
+    header.text(0.99, 0.92, "Research use only: not for diagnosis", ha="right", va="top", **warning)
     sides = "left of each picture is the subject's left (L)"
     header.text(0.99, 0.32, sides, fontsize=7, color=GREY, ha="right", va="center")
 

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wmh.files import complete
+from wmh.learning.inputs import GIVEN_TITLES
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -93,9 +94,6 @@ MODELS = {
 }
 """The models in the order they are always shown in."""
 
-GIVEN = {"FLAIR+T1": "FLAIR + T1", "FLAIR": "FLAIR only", "T1": "T1 only"}
-"""What a model was given, as in the tables and as printed, in the order shown."""
-
 SOURCES = {
     "truth": Look("Truth", BLACK, "o"),
     "registered": Look("Registered regions", GREY, "h"),
@@ -148,7 +146,7 @@ def configuration_name(model: str, given: str) -> str:
         return name
     if model == "flair_t1":
         return f"{name}, {'T1' if given == 'FLAIR' else 'FLAIR'} blank"
-    return f"{name}, {GIVEN[given]}"
+    return f"{name}, {GIVEN_TITLES[given]}"
 
 
 def in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:

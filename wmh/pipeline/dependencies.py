@@ -13,7 +13,7 @@ from pathlib import Path
 
 PACKAGE = "wmh"
 FACT_SUFFIXES = (".csv", ".json", ".npz", ".yaml")
-DRAWING, PRINTING = "wmh.figures", ("wmh.figures.printed", "wmh.figures.printed_numbers")
+DRAWING, PRINTING = "wmh.figures", "wmh.figures.printed"
 
 
 def sources_of(root: Path, notebook: str, drawing: bool = False) -> list[str]:
@@ -86,7 +86,7 @@ def _module_file(root: Path, name: str) -> Path | None:
 
 
 def _only_draws(name: str) -> bool:
-    return name.startswith(DRAWING) and name not in PRINTING
+    return name.startswith(DRAWING) and name != PRINTING
 
 
 def _facts(root: Path, tree: ast.AST) -> set[Path]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from wmh.analysis.statistics import LESIONS, REGIONS_MEAN
-from wmh.figures.printed_numbers import (
+from wmh.figures.printed import (
     effect_text,
     p_text,
     printed,
