@@ -92,7 +92,7 @@ def _draw(upper: Axes, lower: Axes, history: pd.DataFrame, colour: str, alpha: f
 
 
 def _people_words(study: Study, model: str) -> str:
-    """How many people the models learned from and were validated on; the same for all models.
+    """Number of people the models learned from and were validated on; the same for all models.
 
     Where each repeat validates on another fold, the smallest and the largest number.
     """

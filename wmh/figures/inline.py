@@ -76,7 +76,7 @@ def learning_curve(history: pd.DataFrame, steps: int | None = None) -> StyledFig
 
 
 def live_curve(steps: int) -> Callable[[pd.DataFrame], None]:
-    """What :func:`wmh.learning.training.train` calls with the history after each validation.
+    """Return a function that draws a training's history, to be called after each validation.
 
     One picture is drawn again and again in its place, and makes room for the final figure after
     the last of ``steps``; one of a training that stopped stays. Where nobody watches, as when a
@@ -182,7 +182,7 @@ def _regions(axes: Axes, labels: torch.Tensor) -> None:
 
 @styled
 def lesion_frequency(subjects: Sequence[Subject]) -> StyledFigure:
-    """How often each place of MNI152 holds lesion among subjects whose true regions are known."""
+    """Frequency of lesion at each place of MNI152 among subjects whose true regions are known."""
     masks = [
         carry_to_mni(load_lesions(subject), matrix_to_mni(load_labels(subject.true_regions)))
         for subject in subjects

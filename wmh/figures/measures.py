@@ -135,7 +135,7 @@ def _draw_values(axes: Axes, data: Measures, metric: str) -> None:
 
 
 def _repeat_words(dice: pd.Series) -> str:
-    """How far the repeats lie apart; nothing where there is one."""
+    """Spread of the repeats; nothing where there is one."""
     apart = dice.groupby(["model", "inputs_given"]).agg(["size", "std"])
     count = int(apart["size"].max())
     if count == 1:

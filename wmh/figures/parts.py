@@ -158,15 +158,9 @@ def draw_differences(
         significant = pair["p_holm"] < alpha
         face = BLACK if significant else "white"
         axes.plot(pair["mean_difference"], at, "o", mec=BLACK, mfc=face, ms=4, mew=0.9)
-        axes.annotate(
-            p_text(pair["p_holm"]),
-            (1, at - 0.43),
-            xycoords=axes.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            fontsize=5.5,
-            fontweight="bold" if significant else "normal",
-        )
+        words = {"fontsize": 5.5, "fontweight": "bold" if significant else "normal"}
+        place = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
+        axes.annotate(p_text(pair["p_holm"]), (1, at - 0.43), **place, **words)
     axes.set_ylim(len(pairs) - 0.6, -0.7)
 
 
@@ -216,14 +210,14 @@ def labels_kind(study: Study) -> str:
 
 
 def cohort_words(study: Study, subjects: int) -> str:
-    """Where the numbers come from, as the caption's last sentence."""
+    """Origin of the numbers, as the caption's last sentence."""
     kind = cohort_kind(study)
     warning = " Simulated data: no statement about patients." if kind == "simulated" else ""
     return f"n = {subjects} test subjects of the {kind} cohort, study {study.name!r}.{warning}"
 
 
 def test_words(comparisons: pd.DataFrame, families: Iterable[str], alpha: float) -> str:
-    """How the comparisons of these families were tested and corrected.
+    """Sentence on how the comparisons of these families were tested and corrected.
 
     With a warning where a family has so few subjects that no first test of it can be significant.
     """

@@ -49,7 +49,7 @@ LEARNED = {
     "true": ("Regions, true", "its true regions"),
     "published": ("Regions, published", "its published regions"),
 }
-"""The labels that the region models learn, as a title and in words."""
+"""The labels that the region models learn: a title, and words."""
 
 BARS = 9
 """Structures with most lesion that the burden panel shows."""
@@ -146,14 +146,14 @@ def lesion_ml_by_region(lesions: Image, regions: Image) -> pd.Series:
 
 
 def unseen_words(cohort: pd.DataFrame) -> str:
-    """How many scanners have test subjects and no training subjects, as a sentence's end."""
+    """Number of scanners that have test subjects and no training subjects, as a sentence's end."""
     scanners = {split: set(part["scanner"]) for split, part in cohort.groupby("split")}
     unseen = len(scanners.get("test", set()) - scanners.get("training", set()))
     return f"{unseen} of {cohort['scanner'].nunique()} scanners occur in the test split only."
 
 
 def _predicted(study: Study, subject: str, kind: str) -> tuple[Image, str] | None:
-    """What the joint model, or else the first other one, made of the most images; and its name.
+    """Prediction of the joint model, or the first other one, from the most images; and its name.
 
     None where no model of the study predicts this. Raises :class:`StudyError` where one does, and
     has not yet.
@@ -237,9 +237,8 @@ def _draw_counts(axes: Axes, cohort: pd.DataFrame, scanners: list[str]) -> None:
     for shift, (split, look) in zip((-0.2, 0.2), SPLITS.items(), strict=True):
         counts = cohort.loc[cohort["split"] == split, "scanner"].value_counts()
         lengths = [int(counts.get(scanner, 0)) for scanner in scanners]
-        bars = axes.barh(
-            np.arange(len(scanners)) + shift, lengths, 0.38, color=look.colour, label=look.name
-        )
+        places = np.arange(len(scanners)) + shift
+        bars = axes.barh(places, lengths, 0.38, color=look.colour, label=look.name)
         axes.bar_label(bars, fontsize=6, padding=1)
     axes.set_yticks(range(len(scanners)), [scanner_name(s).replace("\n", ", ") for s in scanners])
     axes.set_ylim(len(scanners) - 0.5, -0.5)
@@ -254,16 +253,10 @@ def _draw_volumes(axes: Axes, cohort: pd.DataFrame, scanners: list[str]) -> None
         for shift, (split, look) in zip((-0.2, 0.2), SPLITS.items(), strict=True):
             chosen = (cohort["scanner"] == scanner) & (cohort["split"] == split)
             volumes = np.sort(cohort.loc[chosen, "lesion_ml"].clip(lower=left))
-            axes.scatter(
-                volumes,
-                at + shift + 0.3 * spread(len(volumes)),
-                s=9,
-                color=look.colour,
-                marker=look.marker,
-                linewidths=0,
-                label=look.name if at == 0 else None,
-                clip_on=False,
-            )
+            places = at + shift + 0.3 * spread(len(volumes))
+            shape = {"s": 9, "color": look.colour, "marker": look.marker, "linewidths": 0}
+            label = look.name if at == 0 else None
+            axes.scatter(volumes, places, label=label, clip_on=False, **shape)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -109,17 +109,9 @@ def _draw_by_scanner(axes: Axes, data: Scanners, metric: str) -> None:
         border = len(data.seen) * step - 1.25
         axes.axvline(border, color=GREY, lw=0.8, ls=(0, (4, 3)))
         for text, shift, side in (("← seen", -4, "right"), ("unseen →", 4, "left")):
-            axes.annotate(
-                text,
-                (border, 1),
-                (shift, -1),
-                xycoords=axes.get_xaxis_transform(),
-                textcoords="offset points",
-                ha=side,
-                va="top",
-                color=GREY,
-                fontsize=6,
-            )
+            place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+            words = {"ha": side, "va": "top", "color": GREY, "fontsize": 6}
+            axes.annotate(text, (border, 1), (shift, -1), **place, **words)
 
 
 def _draw_means(axes: Axes, data: Scanners, metric: str) -> None:

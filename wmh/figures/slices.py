@@ -78,7 +78,7 @@ def head_box(image: Image, margin_mm: float = 5.0) -> Box:
 
 
 def head_mask(image: Image) -> Image:
-    """Where the image is brighter than a fifth of its bright end: roughly, the head."""
+    """Mask of what is brighter than a fifth of its bright end: roughly, the head."""
     bright = image.data > 0.2 * np.percentile(image.data, 99)
     return Image(bright.astype(np.uint8), image.affine)
 

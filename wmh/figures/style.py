@@ -1,4 +1,4 @@
-"""One style for every figure: sizes, colours, printed names, and how a figure is saved.
+"""One style for every figure: sizes, colours, printed names, and saving a figure.
 
 Figures are made without pyplot, so nothing is left open and no global setting changes. A plotting
 function wears ``@styled``; its figure then draws itself in the same style wherever it is shown.
@@ -76,7 +76,7 @@ NO_DATES = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one model is printed and drawn."""
+    """The printed name of a model, and the colour and marker it is drawn with."""
 
     name: str
     colour: str
@@ -100,7 +100,7 @@ SOURCES = {
     "separate": Look("Separate models", PURPLE, "^"),
     "joint": Look("Joint model", VERMILION, "v"),
 }
-"""Where the lesions and regions of a burden table come from."""
+"""The sources of the lesions and regions of a burden table."""
 
 SCANNERS = {
     "utrecht_philips_3t": "Utrecht\nPhilips 3 T",
@@ -130,7 +130,7 @@ MEASURES = {
 
 
 def look_of(model: str) -> Look:
-    """How to show a model; one that the style does not know is grey under its own name."""
+    """The look of a model; one that the style does not know is grey under its own name."""
     return MODELS.get(model, Look(model.replace("_", " ").capitalize(), GREY, "X"))
 
 
@@ -202,18 +202,9 @@ def new_figure(width: float, height_mm: float) -> StyledFigure:
 
 def letter(axes: Axes, text: str) -> None:
     """Print a panel's letter at its upper left corner, outside the axes."""
-    axes.annotate(
-        text,
-        (0, 1),
-        (-4, 4),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=9,
-        fontweight="bold",
-        annotation_clip=False,
-    )
+    place = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+    bold = {"ha": "right", "va": "bottom", "fontsize": 9, "fontweight": "bold"}
+    axes.annotate(text, (0, 1), (-4, 4), **place, **bold)
 
 
 def save_figure(figure: StyledFigure, folder: Path, name: str, caption: str) -> list[Path]:
