@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from wmh.analysis.leaderboard import Place
+from wmh.analysis.leaderboard import LeaderboardRank
 from wmh.analysis.mixed_model import fit_mixed_model
 from wmh.analysis.statistics import CONCATENATED, FLAIR, T1, compare, friedman, means
 from wmh.analysis.statistics import planned_comparisons as planned
@@ -28,7 +28,7 @@ def metrics() -> pd.DataFrame:
                 about = (f"s{subject}", f"scanner{subject % 2}", side.model, side.given)
                 rows.append((*about, "lesions", metric, np.nan if lost else value))
     columns = ["subject", "scanner", "model", "inputs_given", "structure", "metric", "value"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(repeat=1)
 
 
 def test_means_stand_by_configuration_and_measure(metrics):
@@ -67,8 +67,8 @@ def test_friedman_and_the_mixed_model_in_words(metrics):
     assert effects.loc["T1", "effect [interval]"].startswith(f"{MINUS}0.2")
 
 
-def test_a_place_among_the_teams_in_words():
-    words = printed.place_words(Place(0.05554, 9, 110, {}))
+def test_a_rank_among_the_teams_in_words():
+    words = printed.rank_words(LeaderboardRank(0.05554, 9, 110, {}))
     assert words == "score 0.0555, rank 9 among 57 published teams"
 
 

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from scipy.cluster import hierarchy
 
-from wmh.analysis.burden import TRUTH, bland_altman, paired_profiles, profiles
+from wmh.analysis.agreement import bland_altman
+from wmh.analysis.burden import TRUTH, paired_profiles, profiles
 from wmh.analysis.clusters import Tree, join_subjects
-from wmh.analysis.statistics import repeats_of
 from wmh.atlas.regions import LEFT_LABELS, REGIONS, RIGHT_LABELS
 from wmh.figures.brain import (
     ColourScale,
@@ -107,7 +107,7 @@ def load_burden(study: Study) -> Burden:
             f"{100 * (1 - study.evaluation.alpha):g} % interval. "
         )
     caption += "Nothing is tested here. "
-    if (repeats := len(repeats_of(burden))) > 1:
+    if (repeats := burden["repeat"].nunique()) > 1:
         caption += f"Predicted volumes, and the ICCs, are means over {repeats} trainings. "
     return Burden(
         everyone=everyone,

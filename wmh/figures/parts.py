@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy.stats import qmc
 
-from wmh.cohorts.cohort import PATHS
+from wmh.cohorts.cohort import PATHS, Subject
 from wmh.figures.printed import p_text
 from wmh.figures.style import (
     BLACK,
@@ -26,7 +27,7 @@ from wmh.figures.style import (
     look_of,
 )
 from wmh.images import Image, load_labels
-from wmh.learning.inputs import GIVEN_TITLES
+from wmh.learning.inputs import CONFIGURATIONS, GIVEN_TITLES
 from wmh.results import TABLES
 from wmh.study import Study, StudyError, project_root
 
@@ -269,3 +270,20 @@ def fullest_prediction(study: Study, model: str, subject: str, kind: str) -> Pat
     """The file of what a model made of the most images it was given; None without any."""
     paths = (study.prediction(model, given, subject, kind) for given in GIVEN_TITLES)
     return next((path for path in paths if path.is_file()), None)
+
+
+def labels_to_browse(study: Study, kind: str) -> dict[str, Callable[[Subject], Image]]:
+    """What can be looked at over a test subject, as loaders by name.
+
+    ``kind`` is ``lesions`` or ``regions``, of each model from each set of images it can be given;
+    beside regions also the registered ones.
+    """
+    files = {"registered": study.region_labels} if kind == "regions" else {}
+    for model in study.models_of(kind, "multitask"):
+        for given in CONFIGURATIONS[study.models[model].inputs].can_be_given:
+            files[f"{model} given {given}"] = partial(study.prediction, model, given, kind=kind)
+    return {name: partial(_load_labels, file) for name, file in files.items()}
+
+
+def _load_labels(file: Callable[[str], Path], subject: Subject) -> Image:
+    return load_labels(file(subject.id))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from wmh.analysis.leaderboard import PUBLISHED_SCORES, TEST_SUBJECTS, Place
+from wmh.analysis.leaderboard import PUBLISHED_SCORES, TEST_SUBJECTS, LeaderboardRank
 from wmh.analysis.mixed_model import MixedModel
 from wmh.analysis.statistics import LESIONS, REGIONS_MEAN, Friedman
+from wmh.atlas.regions import region_name
 from wmh.figures.style import MEASURES, MINUS, SOURCES, configuration_name
 
 COARSE = ("mm", "percent", "ml")
@@ -274,25 +276,41 @@ def mixed_model_words(model: MixedModel) -> str:
         f"{row.term}: χ²({row.df}) = {row.likelihood_ratio:.1f}, {p_text(row.p)}"
         for row in model.tests.itertuples()
     )
-    share = model.diagnostics["share_of_variance_between_subjects"]
     concerns = "; ".join(model.concerns) or "nothing stands out"
     return (
         f"{model.n_values} values of {model.n_subjects} subjects. {tests}. Standard deviation "
         f"between subjects {model.subject_sd:.3f}, within {model.residual_sd:.3f} "
-        f"({share:.0%} of the variance lies between subjects). Diagnostics: {concerns}."
+        f"({model.share_between_subjects:.0%} of the variance lies between subjects). "
+        f"Diagnostics: {concerns}."
     )
 
 
-def place_words(place: Place) -> str:
+def ranks_words(ranks: Mapping[str, LeaderboardRank]) -> str:
+    """The ranks of all configurations, as Markdown."""
+    if not ranks:
+        return "These are not the challenge's 110 test subjects: no rank."
+    return "\n".join(f"- {readable(name)}: {rank_words(rank)}" for name, rank in ranks.items())
+
+
+def rank_words(rank: LeaderboardRank) -> str:
     """A score and rank among the published teams, and what they leave out."""
-    if not place.complete:
-        return f"only {place.n} of the {TEST_SUBJECTS} test subjects were predicted: no rank"
+    if not rank.complete:
+        return f"only {rank.n} of the {TEST_SUBJECTS} test subjects were predicted: no rank"
     missing = "".join(
         f"; {MEASURES[metric].label} of {count} subject{'s' * (count > 1)} missing"
-        for metric, count in place.missing.items()
+        for metric, count in rank.missing.items()
     )
     teams = len(PUBLISHED_SCORES)
-    return f"score {place.score:.4f}, rank {place.rank} among {teams} published teams{missing}"
+    return f"score {rank.score:.4f}, rank {rank.rank} among {teams} published teams{missing}"
+
+
+def found_words(relation: pd.DataFrame, raised: Iterable[int], alpha: float) -> str:
+    """Where a simulated effect was put, and where it was found."""
+    if relation.empty:
+        return "These are too few subjects to show it on."
+    found = relation.loc[relation["p_holm"] < alpha, "region_name"]
+    put = "; ".join(map(region_name, raised))
+    return f"Raised: {put}. Found: {'; '.join(found) or 'nowhere'}."
 
 
 def _intervals(

@@ -58,6 +58,11 @@ class InputConfiguration:
         seen = {modality for view in self.views_for(given) for modality in view}
         return bool(seen) and set(given) <= seen
 
+    @property
+    def can_be_given(self) -> list[str]:
+        """Names, as in ``GIVEN``, of the images it predicts from and looks at; the most last."""
+        return [name for name, modalities in GIVEN.items() if self.uses(modalities)]
+
 
 CONFIGURATIONS = {
     configuration.name: configuration
