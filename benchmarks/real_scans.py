@@ -188,7 +188,7 @@ def draw(
     """Eight slices of the FLAIR with lesions found (red) and true (green), and of the regions."""
     import matplotlib.pyplot as plt
 
-    from wmh.figures.look import region_colours
+    from wmh.figures.slices import region_colours
     from wmh.images import to_ras
 
     lesions, regions = found["FLAIR+T1"]

@@ -325,9 +325,9 @@ def evaluate(
         if out.is_dir():
             raise typer.BadParameter(f"--out {out} is a folder; name the table to write")
     if study is not None:
-        from wmh.analysis.testing import cases
+        from wmh.analysis.testing import cases_to_evaluate
 
-        table = evaluation.evaluate(cases(load(study)), jobs)
+        table = evaluation.evaluate(cases_to_evaluate(load(study)), jobs)
         shown = evaluation.five_of_configurations(table)
     else:
         pairs = evaluation.find_pairs(truth, prediction)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from wmh.files import fingerprint
 
-DRAWING, PRINTING = "wmh.figures", ("wmh.figures.printed", "wmh.figures.printed_numbers")
+DRAWING, PRINTING = "wmh.figures", "wmh.figures.printed"
 
 
 def sources_of(root: Path, notebook: str, drawing: bool = False) -> list[str]:

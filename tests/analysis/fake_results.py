@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from wmh.analysis.claims import judge
+from wmh.analysis.agreement import agreement
+from wmh.analysis.claims import judge, paper_claims
 from wmh.analysis.statistics import compare, planned_comparisons
 from wmh.atlas.regions import built_in_atlas, mni_t1, region_name
 from wmh.images import save_image
@@ -72,8 +73,9 @@ def write_fake_study(root: Path, resolution_mm: int, repeats: int = 1) -> Study:
         "cohort": cohort,
         "metrics": metrics,
         "comparisons": compare(metrics, planned_comparisons(metrics), study.evaluation, 0),
-        "claims": judge(metrics, burden, study.evaluation, 0),
+        "claims": judge(metrics, burden, study.evaluation, 0, paper_claims()),
         "burden": burden,
+        "agreement": agreement(burden, study.evaluation.alpha),
         "cohort_burden": burden[(burden["source"] == "truth") & (burden["repeat"] == 1)],
         "groups": pd.DataFrame({"subject": test["id"], "group": np.arange(len(test)) % 2 + 1}),
         "regions": _region_fits(cohort, generator),
@@ -108,8 +110,9 @@ def keep_models(study: Study, *models: str) -> Study:
     tables = {
         "metrics": metrics,
         "burden": burden,
+        "agreement": agreement(burden, few.evaluation.alpha),
         "comparisons": compare(metrics, planned_comparisons(metrics), few.evaluation, 0),
-        "claims": judge(metrics, burden, few.evaluation, 0),
+        "claims": judge(metrics, burden, few.evaluation, 0, paper_claims()),
     }
     for name, table in tables.items():
         table.to_csv(few.results / f"{name}.csv", index=False)
@@ -143,7 +146,7 @@ def _images(study: Study, subject: str, generator, resolution_mm: int) -> dict[s
     for name, data in (("flair", flair), ("t1", t1.data), ("lesions", lesions),
                        ("true_regions", atlas.data)):  # fmt: skip
         paths[name] = str(save_image(folder / f"{name}.nii.gz", data, t1))
-    regions = save_image(study.results / "regions" / f"{subject}.nii.gz", atlas.data, t1)
+    regions = save_image(study.region_labels(subject), atlas.data, t1)
     for model, given in DRAWN.items():
         out = study.results / "predictions" / model / given
         wrong = ndimage.gaussian_filter(generator.standard_normal(lesions.shape), 2)

@@ -46,7 +46,7 @@ def metrics_of(lesions, regions, n=15, noise=0.01, seed=0):
         for i, error in enumerate(rng.normal(0, noise, n))
     ]
     columns = ["subject", "scanner", "model", "inputs_given", "structure", "metric", "value"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(repeat=1)
 
 
 def burden_of(error, n=15, seed=0):
@@ -60,6 +60,7 @@ def burden_of(error, n=15, seed=0):
                 {
                     "subject": [f"s{i}" for i in subject.ravel()],
                     "scanner": [f"scanner{i % 3}" for i in subject.ravel()],
+                    "repeat": 1,
                     "source": source,
                     "region": region.ravel() + 1,
                     "lesion_ml": ml.ravel(),
@@ -74,7 +75,7 @@ def by_claim(table):
 
 
 def test_numbers_as_in_the_paper_support_every_claim():
-    table = judge(metrics_of(AS_PAPER, REGION_DICE), burden_of(0.2), SETTINGS, seed=0)
+    table = judge(metrics_of(AS_PAPER, REGION_DICE), burden_of(0.2), SETTINGS, 0, paper_claims())
     assert by_claim(table) == {
         "multimodal_is_better": SUPPORTED,
         "interchangeable_trades_accuracy": SUPPORTED,
@@ -91,26 +92,28 @@ def test_numbers_as_in_the_paper_support_every_claim():
 def test_the_opposite_numbers_support_none():
     opposite = {side: 1 - mean for side, mean in AS_PAPER.items()}
     regions = {side: 1 - mean for side, mean in REGION_DICE.items()}
-    table = judge(metrics_of(opposite, regions), burden_of(20.0), SETTINGS, seed=0)
+    table = judge(metrics_of(opposite, regions), burden_of(20.0), SETTINGS, 0, paper_claims())
     assert set(table["verdict"]) == {NOT_SUPPORTED}
 
 
 def test_equal_models_do_not_support_a_difference():
     same = dict.fromkeys(AS_PAPER, 0.7)
-    precise = judge(metrics_of(same, REGION_DICE, noise=0.002), None, SETTINGS, seed=0)
+    precise = judge(metrics_of(same, REGION_DICE, noise=0.002), None, SETTINGS, 0, paper_claims())
     assert by_claim(precise)["multimodal_is_better"] == NOT_SUPPORTED
-    noisy = judge(metrics_of(same, REGION_DICE, noise=0.2), None, SETTINGS, seed=0)
+    noisy = judge(metrics_of(same, REGION_DICE, noise=0.2), None, SETTINGS, 0, paper_claims())
     assert by_claim(noisy)["multimodal_is_better"] == INCONCLUSIVE
 
 
 def test_too_few_subjects_are_never_enough():
-    table = judge(metrics_of(AS_PAPER, REGION_DICE, n=3), burden_of(0.2, n=2), SETTINGS, seed=0)
+    table = judge(
+        metrics_of(AS_PAPER, REGION_DICE, n=3), burden_of(0.2, n=2), SETTINGS, 0, paper_claims()
+    )
     assert set(table["verdict"]) == {INCONCLUSIVE}
 
 
 def test_models_not_trained_leave_their_claims_open():
     some = {side: mean for side, mean in AS_PAPER.items() if side[0] in ("flair", "flair_t1")}
-    table = judge(metrics_of(some, {}), None, SETTINGS, seed=0)
+    table = judge(metrics_of(some, {}), None, SETTINGS, 0, paper_claims())
     assert len(table) == 8
     rows = table.set_index("comparison")
     assert rows.loc["lesion Dice: flair_t1 (FLAIR+T1) minus flair (FLAIR)", "verdict"] == SUPPORTED
@@ -123,7 +126,7 @@ def test_models_not_trained_leave_their_claims_open():
 
 def test_one_failed_part_is_a_failed_claim():
     means = AS_PAPER | {("flair", "FLAIR"): 0.80}
-    table = judge(metrics_of(means, REGION_DICE), None, SETTINGS, seed=0)
+    table = judge(metrics_of(means, REGION_DICE), None, SETTINGS, 0, paper_claims())
     parts = table[table["claim"] == "multimodal_is_better"]
     assert list(parts["verdict"]) == [NOT_SUPPORTED, SUPPORTED]
     assert by_claim(table)["multimodal_is_better"] == NOT_SUPPORTED
@@ -131,7 +134,7 @@ def test_one_failed_part_is_a_failed_claim():
 
 def test_correction_is_over_all_claims():
     metrics = metrics_of(AS_PAPER, REGION_DICE, noise=0.1)
-    table = judge(metrics, None, SETTINGS, seed=0)
+    table = judge(metrics, None, SETTINGS, 0, paper_claims())
     comparisons = [
         p.comparison for c in paper_claims() for p in c.parts if isinstance(p, Difference)
     ]
@@ -158,7 +161,7 @@ def test_repeats_are_pooled_and_shown():
         ]
     )
     burden = pd.concat([burden_of(0.2).assign(repeat=seed) for seed in (1, 2, 3)])
-    table = judge(metrics, burden, SETTINGS, seed=0)
+    table = judge(metrics, burden, SETTINGS, 0, paper_claims())
     row = table.iloc[0]
     assert row["n"] == 15
     assert row["repeats"] == 3
@@ -193,4 +196,5 @@ def test_parts_make_a_whole():
 
 def test_same_seed_same_table():
     arguments = metrics_of(AS_PAPER, REGION_DICE), burden_of(0.5), SETTINGS
-    assert judge(*arguments, seed=3).equals(judge(*arguments, seed=3))
+    first, second = (judge(*arguments, 3, paper_claims()) for _ in range(2))
+    assert first.equals(second)

@@ -33,8 +33,9 @@ def test_three_groups_are_found_and_stable():
         assert len(set(members)) == 1
     assert groups.choices.loc[3, "stability"] > 0.95
     assert groups.choices["silhouette"].idxmax() == 3
-    assert sorted(groups.tree.order) == sorted(profiles.index)
-    in_tree_order = groups.labels[groups.tree.order].to_numpy()
+    order = join_subjects(profiles).order
+    assert sorted(order) == sorted(profiles.index)
+    in_tree_order = groups.labels[order].to_numpy()
     assert np.count_nonzero(np.diff(in_tree_order)) == 2  # groups lie together in the tree
 
 

@@ -8,16 +8,16 @@ from wmh.analysis.leaderboard import (
     BEST_AND_WORST,
     PUBLISHED_SCORES,
     TEST_SUBJECTS,
-    Place,
+    LeaderboardRank,
     are_challenge_tests,
-    place,
-    places_table,
+    leaderboard_rank,
+    leaderboard_table,
     rank,
     score,
 )
 from wmh.analysis.statistics import Configuration
 from wmh.cohorts.challenge import known_subjects
-from wmh.figures.printed import place_words
+from wmh.figures.printed import rank_words
 
 NNUNET = Configuration("nnunet", "FLAIR+T1")
 MEANS = {  # nnU-Net, mean over the 110 test subjects, as published by JeanBrrt/wmh-multisite
@@ -40,27 +40,27 @@ def table_of(means, n=TEST_SUBJECTS):
 
 
 def test_nnunet_has_its_published_place():
-    found = place(table_of(MEANS), NNUNET)
+    found = leaderboard_rank(table_of(MEANS), NNUNET)
     assert found.score == pytest.approx(0.0555, abs=5e-5)
     assert found.rank == 9
     assert (found.n, found.complete, found.missing) == (110, True, {})
 
 
 def test_fewer_subjects_have_no_rank():
-    found = place(table_of(MEANS, n=15), NNUNET)
+    found = leaderboard_rank(table_of(MEANS, n=15), NNUNET)
     assert not found.complete
-    words = place_words(found)
+    words = rank_words(found)
     assert words == "only 15 of the 110 test subjects were predicted: no rank"
 
 
 def test_a_missing_distance_is_left_out_and_counted_and_costs_no_rank():
     missing = table_of(MEANS)
     missing.loc[missing["metric"] == "hd95_mm", "value"] = [np.nan] * 2 + [MEANS["hd95_mm"]] * 108
-    found = place(missing, NNUNET)
+    found = leaderboard_rank(missing, NNUNET)
     assert found.score == pytest.approx(0.0555, abs=5e-5)
     assert (found.complete, found.missing) == (True, {"hd95_mm": 2})
     words = "score 0.0555, rank 9 among 57 published teams; HD95 (mm) of 2 subjects missing"
-    assert place_words(found) == words
+    assert rank_words(found) == words
 
 
 def test_the_challenges_test_subjects_are_known_in_every_layout():
@@ -98,12 +98,14 @@ def test_nnunets_own_subjects(shared):
     wide = pd.read_csv(shared / "published" / "evaluation_nnunet.csv")
     wide = wide.rename(columns={"participant_id": "subject", "avd_pct": "avd_percent"})
     tidy = wide.melt(["subject", "scanner"], list(BEST_AND_WORST), "metric", "value")
-    found = place(tidy.assign(model="nnunet", inputs_given="FLAIR+T1", structure="lesions"), NNUNET)
+    found = leaderboard_rank(
+        tidy.assign(model="nnunet", inputs_given="FLAIR+T1", structure="lesions"), NNUNET
+    )
     assert found.score == pytest.approx(0.0555, abs=5e-5)
     assert (found.rank, found.complete) == (9, True)
     assert are_challenge_tests(wide["subject"])
 
 
 def test_places_as_a_table():
-    table = places_table({"flair (FLAIR)": Place(0.1, 7, 108, {"hd95_mm": 2})})
+    table = leaderboard_table({"flair (FLAIR)": LeaderboardRank(0.1, 7, 108, {"hd95_mm": 2})})
     assert table.iloc[0].tolist() == ["flair (FLAIR)", 0.1, 7, 108, 2]

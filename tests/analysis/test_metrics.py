@@ -17,7 +17,6 @@ from wmh.analysis.metrics import (
     connected_lesions,
     lesion_metrics,
     lesion_pair,
-    region_dice,
     surface,
 )
 from wmh.images import ImageError, load_labels
@@ -270,16 +269,3 @@ def test_the_box_keeps_every_lesion_voxel():
 def test_shapes_must_agree():
     with pytest.raises(ImageError, match=r"\(5, 5, 2\).*Bring the prediction"):
         lesion_metrics(ONE, ONE[..., :2], np.eye(4))
-    with pytest.raises(ImageError, match=r"\(5, 5, 2\).*Bring the prediction"):
-        region_dice(ONE, ONE[..., :2])
-
-
-def test_region_dice_by_hand():
-    truth = np.array([1, 1, 1, 2, 36, 0, 0]).reshape(7, 1, 1)
-    prediction = np.array([1, 1, 2, 2, 0, 5, 0]).reshape(7, 1, 1)
-    found = region_dice(truth, prediction)
-    assert found[1] == pytest.approx(4 / 5)
-    assert found[2] == pytest.approx(2 / 3)
-    assert found[5] == found[36] == 0
-    assert np.isnan(found[3])
-    assert list(found) == list(range(1, 37))

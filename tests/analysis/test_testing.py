@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tests.learning.conftest import tiny_slices, tiny_study, write_study
 from tests.predict.conftest import write_scan
 from wmh.analysis import testing
-from wmh.analysis.testing import burden_table, fullest, predict_cohort, prediction
+from wmh.analysis.testing import burden_table, most_given, predict_cohort
 from wmh.cli import app
 from wmh.cohorts.cohort import Subject, write_cohort
 from wmh.images import Image, load_image, save_image
@@ -38,10 +38,10 @@ def test_the_study_says_how_its_models_are_asked(scanned):
     model = load_model_of(study, "flair")
     mirrored = predict(model, {"FLAIR": flair}, Evaluation(mirroring=True))
     alone = predict(model, {"FLAIR": flair})
-    saved = load_image(prediction(study, "flair", "FLAIR", "p", "probability")).data
+    saved = load_image(study.prediction("flair", "FLAIR", "p", "probability")).data
     np.testing.assert_allclose(saved, mirrored.probability, atol=6e-4)
     assert np.abs(saved - alone.probability).max() > 0.01
-    lesions = load_image(prediction(study, "flair", "FLAIR", "p", "lesions")).data
+    lesions = load_image(study.prediction("flair", "FLAIR", "p", "lesions")).data
     np.testing.assert_array_equal(lesions, mirrored.lesions(0.3))
 
 
@@ -73,17 +73,17 @@ def test_burden_is_of_what_each_model_made_of_the_most_it_was_given(study, tmp_p
         "multitask": {"task": "multitask", "inputs": "interchangeable", "steps": 2},
     }
     small = tiny_study(models=models)
-    assert [fullest(small, model) for model in models] == ["FLAIR", "T1", "FLAIR+T1"]
+    assert [most_given(small, model) for model in models] == ["FLAIR", "T1", "FLAIR+T1"]
     lesion, region = np.zeros((2, 4, 4, 4), np.uint8)
     lesion[0, 0, :2] = 1
     region[:2] = 5
     like = Image(lesion, np.diag([10.0, 10.0, 10.0, 1.0]))
     truth = save_image(tmp_path / "truth.nii.gz", lesion, like)
     save_image(small.results / "regions" / "p.nii.gz", region, like)
-    save_image(prediction(small, "flair", "FLAIR", "p", "lesions"), lesion, like)
-    save_image(prediction(small, "regions", "T1", "p", "regions"), region, like)
-    save_image(prediction(small, "multitask", "FLAIR+T1", "p", "lesions"), 0 * lesion, like)
-    save_image(prediction(small, "multitask", "FLAIR+T1", "p", "regions"), region, like)
+    save_image(small.prediction("flair", "FLAIR", "p", "lesions"), lesion, like)
+    save_image(small.prediction("regions", "T1", "p", "regions"), region, like)
+    save_image(small.prediction("multitask", "FLAIR+T1", "p", "lesions"), 0 * lesion, like)
+    save_image(small.prediction("multitask", "FLAIR+T1", "p", "regions"), region, like)
     write_cohort(
         [vars(Subject("p", "test", "x", truth, truth, truth))], small.results / "cohort.csv"
     )
@@ -108,8 +108,8 @@ def test_the_command_measures_what_a_studys_models_predicted(study, tmp_path):
     like = Image(lesion, np.eye(4))
     truth = save_image(tmp_path / "truth.nii.gz", lesion, like)
     for name, found in (("a", lesion), ("b", shifted)):
-        save_image(prediction(small, "flair", "FLAIR", name, "lesions"), found, like)
-        save_image(prediction(small, "flair", "FLAIR", name, "probability"), found * 0.9, like)
+        save_image(small.prediction("flair", "FLAIR", name, "lesions"), found, like)
+        save_image(small.prediction("flair", "FLAIR", name, "probability"), found * 0.9, like)
     people = [Subject(name, "test", "x", truth, truth, truth) for name in "ab"]
     write_cohort(map(vars, people), small.results / "cohort.csv")
     done = CliRunner().invoke(app, ["evaluate", "--study", small.name, "--json"])

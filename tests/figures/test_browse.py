@@ -8,8 +8,7 @@ import pytest
 from PIL import Image as Picture
 
 from wmh.cohorts.cohort import Subject
-from wmh.figures.look import browse
-from wmh.figures.look.browse import HEADLESS
+from wmh.figures.browse import HEADLESS, browse
 from wmh.figures.style import StyledFigure
 from wmh.images import load_labels
 

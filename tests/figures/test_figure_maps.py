@@ -8,14 +8,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from wmh.atlas.regions import built_in_atlas
-from wmh.figures.brain import draw_brain_map, paint_regions
+from wmh.figures.brain import ColourScale, draw_brain_map, paint_regions
 from wmh.figures.frequency import carry_to_mni, matrix_to_mni, share
 from wmh.images import Image, ImageError
 
 
 def test_regions_are_painted_with_their_values():
     painted = paint_regions({1: 0.5, 34: 0.0, 2: float("nan")})
-    atlas, values = built_in_atlas(2).data, painted.get_fdata()
+    atlas, values = built_in_atlas(2).data, painted.data
     assert (values[atlas == 1] == 0.5).all()
     assert (values[atlas == 34] > 0).all()
     assert not values[(atlas != 1) & (atlas != 34)].any()
@@ -61,7 +61,9 @@ def test_frequency_is_the_share_of_subjects():
 def test_brain_maps_show_the_subjects_left_on_the_left():
     figure = Figure()
     axes = figure.subplots()
-    draw_brain_map(axes, paint_regions(dict.fromkeys(range(1, 18), 0.5)), "viridis", (0, 1))
+    draw_brain_map(
+        axes, paint_regions(dict.fromkeys(range(1, 18), 0.5)), ColourScale("viridis", (0, 1), "")
+    )
     cut = figure.axes[-1]
     drawn = cut.images[-1]
     left, right, *_ = drawn.get_extent()
@@ -76,14 +78,16 @@ def test_brain_maps_without_any_value_show_the_template_alone():
     axes = figure.subplots()
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        draw_brain_map(axes, paint_regions({}), "viridis", (0, 1))
+        draw_brain_map(axes, paint_regions({}), ColourScale("viridis", (0, 1), ""))
     assert len(figure.axes[-1].images) == 1
 
 
 def test_brain_maps_draw_values_below_the_limits_too():
     figure = Figure()
     axes = figure.subplots()
-    draw_brain_map(axes, paint_regions(dict.fromkeys(range(1, 35), 0.1)), "viridis", (0.4, 1))
+    draw_brain_map(
+        axes, paint_regions(dict.fromkeys(range(1, 35), 0.1)), ColourScale("viridis", (0.4, 1), "")
+    )
     drawn = figure.axes[-1].images[-1].get_array()
     assert np.ma.count(drawn) > 100
     assert drawn.max() == pytest.approx(0.4, abs=1e-3)

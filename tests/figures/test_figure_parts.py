@@ -3,16 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from matplotlib.figure import Figure
 
-from wmh.figures import inline, parts
+from wmh.figures import parts
 from wmh.figures.burden import GROUP_COLOURS, branch_colours, pair_with_truth
 from wmh.figures.claims import scale_to_smallest
 from wmh.figures.curves import structures_of
+from wmh.figures.measures import round_below
 from wmh.figures.parts import (
     draw_points,
-    round_below,
     smallest_p,
     spread,
     subject_differences,
@@ -21,23 +20,6 @@ from wmh.figures.pipeline import lesion_ml_by_region
 from wmh.figures.qualitative import best_median_worst
 from wmh.figures.style import GREY, look_of
 from wmh.images import Image
-
-
-def test_patches_of_volumes_are_shown_by_their_middle_axial_slice():
-    images = torch.zeros(3, 2, 6, 8, 4)
-    images[:, :, 4, 1, 2] = 2.0
-    lesions = torch.zeros(3, 6, 8, 4, dtype=torch.uint8)
-    lesions[1, 2:4, 3:5, 2] = 1
-    lesions[2, 2:4, 3:5, 0] = 1
-    figure = inline.batch(images, {"lesions": lesions})
-    assert len(figure.axes) == 6
-    for place, axes in enumerate(figure.axes):
-        (shown,) = axes.images
-        assert shown.get_array().shape == (8, 6)
-        assert np.argwhere(shown.get_array()).tolist() == [[1, 4]]
-        assert bool(axes.collections) == (place % 3 == 1)
-    width, height = figure.get_size_inches()
-    assert height == pytest.approx(width / 3 * 8 / 6 * 2)
 
 
 def test_only_tested_pairs_of_shown_configurations_are_drawn():
@@ -63,8 +45,7 @@ def test_paired_differences_are_first_minus_second_by_subject():
         }
     )
     pair = {"model_a": "x", "inputs_a": "FLAIR", "model_b": "y", "inputs_b": "FLAIR"}
-    (apart,) = subject_differences(values, pd.DataFrame([pair]), "dice").values()
-    np.testing.assert_allclose(apart, [0.1, 0.3])
+    np.testing.assert_allclose(subject_differences(values, pd.Series(pair), "dice"), [0.1, 0.3])
 
 
 def test_every_value_is_a_point_and_the_bar_is_their_mean():

@@ -1,10 +1,12 @@
 """Every statistic is printed one way, with its n where it matters, and nothing is lost."""
 
+import doctest
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from wmh.analysis.leaderboard import Place
+from wmh.analysis.leaderboard import LeaderboardRank
 from wmh.analysis.mixed_model import fit_mixed_model
 from wmh.analysis.statistics import CONCATENATED, FLAIR, T1, compare, friedman, means
 from wmh.analysis.statistics import planned_comparisons as planned
@@ -26,7 +28,7 @@ def metrics() -> pd.DataFrame:
                 about = (f"s{subject}", f"scanner{subject % 2}", side.model, side.given)
                 rows.append((*about, "lesions", metric, np.nan if lost else value))
     columns = ["subject", "scanner", "model", "inputs_given", "structure", "metric", "value"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=columns).assign(repeat=1)
 
 
 def test_means_stand_by_configuration_and_measure(metrics):
@@ -65,8 +67,8 @@ def test_friedman_and_the_mixed_model_in_words(metrics):
     assert effects.loc["T1", "effect [interval]"].startswith(f"{MINUS}0.2")
 
 
-def test_a_place_among_the_teams_in_words():
-    words = printed.place_words(Place(0.05554, 9, 110, {}))
+def test_a_rank_among_the_teams_in_words():
+    words = printed.rank_words(LeaderboardRank(0.05554, 9, 110, {}))
     assert words == "score 0.0555, rank 9 among 57 published teams"
 
 
@@ -123,3 +125,34 @@ def test_the_spread_over_repeats_is_shown_where_there_are_several():
 def test_where_all_ranks_tie_friedman_says_so(metrics):
     found = friedman(metrics.assign(value=0.0), "lesions", "dice", [FLAIR, T1, CONCATENATED])
     assert "nothing to tell apart: all ranks tie" in printed.friedman_words(found, 0.05)
+
+
+def test_the_examples_in_the_documentation_hold():
+    assert doctest.testmod(printed).failed == 0
+
+
+def test_units_decide_on_decimals():
+    assert printed.with_interval(8.26, 7.0, 9.94, "hd95_mm") == "8.3 [7.0, 9.9]"
+    assert printed.signed(-12.34, "volume_bias_ml") == f"{MINUS}12.3"
+    assert printed.printed(float("nan")) == printed.signed(float("nan")) == "–"
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(0.0004, "p < 0.001"), (0.0123, "p = 0.012"), (0.4, "p = 0.40"), (np.nan, "not testable")],
+)
+def test_p_values_are_printed_one_way(p, text):
+    assert printed.p_text(p) == text
+
+
+def test_comparisons_are_printed_with_the_names_of_the_figures():
+    text = printed.readable("lesion Dice: interchangeable (T1) minus flair_t1 (T1)")
+    assert text == "lesion Dice: Interchangeable, T1 only minus Concatenated, FLAIR blank"
+
+
+def test_effects_that_round_to_nothing_have_no_sign():
+    assert [printed.signed(value) for value in (0.0217, -0.0217, -0.0001)] == [
+        "+0.022",
+        f"{MINUS}0.022",
+        "0.000",
+    ]

@@ -19,7 +19,7 @@ from wmh.figures.style import (
     new_figure,
     own_inputs,
     save_figure,
-    save_png,
+    save_picture,
     styled,
 )
 
@@ -69,7 +69,7 @@ def test_the_pdf_embeds_its_fonts_as_outlines_and_bears_no_date(tmp_path):
 
 @pytest.mark.parametrize(("width", "pixels"), [(SINGLE_COLUMN, 90), (DOUBLE_COLUMN, 183)])
 def test_the_png_has_the_columns_width_at_300_dots_an_inch(tmp_path, width, pixels):
-    path = save_png(small_figure(width), tmp_path / "one.png")
+    path = save_picture(small_figure(width), tmp_path / "one.png")
     height, across = mpl_image.imread(path).shape[:2]
     assert across == pytest.approx(pixels / 25.4 * 300, abs=1)
     assert height == pytest.approx(40 / 25.4 * 300, abs=1)

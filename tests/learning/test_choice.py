@@ -1,7 +1,6 @@
 import pytest
 
 from tests.learning.conftest import tiny_study
-from wmh.analysis.testing import answers
 from wmh.learning.models import CheckpointError, choose_model
 
 ALL = {
@@ -46,13 +45,3 @@ def test_a_model_is_never_chosen_to_see_a_blank_channel():
     alone = {"flair_t1": ALL["flair_t1"]}
     with pytest.raises(CheckpointError, match="no lesions model answers from T1 alone"):
         choose_model(tiny_study(models=alone), "lesions", ["T1"])
-
-
-def test_every_model_is_tested_on_all_that_it_looks_at():
-    both = {name: ALL[name] for name in ("flair", "flair_t1")}
-    assert list(answers(tiny_study(models=both))) == [
-        ("flair", "FLAIR"),
-        ("flair_t1", "FLAIR"),
-        ("flair_t1", "T1"),
-        ("flair_t1", "FLAIR+T1"),
-    ]

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -61,3 +64,15 @@ def test_only_what_a_model_looks_at_counts_as_used():
     assert not CONFIGURATIONS["flair"].uses(("FLAIR", "T1"))
     assert CONFIGURATIONS["flair_t1"].uses(("T1",))
     assert CONFIGURATIONS["interchangeable"].uses(("FLAIR", "T1"))
+
+
+def test_the_most_that_a_configuration_can_be_given_comes_last():
+    both = ["FLAIR", "T1", "FLAIR+T1"]
+    given = {name: configuration.can_be_given for name, configuration in CONFIGURATIONS.items()}
+    one = {"flair": ["FLAIR"], "t1": ["T1"]}
+    assert given == dict.fromkeys(("flair_t1", "flair_t1_dropout", "interchangeable"), both) | one
+
+
+def test_the_tables_are_read_without_torch():
+    code = "import sys, wmh.learning.inputs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -55,7 +55,7 @@ def _write_results(study, root: Path) -> None:
     ]
     pd.DataFrame(cohort).to_csv(study.results / "cohort.csv", index=False)
     metrics = pd.DataFrame(
-        {"subject": subject, "scanner": "x", "model": model, "inputs_given": given}
+        {"subject": subject, "scanner": "x", "model": model, "inputs_given": given, "repeat": 1}
         | {"structure": "lesions", "metric": metric, "value": value + subject}
         for subject in (0, 1)
         for model, given, value in (("flair", "FLAIR", 0.5), ("t1", "T1", 0.25))

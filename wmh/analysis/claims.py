@@ -21,11 +21,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from wmh.analysis.burden import paired_profiles, regional_icc
-from wmh.analysis.intervals import correlation_interval
+from wmh.analysis.agreement import icc_within_regions
 from wmh.analysis.statistics import (
     CONCATENATED,
     FLAIR,
@@ -38,8 +36,8 @@ from wmh.analysis.statistics import (
     Comparison,
     Configuration,
     compare,
-    repeats_of,
 )
+from wmh.learning.inputs import CONFIGURATIONS
 from wmh.settings import Evaluation
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
@@ -94,7 +92,7 @@ def paper_claims(joint_inputs: str = "interchangeable") -> tuple[Claim, ...]:
     def better(a: Configuration, b: Configuration, structure: str = LESIONS) -> Difference:
         return Difference(Comparison(FAMILY, structure, "dice", a, b))
 
-    given = {"flair": "FLAIR", "t1": "T1"}.get(joint_inputs, "FLAIR+T1")
+    given = CONFIGURATIONS[joint_inputs].can_be_given[-1]
     joint = Configuration(JOINT.model, given)
     return (
         Claim(
@@ -142,9 +140,9 @@ def judge(
     burden: pd.DataFrame | None,
     settings: Evaluation,
     seed: int,
-    claims: Sequence[Claim] | None = None,
+    claims: Sequence[Claim],
 ) -> pd.DataFrame:
-    """The claims table: one row a part of a claim.
+    """The claims table: one row per part of a claim.
 
     ``metrics`` and ``burden`` are the tidy tables; ``seed`` is that of the bootstrap. Verdicts are
     drawn over the repeats of the study (see :mod:`wmh.analysis.statistics`). ``repeat_sd`` is the
@@ -153,13 +151,17 @@ def judge(
     verdict. ``verdict`` is that of the row, ``claim_verdict`` that of the whole claim. A part that
     was not measured has ``n`` 0 and no numbers.
     """
-    claims = paper_claims() if claims is None else claims
     table = _judge_once(metrics, burden, settings, seed, claims)
-    repeats = sorted(metrics["repeat"].unique()) if "repeat" in metrics else []
     single = [
-        _judge_once(_of_repeat(metrics, one), _of_repeat(burden, one), settings, seed, claims)
-        for one in repeats
-    ] or [table]
+        _judge_once(
+            one,
+            burden if burden is None else burden.query("repeat == @repeat"),
+            settings,
+            seed,
+            claims,
+        )
+        for repeat, one in metrics.groupby("repeat")
+    ]
     effects = pd.concat([one["mean_difference"] for one in single], axis=1)
     same = pd.concat([one["verdict"] == table["verdict"] for one in single], axis=1)
     return table.assign(
@@ -184,9 +186,10 @@ def verdict(low: float, high: float, smallest: float, p: float, alpha: float) ->
 
 def overall(verdicts: Sequence[str]) -> str:
     """The verdict on a claim of several parts."""
-    if NOT_SUPPORTED in verdicts:
+    different = set(verdicts)
+    if NOT_SUPPORTED in different:
         return NOT_SUPPORTED
-    return verdicts[0] if len(set(verdicts)) == 1 else INCONCLUSIVE
+    return different.pop() if len(different) == 1 else INCONCLUSIVE
 
 
 def _judge_once(
@@ -204,20 +207,15 @@ def _judge_once(
         found = (
             next(compared) if isinstance(part, Difference) else _agreement(burden, part, settings)
         )
-        numbers = {name: found[name] for name in NUMBERS}
-        interval = (found["ci_low"], found["ci_high"])
-        said = NOT_JUDGED
-        if found["n"]:
-            said = verdict(*interval, part.smallest, found["p_holm"], settings.alpha)
+        interval, p = (found["ci_low"], found["ci_high"]), found["p_holm"]
+        said = verdict(*interval, part.smallest, p, settings.alpha) if found["n"] else NOT_JUDGED
         rows.append(
             {"claim": claim.id, "sentence": claim.sentence, "comparison": str(part)}
-            | numbers
+            | {name: found[name] for name in NUMBERS}
             | {"smallest_difference": part.smallest, "verdict": said}
         )
     table = pd.DataFrame(rows)
-    table["claim_verdict"] = table.groupby("claim")["verdict"].transform(
-        lambda verdicts: overall(list(verdicts))
-    )
+    table["claim_verdict"] = table.groupby("claim")["verdict"].transform(overall)
     return table
 
 
@@ -227,26 +225,9 @@ NUMBERS = ("n", "mean_difference", "ci_low", "ci_high", "p_holm")
 def _agreement(
     burden: pd.DataFrame | None, part: Agreement, settings: Evaluation
 ) -> dict[str, float]:
-    """ICC of the burden within regions, mean over repeats, with its interval over subjects."""
-    nothing = {"n": 0, **dict.fromkeys(NUMBERS[1:], float("nan"))}
-    if burden is None or part.source not in set(burden["source"]):
-        return nothing
-    pairs = [paired_profiles(one, part.source) for one in repeats_of(burden)]
-    arrays = [(truth.to_numpy(), found.to_numpy()) for truth, found in pairs]
-    subjects = len(arrays[0][0])
-    if subjects < 3:
-        return nothing | {"n": subjects}
-
-    def agree(drawn: np.ndarray) -> float:
-        return float(np.mean([regional_icc(truth[drawn], found[drawn]) for truth, found in arrays]))
-
-    low, high = correlation_interval(agree, subjects, settings.alpha)
-    value = agree(np.arange(subjects))
-    return nothing | {"n": subjects, "mean_difference": value, "ci_low": low, "ci_high": high}
-
-
-def _of_repeat(table: pd.DataFrame | None, repeat: int) -> pd.DataFrame | None:
-    """The rows of one repeat; a table that knows no repeats belongs to all."""
-    if table is None or "repeat" not in table:
-        return table
-    return table[table["repeat"] == repeat]
+    """ICC of the burden within regions with its interval; NaN for fewer than three subjects."""
+    n, icc = 0, (float("nan"),) * 3
+    if burden is not None and part.source in set(burden["source"]):
+        n, value = icc_within_regions(burden, part.source, settings.alpha)
+        icc = value if n > 2 else icc
+    return dict(zip(NUMBERS, (n, *icc, float("nan")), strict=True))

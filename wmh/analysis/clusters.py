@@ -38,7 +38,6 @@ class Groups:
     """
 
     labels: pd.Series
-    tree: Tree
     choices: pd.DataFrame
 
     @property
@@ -65,15 +64,15 @@ def group_subjects(profiles: pd.DataFrame, samples: int, seed: int) -> Groups:
     if len(profiles) < 2:
         raise ValueError(f"{len(profiles)} subjects with lesions: there is nothing to group")
     points = hellinger_points(profiles.to_numpy())
-    tree = join_subjects(profiles)
-    silhouettes = _silhouettes(points, tree.linkage)
-    count = 1
-    if silhouettes.max() >= WEAKEST_SILHOUETTE:
-        count = int(silhouettes.idxmax())
-    stable = [stability(points, k, samples, seed).mean() for k in silhouettes.index]
+    tree = join_subjects(profiles).linkage
+    numbers = range(2, min(MOST_GROUPS, len(points) - 1) + 1)
+    silhouettes = pd.Series(
+        [_silhouette(points, _cut(tree, k)) for k in numbers], numbers, dtype=float
+    )
+    count = int(silhouettes.idxmax()) if silhouettes.max() >= WEAKEST_SILHOUETTE else 1
+    stable = [stability(points, k, samples, seed).mean() for k in numbers]
     return Groups(
-        labels=pd.Series(_cut(tree.linkage, count), index=profiles.index, name="group"),
-        tree=tree,
+        labels=pd.Series(_cut(tree, count), index=profiles.index, name="group"),
         choices=pd.DataFrame({"silhouette": silhouettes, "stability": stable}),
     )
 
@@ -96,17 +95,6 @@ def stability(points: np.ndarray, count: int, samples: int, seed: int) -> np.nda
         again = _cut(linkage(points[drawn], method="ward"), count)
         found[i] = adjusted_rand_score(everyone[drawn], again)
     return found
-
-
-def _silhouettes(points: np.ndarray, tree: np.ndarray) -> pd.Series:
-    """Mean silhouette for each number of groups from 2 on."""
-    counts = range(2, min(MOST_GROUPS, len(points) - 1) + 1)
-    return pd.Series(
-        [_silhouette(points, _cut(tree, count)) for count in counts],
-        index=counts,
-        name="silhouette",
-        dtype=float,
-    )
 
 
 def _silhouette(points: np.ndarray, labels: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """Measures of many predictions at once, as one tidy table.
 
-The table has one row a number: subject, scanner, model, inputs_given, repeat, structure, metric,
+The table has one row per number: subject, scanner, model, inputs_given, repeat, structure, metric,
 value. ``repeat`` counts the trainings of a model; ``structure`` is ``lesions``, ``region_01`` ..
 ``region_36`` or ``regions_mean``.
 """
@@ -8,7 +8,6 @@ value. ``repeat`` counts the trainings of a model; ``structure`` is ``lesions``,
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,12 +20,15 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from wmh.analysis.further_metrics import (
+from wmh.analysis.metrics import (
+    FIVE_MEASURES,
     calibration_metrics,
+    five_measures,
     further_lesion_metrics,
+    lesion_pair,
     region_metrics,
 )
-from wmh.analysis.metrics import FIVE_MEASURES, REGION_COUNT, five_measures, lesion_pair
+from wmh.atlas.regions import ALL_LABELS
 from wmh.cohorts.bids import (
     bids_name,
     is_in_native_space,
@@ -83,12 +85,22 @@ def evaluate(cases: Sequence[Case], jobs: int | None = None) -> pd.DataFrame:
 
 
 def evaluate_case(case: Case) -> pd.DataFrame:
-    """All measures of one case, as tidy rows."""
+    """All measures of one case, as tidy rows; the challenge's five come first."""
     found: dict[str, dict[str, float]] = {}
     if case.lesions is not None:
-        found["lesions"] = lesion_file_metrics(case.true_lesions, case.lesions, case.probability)
+        true = load_labels(case.true_lesions, LESION_LABELS, sided=False)
+        predicted = _on_grid_of(true, load_labels(case.lesions, LESION_LABELS, sided=False))
+        pair = lesion_pair(true.data, predicted.data, true.affine)
+        found["lesions"] = five_measures(pair) | further_lesion_metrics(pair)
+        if case.probability is not None:
+            file = nib.load(case.probability)  # constant, unlike a scan, where nothing is found
+            data = np.asanyarray(file.dataobj, dtype=np.float32)
+            likely = _on_grid_of(true, Image(data, file.affine, case.probability))
+            found["lesions"] |= calibration_metrics(true.data, likely.data)
     if case.regions is not None:
-        found |= _region_file_metrics(case.true_regions, case.regions)
+        true = load_labels(case.true_regions, ALL_LABELS)
+        predicted = _on_grid_of(true, load_labels(case.regions, ALL_LABELS))
+        found |= region_metrics(true.data, predicted.data, true.affine)
     about = (case.subject, case.scanner, case.model, case.inputs_given, case.repeat)
     rows = [
         (*about, structure, metric, value)
@@ -98,31 +110,14 @@ def evaluate_case(case: Case) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def lesion_file_metrics(
-    truth: Path, prediction: Path, probability: Path | None = None
-) -> dict[str, float]:
-    """The challenge's five measures of two files, then the further ones.
-
-    The truth holds 0, 1 and 2 (other pathology, left out). Raises :class:`ImageError`.
-    """
-    true = load_labels(truth, LESION_LABELS, sided=False)
-    predicted = _on_grid_of(true, load_labels(prediction, LESION_LABELS, sided=False))
-    pair = lesion_pair(true.data, predicted.data, true.affine)
-    found = five_measures(pair) | further_lesion_metrics(pair)
-    if probability is not None:
-        likely = _on_grid_of(true, _load_probability(probability))
-        found |= calibration_metrics(true.data, likely.data)
-    return found
-
-
 def five_of_subjects(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """The challenge's five measures of each subject of a table that holds one model."""
-    return _five(table, table["subject"].astype(str))
+    return _five_by(table, table["subject"].astype(str))
 
 
 def five_of_configurations(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """The challenge's five measures of each model and what it was given, mean over subjects."""
-    return _five(table, table["model"] + " (" + table["inputs_given"] + ")")
+    return _five_by(table, table["model"] + " (" + table["inputs_given"] + ")")
 
 
 def mean_of(measures: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -157,12 +152,13 @@ def undefined_note(metrics: pd.DataFrame) -> str:
 
 
 def as_json(measures: dict) -> str:
-    """Measures as JSON; what is NaN becomes null."""
-    return json.dumps(_null_for_nan(measures), indent=2)
+    """Measures as JSON, which has no NaN: it becomes null."""
+    plain = json.loads(json.dumps(measures), parse_constant=lambda _: None)
+    return json.dumps(plain, indent=2)
 
 
 def observer_cases(folder: Path, subjects: Sequence[Subject]) -> list[Case]:
-    """The challenge's additional observers as cases, one an observer and subject.
+    """The challenge's additional observers as cases, one per observer and subject.
 
     They lie in ``additional_annotations/observer_*/`` beside ``training/``; where the data come
     without them the list is empty. Their measures are the human ceiling of any model.
@@ -191,7 +187,7 @@ class Pairs:
     no_masks: list[Path] = field(default_factory=list)
 
     def note(self) -> str:
-        """What was paired with what, and what was left out."""
+        """Say what was paired with what, and what was left out."""
         first = self.cases[0]
         lines = [
             f"{len(self.cases)} pairs, such as {first.subject}: {first.true_lesions} and "
@@ -266,41 +262,21 @@ def subject_of(mask: Path) -> str:
 
 
 def is_same_subject(first: str, second: str) -> bool:
-    """Whether two names are one subject, written as in BIDS; sessions count where both say one."""
+    """Tell whether two names, as BIDS writes them, are one subject, and one session if both say."""
     (person, _, session), (other, _, theirs) = (
         bids_name(name).partition("_ses-") for name in (first, second)
     )
     return person == other and (session == theirs or not (session and theirs))
 
 
-def _five(table: pd.DataFrame, names: pd.Series) -> dict[str, dict[str, float]]:
+def _five_by(table: pd.DataFrame, names: pd.Series) -> dict[str, dict[str, float]]:
     """Means of the five measures of lesions by name, in the order of the table."""
-    wanted = (table["structure"] == "lesions") & table["metric"].isin(FIVE_MEASURES)
-    means = table[wanted].groupby([names[wanted], "metric"], sort=False)["value"].mean()
+    lesions = table[table["structure"] == "lesions"].assign(name=names)
+    means = lesions.groupby(["name", "metric"], sort=False)["value"].mean()
     return {
         name: {metric: float(means[name, metric]) for metric in FIVE_MEASURES}
-        for name in dict.fromkeys(names[wanted])
+        for name in lesions["name"].unique()
     }
-
-
-def _null_for_nan(value: object) -> object:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _null_for_nan(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _region_file_metrics(truth: Path, prediction: Path) -> dict[str, dict[str, float]]:
-    labels = range(REGION_COUNT + 1)
-    true = load_labels(truth, labels)
-    predicted = _on_grid_of(true, load_labels(prediction, labels))
-    return region_metrics(true.data, predicted.data, true.affine)
-
-
-def _load_probability(path: Path) -> Image:
-    """A probability map; unlike a scan it may be constant, when a model finds nothing."""
-    file = nib.load(path)
-    return Image(np.asanyarray(file.dataobj, dtype=np.float32), file.affine, path)
 
 
 def _on_grid_of(truth: Image, prediction: Image) -> Image:

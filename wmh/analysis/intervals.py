@@ -32,7 +32,7 @@ def resample(scanners: Sequence[str], samples: int, seed: int | list[int]) -> np
 def mean_interval(
     values: np.ndarray, scanners: Sequence[str], samples: int, seed: int, alpha: float = 0.05
 ) -> tuple[float, float]:
-    """BCa interval of the mean of one value a subject."""
+    """BCa interval of the mean of one value per subject."""
     resampled = values[resample(scanners, samples, seed)].mean(axis=1)
     return bca_interval(values.mean(), resampled, _centred(values, scanners), alpha)
 
@@ -100,12 +100,6 @@ def bca_interval(
     acceleration = np.sum(influence**3) / (6 * spread) if spread else 0.0
     shifted = bias + norm.ppf([alpha / 2, 1 - alpha / 2])
     low, high = np.quantile(resampled, norm.cdf(bias + shifted / (1 - acceleration * shifted)))
-    return float(low), float(high)
-
-
-def percentile_interval(resampled: np.ndarray, alpha: float = 0.05) -> tuple[float, float]:
-    """The plain percentile interval of a bootstrap distribution."""
-    low, high = np.quantile(resampled, [alpha / 2, 1 - alpha / 2])
     return float(low), float(high)
 
 

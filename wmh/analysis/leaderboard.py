@@ -1,4 +1,4 @@
-"""A study's place on the leaderboard of the MICCAI WMH Segmentation Challenge.
+"""A study's rank on the leaderboard of the MICCAI WMH Segmentation Challenge.
 
 Each of the five measures, averaged over the challenge's 110 test subjects, becomes a number from
 0 (the best team) to 1 (the worst); the score is the mean of the five (Kuijf et al. 2019). The
@@ -17,6 +17,7 @@ import pandas as pd
 from wmh.analysis.metrics import FIVE_MEASURES
 from wmh.analysis.statistics import LESIONS, Configuration, subject_values
 from wmh.cohorts.challenge import known_subjects
+from wmh.study import Study
 
 TEST_SUBJECTS = 110
 
@@ -43,7 +44,7 @@ PUBLISHED_SCORES = (
 
 
 @dataclass(frozen=True)
-class Place:
+class LeaderboardRank:
     """Score (0 best, 1 worst), rank among the published teams, and the subjects behind them.
 
     ``missing`` counts the subjects without a value of a measure, by measure; 0 is not listed.
@@ -56,21 +57,30 @@ class Place:
 
     @property
     def complete(self) -> bool:
-        """Whether as many subjects were predicted as the teams were ranked on."""
+        """True when as many subjects were predicted as the teams were ranked on."""
         return self.n == TEST_SUBJECTS
 
 
-def places_table(places: Mapping[str, Place]) -> pd.DataFrame:
-    """Places by configuration as a table: score, rank, n, and how many values are missing."""
+def leaderboard_ranks(
+    study: Study, metrics: pd.DataFrame, configurations: Iterable[Configuration]
+) -> dict[str, LeaderboardRank]:
+    """The rank of each configuration, by its name; none unless on the challenge's test subjects."""
+    simulated = study.cohort.source == "simulated"
+    if simulated or not are_challenge_tests(metrics["subject"].unique()):
+        return {}
+    return {str(one): leaderboard_rank(metrics, one) for one in configurations}
+
+
+def leaderboard_table(ranks: Mapping[str, LeaderboardRank]) -> pd.DataFrame:
+    """Ranks by configuration as a table: score, rank, n, and how many values are missing."""
     rows = [
-        (name, place.score, place.rank, place.n, sum(place.missing.values()))
-        for name, place in places.items()
+        (name, one.score, one.rank, one.n, sum(one.missing.values())) for name, one in ranks.items()
     ]
     return pd.DataFrame(rows, columns=["configuration", "score", "rank", "n", "missing"])
 
 
-def place(metrics: pd.DataFrame, configuration: Configuration) -> Place:
-    """Place one configuration of a tidy table of measures among the published teams.
+def leaderboard_rank(metrics: pd.DataFrame, configuration: Configuration) -> LeaderboardRank:
+    """Rank one configuration of a tidy table of measures among the published teams.
 
     The caller sees to it that these are the challenge's test subjects
     (:func:`are_challenge_tests`). Subjects without a value of a measure are left out of its mean,
@@ -84,16 +94,17 @@ def place(metrics: pd.DataFrame, configuration: Configuration) -> Place:
     )
     points = score(values.mean().to_dict())
     missing = {metric: int(count) for metric, count in values.isna().sum().items() if count}
-    return Place(points, rank(points), len(values), missing)
+    return LeaderboardRank(points, rank(points), len(values), missing)
 
 
 def are_challenge_tests(subjects: Iterable[str]) -> bool:
-    """Whether these are the identities of the challenge's test subjects, and of all of them.
+    """Tell whether these are the identities of all of the challenge's test subjects, and no others.
 
     They are numbers; a BIDS folder or a CSV may have them as ``sub-007``.
     """
     known = known_subjects().query("split == 'test'")["id"]
-    return {_number(subject) for subject in subjects} == set(known)
+    bare = [subject.removeprefix("sub-") for subject in subjects]
+    return {str(int(name)) if name.isdecimal() else name for name in bare} == set(known)
 
 
 def score(measures: dict[str, float]) -> float:
@@ -112,9 +123,3 @@ def score(measures: dict[str, float]) -> float:
 def rank(points: float) -> int:
     """Rank of a score among the published ones; 1 is the best."""
     return 1 + sum(published < points for published in PUBLISHED_SCORES)
-
-
-def _number(subject: str) -> str:
-    """An identity without BIDS's prefix and leading zeros."""
-    bare = subject.removeprefix("sub-")
-    return str(int(bare)) if bare.isdecimal() else bare

@@ -1,4 +1,4 @@
-"""The measures of the MICCAI WMH Segmentation Challenge, and the Dice of regions.
+"""Measures of one prediction: the MICCAI WMH Segmentation Challenge's five, and further ones.
 
 The five measures are those of the challenge's evaluation (Kuijf et al. 2019, IEEE Transactions on
 Medical Imaging 38:2556): Dice, 95th percentile of the Hausdorff distance (mm), absolute volume
@@ -6,8 +6,9 @@ difference (percent of the true volume), recall and F1 of individual lesions. Tr
 (background), 1 (lesion) and 2 (other pathology); voxels of label 2 are left out of both masks.
 Labels are taken by value, whatever type an array has.
 
-What a measure cannot say is NaN: a distance when one of the masks has no surface, a volume
-difference when there is no true lesion, a Dice when both masks are empty.
+The further ones are of surfaces, single lesions, volumes, probabilities and regions. What a measure
+cannot say is NaN: a distance when one of the masks has no surface, a volume difference when there
+is no true lesion, a Dice when both masks are empty.
 """
 
 from __future__ import annotations
@@ -17,18 +18,25 @@ from functools import cached_property
 
 import cc3d
 import numpy as np
+import pandas as pd
 from scipy.spatial import KDTree
 
+from wmh.atlas.regions import REGION_LABELS, REST_LABELS
 from wmh.images import ImageError
 
 FIVE_MEASURES = ("dice", "hd95_mm", "avd_percent", "lesion_recall", "lesion_f1")
 """The challenge's measures, in its order."""
 
-REGION_COUNT = 36
-"""34 refined white-matter regions and the two rest labels."""
-
 LARGEST_FOREGROUND = 1000
 """The challenge's evaluation takes prediction values from 0.5 to 1000 as lesion."""
+
+LESION_SIZES_MM = {"small": (0.0, 3.0), "medium": (3.0, 10.0), "large": (10.0, np.inf)}
+"""Size classes of lesions, by the diameter in mm of a ball of the same volume."""
+
+CALIBRATION_BINS = 10
+CALIBRATION_FLOOR = 0.01
+"""Voxels below this probability that hold no lesion are left out of calibration: they are nearly
+all of the image and say nothing."""
 
 
 def lesion_metrics(
@@ -51,6 +59,72 @@ def five_measures(pair: MaskPair) -> dict[str, float]:
         "avd_percent": volume_difference(pair),
         "lesion_recall": recall,
         "lesion_f1": f1,
+    }
+
+
+def further_lesion_metrics(pair: MaskPair) -> dict[str, float]:
+    """Surfaces, single lesions and volumes of a pair of lesion masks; units in the names."""
+    in_plane_mm = float(np.linalg.norm(pair.voxel_to_mm, axis=0)[:2].max())  # a voxel's longer edge
+    true_ml, predicted_ml = (
+        voxels * pair.voxel_mm3 / 1000 for voxels in (pair.true_voxels, pair.predicted_voxels)
+    )
+    return {
+        "surface_dice": surface_dice(pair, in_plane_mm),
+        "surface_distance_mm": surface_distance(pair),
+        "lesion_dice": lesion_dice(pair),
+        **recall_by_size(pair),
+        "volume_truth_ml": true_ml,
+        "volume_prediction_ml": predicted_ml,
+        "volume_bias_ml": predicted_ml - true_ml,
+    }
+
+
+def region_metrics(
+    truth: np.ndarray, prediction: np.ndarray, affine: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Dice, absolute volume difference (%) and surface distance (mm) of every region.
+
+    Keys are ``"region_01"`` .. ``"region_36"`` and ``"regions_mean"``, the mean over the 34 regions
+    that the truth holds, without the two rest labels. A region that the truth holds and the
+    prediction does not counts with Dice 0 and without a surface distance.
+    """
+    raise_unless_same_shape(truth, prediction)
+    box = box_of_both(truth, prediction)
+    truth, prediction = truth[box], prediction[box]
+    found = {}
+    for label in (*REGION_LABELS, *REST_LABELS):
+        pair = region_pair(truth, prediction, label, affine)
+        found[f"region_{label:02d}"] = {
+            "dice": dice(pair),
+            "avd_percent": volume_difference(pair),
+            "surface_distance_mm": surface_distance(pair),
+        }
+    regions = pd.DataFrame([found[f"region_{label:02d}"] for label in REGION_LABELS])
+    there = np.isin(list(REGION_LABELS), truth)
+    return {**found, "regions_mean": regions[there].mean().to_dict()}
+
+
+def calibration_metrics(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """Expected calibration error and Brier score of the predicted probability of lesion.
+
+    The calibration error is the mean gap between the probability and the share of lesion in
+    ``CALIBRATION_BINS`` equal bins. Label 2 is left out, and so are voxels without lesion whose
+    probability is below ``CALIBRATION_FLOOR``.
+    """
+    raise_unless_same_shape(truth, probability)
+    lesion, other = (truth >= 0.5) & (truth <= 1.5), truth > 1.5
+    counted = (lesion | (probability >= CALIBRATION_FLOOR)) & ~other
+    lesion, predicted = lesion[counted], probability[counted].astype(float)
+    bins = np.minimum((predicted * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    voxels, predicted_sum, lesions = (
+        np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS)
+        for weights in (None, predicted, lesion)
+    )
+    filled, size = voxels > 0, np.maximum(voxels, 1)
+    gaps = np.abs(predicted_sum / size - lesions / size) * voxels
+    return {
+        "calibration_error": _ratio(gaps[filled].sum(), voxels.sum()),
+        "brier": _mean((predicted - lesion) ** 2),
     }
 
 
@@ -106,7 +180,7 @@ class MaskPair:
 
     @cached_property
     def overlap(self) -> tuple[np.ndarray, ...]:
-        """Indices of the voxels in both masks, an array an axis."""
+        """Indices of the voxels in both masks, an array per axis."""
         return _voxels(self.truth & self.prediction)
 
     @cached_property
@@ -121,8 +195,19 @@ class MaskPair:
 
     @cached_property
     def surface_distances(self) -> tuple[np.ndarray, np.ndarray]:
-        """mm from each true surface voxel to the predicted surface, and the other way round."""
-        return surface_distances(self.truth, self.prediction, self.voxel_to_mm)
+        """mm from each true surface voxel to the predicted surface, and the other way round.
+
+        Both are empty when a mask has no surface, because it is empty or because it fills every
+        slice it lies in.
+        """
+        true, predicted = surface(self.truth), surface(self.prediction)
+        if not true.any() or not predicted.any():
+            return np.empty(0), np.empty(0)
+        shared = np.count_nonzero(true & predicted)  # their distance is 0, no need to search for it
+        return (
+            _distances(true & ~predicted, predicted, self.voxel_to_mm, shared),
+            _distances(predicted & ~true, true, self.voxel_to_mm, shared),
+        )
 
 
 def dice(pair: MaskPair) -> float:
@@ -155,20 +240,49 @@ def lesion_detection(pair: MaskPair) -> tuple[float, float]:
     return recall, 2 * precision * recall / (precision + recall)
 
 
-def region_dice(truth: np.ndarray, prediction: np.ndarray) -> dict[int, float]:
-    """Dice of each region label 1..36 of two label images (x, y, z).
+def surface_dice(pair: MaskPair, tolerance_mm: float) -> float:
+    """Normalised surface Dice: share of both surfaces within ``tolerance_mm`` of the other.
 
-    NaN for a region that neither image holds. Raises :class:`ImageError` when the shapes differ.
+    After Nikolov et al. (2021), with surface voxels in place of surface elements. 0 when only one
+    of the masks is empty.
     """
-    raise_unless_same_shape(truth, prediction)
-    labels = range(1, REGION_COUNT + 1)
-    true_voxels, predicted_voxels, shared_voxels = (
-        np.bincount(image.ravel(order="K"), minlength=REGION_COUNT + 1)
-        for image in (truth, prediction, np.where(truth == prediction, truth, 0))
+    if bool(pair.true_voxels) != bool(pair.predicted_voxels):
+        return 0.0
+    distances = np.concatenate(pair.surface_distances)
+    rounding = 1 + 1e-9  # a neighbour at exactly one voxel is within one voxel
+    return _mean(distances <= tolerance_mm * rounding)
+
+
+def surface_distance(pair: MaskPair) -> float:
+    """Mean distance (mm) from every surface voxel of either mask to the other surface."""
+    return _mean(np.concatenate(pair.surface_distances))
+
+
+def lesion_dice(pair: MaskPair) -> float:
+    """Mean over true lesions of the Dice with all predicted lesions that touch it; 0 if missed."""
+    labels, count = pair.true_lesions
+    predicted, predicted_count = pair.predicted_lesions
+    if not count:
+        return float("nan")
+    sizes = np.bincount(labels[pair.truth], minlength=count + 1)
+    predicted_sizes = np.bincount(predicted[pair.prediction], minlength=predicted_count + 1)
+    shared = np.bincount(labels[pair.overlap], minlength=count + 1)
+    touching = np.unique(np.stack([labels[pair.overlap], predicted[pair.overlap]]), axis=1)
+    touching_sizes = np.bincount(
+        touching[0], weights=predicted_sizes[touching[1]], minlength=count + 1
     )
+    return float((2 * shared / np.maximum(sizes + touching_sizes, 1))[1:].mean())
+
+
+def recall_by_size(pair: MaskPair) -> dict[str, float]:
+    """Share of the true lesions of each size class that the prediction touches, by name."""
+    labels, count = pair.true_lesions
+    volumes_mm3 = np.bincount(labels[pair.truth], minlength=count + 1)[1:] * pair.voxel_mm3
+    diameters_mm = np.cbrt(6 * volumes_mm3 / np.pi)
+    found = np.isin(np.arange(1, count + 1), labels[pair.overlap])
     return {
-        label: _ratio(2 * shared_voxels[label], true_voxels[label] + predicted_voxels[label])
-        for label in labels
+        f"lesion_recall_{size}": _mean(found[(diameters_mm >= smallest) & (diameters_mm < largest)])
+        for size, (smallest, largest) in LESION_SIZES_MM.items()
     }
 
 
@@ -192,22 +306,14 @@ def surface(mask: np.ndarray) -> np.ndarray:
     return mask & ~eroded
 
 
-def surface_distances(
-    first: np.ndarray, second: np.ndarray, voxel_to_mm: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """mm from each surface voxel of one mask to the nearest of the other, in both directions.
-
-    ``voxel_to_mm`` (3, 3) turns index differences into mm. Both are empty when a mask has no
-    surface, because it is empty or because it fills every slice it lies in.
-    """
-    first, second = surface(first), surface(second)
-    if not first.any() or not second.any():
-        return np.empty(0), np.empty(0)
-    shared = np.count_nonzero(first & second)  # their distance is 0, no need to search for it
-    return (
-        _distances(first & ~second, second, voxel_to_mm, shared),
-        _distances(second & ~first, first, voxel_to_mm, shared),
-    )
+def box_of_both(truth: np.ndarray, prediction: np.ndarray) -> tuple[slice, slice, slice]:
+    """The box that holds every voxel above 0 of both arrays, one voxel wider in plane."""
+    occupied = _voxels((truth > 0) | (prediction > 0))
+    box = []
+    for along, margin in zip(occupied, (1, 1, 0), strict=True):
+        first, last = (along.min(), along.max()) if len(along) else (0, 0)
+        box.append(slice(max(int(first) - margin, 0), int(last) + margin + 1))
+    return tuple(box)
 
 
 def raise_unless_same_shape(truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -245,16 +351,10 @@ def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
 
 
-def box_of_both(truth: np.ndarray, prediction: np.ndarray) -> tuple[slice, slice, slice]:
-    """The box that holds every voxel above 0 of both arrays, one voxel wider in plane."""
-    occupied = _voxels((truth > 0) | (prediction > 0))
-    box = []
-    for along, margin in zip(occupied, (1, 1, 0), strict=True):
-        first, last = (along.min(), along.max()) if len(along) else (0, 0)
-        box.append(slice(max(int(first) - margin, 0), int(last) + margin + 1))
-    return tuple(box)
+def _mean(values: np.ndarray) -> float:
+    return float(np.mean(values)) if len(values) else float("nan")
 
 
 def _voxels(mask: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Indices of a mask's voxels, an array an axis; many times faster than ``numpy.nonzero``."""
+    """Indices of a mask's voxels, an array per axis; many times faster than ``numpy.nonzero``."""
     return np.unravel_index(np.flatnonzero(mask.ravel(order="F")), mask.shape, order="F")

@@ -27,18 +27,18 @@ LEAST_GAIN = 1e-6
 class MixedModel:
     """A fitted model.
 
-    ``effects``: one row a fixed effect with estimate, interval and p. ``tests``: likelihood-ratio
-    tests of whole terms. ``subject_sd`` and ``residual_sd`` are in the measure's own units.
-    ``diagnostics``: what to look at before believing the rest; ``concerns`` says it in words.
+    ``effects``: one row per fixed effect with estimate, interval and p. ``tests``: likelihood-ratio
+    tests of whole terms. ``subject_sd`` and ``residual_sd`` are in the measure's own units, and
+    ``share_between_subjects`` is of the variance. ``concerns``: what its diagnostics warn of.
     """
 
     effects: pd.DataFrame
     tests: pd.DataFrame
     subject_sd: float
     residual_sd: float
+    share_between_subjects: float
     n_values: int
     n_subjects: int
-    diagnostics: dict[str, float]
     concerns: list[str]
 
 
@@ -57,21 +57,26 @@ def fit_mixed_model(
     no value of a configuration, or one of each, the interaction is left out and ``concerns`` says
     so. Where there are no more values than effects, or all are alike, all estimates are NaN.
     """
-    values = _long_table(metrics, structure, metric, configurations)
-    terms, concerns = _terms(values, [str(configuration) for configuration in configurations])
+    scanners, tables = scanner_of(metrics), []
+    for configuration in configurations:
+        known = subject_values(metrics, structure, metric, configuration).dropna()
+        about = {"scanner": scanners[known.index], "configuration": str(configuration)}
+        tables.append(pd.DataFrame({"value": known, **about}))
+    values = pd.concat(tables).rename_axis("subject").reset_index()
+    terms, left_out = _terms(values, [str(configuration) for configuration in configurations])
     response = values["value"].to_numpy()
     subjects = pd.factorize(values["subject"])[0]
     fitted = _fit(response, _design(terms), subjects, restricted=True)
-    diagnostics = _diagnostics(fitted)
+    between = fitted.subject_sd**2
     return MixedModel(
         effects=_effects(fitted, terms, alpha),
         tests=_term_tests(response, terms, subjects),
         subject_sd=fitted.subject_sd,
         residual_sd=fitted.residual_sd,
+        share_between_subjects=between / (between + fitted.residual_sd**2),
         n_values=len(values),
         n_subjects=values["subject"].nunique(),
-        diagnostics=diagnostics,
-        concerns=concerns + _concerns(diagnostics),
+        concerns=left_out + _concerns(fitted),
     )
 
 
@@ -89,37 +94,19 @@ class _Fit:
     subject_effects: np.ndarray
 
 
-def _long_table(
-    metrics: pd.DataFrame, structure: str, metric: str, configurations: Sequence[Configuration]
-) -> pd.DataFrame:
-    """One row a subject and configuration: value, subject, scanner, configuration."""
-    scanners = scanner_of(metrics)
-    tables = []
-    for configuration in configurations:
-        values = subject_values(metrics, structure, metric, configuration).dropna()
-        table = values.rename("value").rename_axis("subject").reset_index()
-        tables.append(table.assign(configuration=str(configuration)))
-    long = pd.concat(tables, ignore_index=True)
-    return long.assign(scanner=scanners[long["subject"]].to_numpy())
-
-
 def _terms(
     values: pd.DataFrame, configurations: Sequence[str]
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """The columns of each term of the design, by term, and what had to be left out."""
-    compared = pd.DataFrame(
-        {name: (values["configuration"] == name).astype(float) for name in configurations[1:]}
-    )
+    compared = pd.get_dummies(values["configuration"], dtype=float)
+    compared = compared.reindex(columns=configurations[1:], fill_value=0.0)
     terms = {"configuration": compared}
-    scanners = sorted(values["scanner"].unique())
-    if len(scanners) == 1:
+    scanners = pd.get_dummies(values["scanner"], dtype=float)
+    if scanners.shape[1] == 1:
         return terms, []
-    last = (values["scanner"] == scanners[-1]).astype(float)
-    terms["scanner"] = pd.DataFrame(
-        {name: (values["scanner"] == name).astype(float) - last for name in scanners[:-1]}
-    )
+    terms["scanner"] = scanners.iloc[:, :-1].sub(scanners.iloc[:, -1], axis=0)
     cells = values.groupby(["configuration", "scanner"]).ngroups
-    if cells < len(configurations) * len(scanners):
+    if cells < len(configurations) * scanners.shape[1]:
         return terms, ["a scanner lacks a configuration: the interaction was left out"]
     if cells == len(values):
         return terms, ["one subject a scanner: the interaction was left out"]
@@ -217,36 +204,20 @@ def _term_tests(
     return pd.DataFrame(rows, columns=["term", "likelihood_ratio", "df", "p"])
 
 
-def _diagnostics(fitted: _Fit) -> dict[str, float]:
-    residuals = fitted.residuals
-    spread = stats.spearmanr(np.abs(residuals), fitted.fitted)
-    subjects_vary = np.ptp(fitted.subject_effects) > 0
-    between = fitted.subject_sd**2
-    return {
-        "share_of_variance_between_subjects": between / (between + fitted.residual_sd**2),
-        "normal_residuals_p": float(stats.shapiro(residuals).pvalue),
-        "normal_subjects_p": (
-            float(stats.shapiro(fitted.subject_effects).pvalue) if subjects_vary else float("nan")
-        ),
-        "spread_grows_with_fit_rho": float(spread.statistic),
-        "spread_grows_with_fit_p": float(spread.pvalue),
-        "largest_standardized_residual": float(np.abs(residuals / residuals.std()).max()),
-    }
-
-
-def _concerns(diagnostics: dict[str, float]) -> list[str]:
-    """What the diagnostics warn of, in words; empty when nothing does."""
+def _concerns(fitted: _Fit) -> list[str]:
+    """Warnings of a fit's diagnostics, in words; empty when all is well."""
+    residuals, levels = fitted.residuals, fitted.subject_effects
     warnings = {
-        "residuals are not normal": diagnostics["normal_residuals_p"] < CONCERN_P,
-        "subject effects are not normal": diagnostics["normal_subjects_p"] < CONCERN_P,
+        "residuals are not normal": stats.shapiro(residuals).pvalue < CONCERN_P,
+        "subject effects are not normal": (
+            np.ptp(levels) > 0 and stats.shapiro(levels).pvalue < CONCERN_P
+        ),
         "residuals spread unevenly over the fitted values": (
-            diagnostics["spread_grows_with_fit_p"] < CONCERN_P
+            stats.spearmanr(np.abs(residuals), fitted.fitted).pvalue < CONCERN_P
         ),
         "a residual lies more than four standard deviations out": (
-            diagnostics["largest_standardized_residual"] > 4
+            np.abs(residuals / residuals.std()).max() > 4
         ),
-        "subjects explain none of the variance": (
-            diagnostics["share_of_variance_between_subjects"] == 0
-        ),
+        "subjects explain none of the variance": fitted.subject_sd == 0,
     }
     return [words for words, holds in warnings.items() if holds]

@@ -1,6 +1,6 @@
-"""Is where a person's lesions lie tied to anything else that is known of them?
+"""The relation of regional burden to anything else that is known of people.
 
-The hook for a user's own table of participants: age, blood pressure, a test score, a diagnosis.
+It reads a user's own table of participants: age, blood pressure, a test score, a diagnosis.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from wmh.analysis.statistics import holm
 from wmh.atlas.regions import region_name
 from wmh.cohorts.cohort import CohortError
 from wmh.cohorts.tables import SURPLUS, SURPLUS_REMEDY, read_table
+from wmh.study import Study, project_root
 
 IDENTITIES = ("participant_id", "subject", "id")
 """Columns that may name the participant, the first found counts."""
+
+RELATION = ["region", "region_name", "n", "slope", "ci_low", "ci_high", "p", "p_holm"]
 
 
 def read_participants(path: Path | str, subjects: Sequence[str]) -> pd.DataFrame:
@@ -59,7 +62,7 @@ def read_participants(path: Path | str, subjects: Sequence[str]) -> pd.DataFrame
 def match_note(
     participants: pd.DataFrame, subjects: Sequence[str], variables: Sequence[str]
 ) -> str:
-    """How many subjects have a value of all variables, and who of them has not.
+    """Say how many subjects have a value of all variables, and who of them has not.
 
     >>> match_note(participants, ["01", "02", "03"], ["age"])  # doctest: +SKIP
     '1 of 3 subjects matched. Not in the table: 03. Without a value of age: 02.'
@@ -79,7 +82,7 @@ def relate_burden(
     variable: str,
     covariates: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Is a variable tied to the burden of a region, beyond the load everywhere else?
+    """Relate a variable to the burden of each region, beyond the load everywhere else.
 
     For each region: ``burden ~ variable + covariates + load``, by least squares with standard
     errors that allow for unequal spread (HC3), corrected by Holm over the regions. Burdens are
@@ -90,10 +93,12 @@ def relate_burden(
     ``profiles`` holds ml by subject and region; ``participants`` is indexed by subject. Covariates
     that are words become indicator columns. Subjects without a value are left out.
 
-    One row a region: region, region_name, n, ``slope`` (standard deviations of burden for one of
+    One row per region: region, region_name, n, ``slope`` (standard deviations of burden for one of
     the variable) with its 95 % interval, p, p_holm. Raises ``ValueError`` for columns the
     participants do not have, and when too few subjects are left.
     """
+    from statsmodels.regression.linear_model import OLS  # a second, for one notebook
+
     missing = [name for name in (variable, *covariates) if name not in participants]
     if missing:
         known = ", ".join(map(str, participants.columns))
@@ -108,14 +113,42 @@ def relate_burden(
             f"{design.shape[1]} terms. Leave out covariates or use a larger cohort"
         )
     rows = []
-    for region in scores.columns:
-        load = scores.drop(columns=region).mean(axis=1)
-        fitted = _slope(scores[region].to_numpy(), np.column_stack([design, load]))
-        rows.append((region, region_name(region), len(both), *fitted))
-    columns = ["region", "region_name", "n", "slope", "ci_low", "ci_high", "p"]
-    table = pd.DataFrame(rows, columns=columns)
-    table["p_holm"] = holm(table["p"])
-    return table
+    for region in scores:
+        slope = (float("nan"),) * 4
+        if np.ptp(scores[region]) > 0:  # some subject has lesions there, and some more than others
+            load = scores.drop(columns=region).mean(axis=1)
+            with_load = np.column_stack([design, load])
+            fitted = OLS(scores[region].to_numpy(), with_load).fit(cov_type="HC3", use_t=True)
+            slope = (fitted.params[1], *fitted.conf_int()[1], fitted.pvalues[1])
+        rows.append((region, region_name(region), len(both), *slope))
+    table = pd.DataFrame(rows, columns=RELATION[:-1])
+    return table.assign(p_holm=holm(table["p"]))
+
+
+def relate_own_table(study: Study, profiles: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Relate the burden to the study's own table of participants, and say who is in that.
+
+    Without rows where the study names no table.
+    """
+    if study.participants is None:
+        return pd.DataFrame(columns=RELATION), "This study names no table of participants."
+    table, variable, covariates = study.participants.model_dump().values()
+    people = read_participants(project_root() / table, profiles.index)
+    note = match_note(people, profiles.index, (variable, *covariates))
+    return relate_burden(profiles, people, variable, covariates), note
+
+
+def relate_simulated_risk(
+    profiles: pd.DataFrame, regions: Sequence[int], effect: float, seed: int
+) -> pd.DataFrame:
+    """Relate burden to a simulated risk (:func:`simulate_effect`), given age.
+
+    Without rows for fewer than eight subjects.
+    """
+    if len(profiles) < 8:
+        return pd.DataFrame(columns=RELATION)
+    raised, people = simulate_effect(profiles, regions, effect, seed)
+    return relate_burden(raised, people, "risk", ["age"])
 
 
 def normal_scores(profiles: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +165,7 @@ def normal_scores(profiles: pd.DataFrame) -> pd.DataFrame:
 def simulate_effect(
     profiles: pd.DataFrame, regions: Sequence[int], effect: float, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Burden that a simulated ``risk`` has raised in known ``regions`` and in no other.
+    """Raise the burden of known ``regions``, and of no other, by a simulated ``risk``.
 
     The risk rises with ``age``. One standard deviation more of it multiplies the burden of each of
     these regions by ``exp(effect)``; all else stays as it is. Returns the new burden and the
@@ -164,17 +197,3 @@ def _design(people: pd.DataFrame, variable: str, covariates: Sequence[str]) -> n
         others = pd.get_dummies(people[list(covariates)], drop_first=True)
         columns.append(others.to_numpy(dtype=float))
     return np.column_stack(columns)
-
-
-def _slope(response: np.ndarray, design: np.ndarray) -> tuple[float, float, float, float]:
-    """Slope of the design's second column, its 95 % interval and p (HC3, t distribution).
-
-    NaN for a response that is the same for all, such as a region no subject has lesions in.
-    """
-    if np.ptp(response) == 0:
-        return (float("nan"),) * 4
-    from statsmodels.regression.linear_model import OLS  # a second, for one notebook
-
-    fitted = OLS(response, design).fit(cov_type="HC3", use_t=True)
-    low, high = fitted.conf_int()[1]
-    return float(fitted.params[1]), float(low), float(high), float(fitted.pvalues[1])

@@ -1,9 +1,9 @@
 """Comparisons of models over the same subjects, from the tidy table of measures.
 
-Every test is named by its family; Holm's correction runs over a family. A table that holds several
-repeats of a study (column ``repeat``) is first averaged over them for each subject, so that
-subjects, not trainings, are the sample; how far the repeats lie apart is told by ``repeat_sd``, the
-standard deviation over repeats of the mean over subjects.
+Every test is named by its family; Holm's correction runs over a family. The repeats of a study
+(column ``repeat``) are first averaged for each subject, so that subjects, not trainings, are the
+sample; how far the repeats lie apart is told by ``repeat_sd``, the standard deviation over repeats
+of the mean over subjects.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from scipy import stats
 
 from wmh.analysis.intervals import mean_interval
 from wmh.analysis.metrics import FIVE_MEASURES
+from wmh.learning.inputs import CONFIGURATIONS
 from wmh.settings import Evaluation
 
 LESIONS, REGIONS_MEAN = "lesions", "regions_mean"
@@ -45,16 +46,15 @@ class Comparison:
     b: Configuration
 
 
-FLAIR = Configuration("flair", "FLAIR")
-T1 = Configuration("t1", "T1")
-CONCATENATED = Configuration("flair_t1", "FLAIR+T1")
-INTERCHANGEABLE = Configuration("interchangeable", "FLAIR+T1")
-DROPOUT = Configuration("flair_t1_dropout", "FLAIR+T1")
+FLAIR, T1, CONCATENATED, DROPOUT, INTERCHANGEABLE = (
+    Configuration(inputs, CONFIGURATIONS[inputs].can_be_given[-1])
+    for inputs in ("flair", "t1", "flair_t1", "flair_t1_dropout", "interchangeable")
+)
 REGIONS = Configuration("regions", "FLAIR+T1")
 JOINT = Configuration("multitask", "FLAIR+T1")
 
-CONFIGURATIONS = (FLAIR, T1, CONCATENATED, INTERCHANGEABLE)
-"""The four input configurations, each given all it was trained for."""
+PAPER_CONFIGURATIONS = (FLAIR, T1, CONCATENATED, INTERCHANGEABLE)
+"""The models of the paper's four input configurations, each given all it was trained for."""
 
 
 def planned_comparisons(
@@ -65,7 +65,7 @@ def planned_comparisons(
     The joint model is compared with the lesion model of its own inputs, ``joint_inputs``.
     """
     families = {
-        "input configurations": list(combinations(CONFIGURATIONS, 2)),
+        "input configurations": list(combinations(PAPER_CONFIGURATIONS, 2)),
         "missing modality": [
             (Configuration(able.model, alone.given), other)
             for alone in (FLAIR, T1)
@@ -93,16 +93,16 @@ def compare(
     no value (no distance without a prediction) are left out of both and counted in ``n_missing``.
     """
     rows = [_compare_one(metrics, comparison, settings, seed) for comparison in comparisons]
-    table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+    table = pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
     table["p_holm"] = table.groupby("family")["p_wilcoxon"].transform(holm)
     return table
 
 
-COMPARISON_COLUMNS = (
+COMPARISON_COLUMNS = [
     *("family", "structure", "metric", "model_a", "inputs_a", "model_b", "inputs_b"),
     *("n", "mean_a", "mean_b", "mean_difference", "ci_low", "ci_high"),
     *("rank_biserial", "p_wilcoxon", "p_holm", "n_missing", "repeats", "repeat_sd"),
-)
+]
 
 
 def means(metrics: pd.DataFrame, settings: Evaluation, seed: int) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def means(metrics: pd.DataFrame, settings: Evaluation, seed: int) -> pd.DataFram
                 known.to_numpy(), scanners, settings.bootstrap_samples, seed, settings.alpha
             )
         numbers = (len(known), len(values) - len(known), known.mean(), known.std(), low, high)
-        by_repeat = pd.Series([one["value"].mean() for one in repeats_of(group)])
+        by_repeat = pd.Series([one["value"].mean() for _, one in group.groupby("repeat")])
         rows.append((*key, *numbers, len(by_repeat), by_repeat.std()))
     numbers = ["n", "n_missing", "mean", "sd", "ci_low", "ci_high", "repeats", "repeat_sd"]
     return pd.DataFrame(rows, columns=[*keys, *numbers])
@@ -147,7 +147,7 @@ class Friedman:
 def friedman(
     metrics: pd.DataFrame, structure: str, metric: str, configurations: Sequence[Configuration]
 ) -> Friedman:
-    """Whether any of three or more configurations differs, and which pairs (Nemenyi)."""
+    """Test whether any of three or more configurations differs, and which pairs (Nemenyi)."""
     values = pd.DataFrame(
         {str(c): subject_values(metrics, structure, metric, c) for c in configurations}
     ).dropna()
@@ -206,7 +206,7 @@ def holm(p_values: Sequence[float] | pd.Series) -> np.ndarray:
 
 
 def is_measured(metrics: pd.DataFrame, comparison: Comparison) -> bool:
-    """Whether the table holds values of both sides of a comparison."""
+    """Tell whether the table holds values of both sides of a comparison."""
     return all(
         len(subject_values(metrics, comparison.structure, comparison.metric, side))
         for side in (comparison.a, comparison.b)
@@ -214,7 +214,7 @@ def is_measured(metrics: pd.DataFrame, comparison: Comparison) -> bool:
 
 
 def measured(
-    metrics: pd.DataFrame, configurations: Sequence[Configuration] = CONFIGURATIONS
+    metrics: pd.DataFrame, configurations: Sequence[Configuration] = PAPER_CONFIGURATIONS
 ) -> list[Configuration]:
     """Those of the configurations that have lesion measures in the table."""
     return [c for c in configurations if len(subject_values(metrics, LESIONS, "dice", c))]
@@ -223,7 +223,7 @@ def measured(
 def subject_values(
     metrics: pd.DataFrame, structure: str, metric: str, configuration: Configuration
 ) -> pd.Series:
-    """One value a subject, by subject; the mean over repeats, NaN when any repeat has none."""
+    """One value per subject: the mean over repeats, NaN when any repeat has none."""
     rows = metrics[
         (metrics["structure"] == structure)
         & (metrics["metric"] == metric)
@@ -242,18 +242,9 @@ def paired_values(metrics: pd.DataFrame, comparison: Comparison) -> pd.DataFrame
     return pd.DataFrame(sides).join(scanner_of(metrics), how="left")
 
 
-def repeats_of(table: pd.DataFrame) -> list[pd.DataFrame]:
-    """The rows of each repeat; a table without the column is one repeat."""
-    if "repeat" not in table:
-        return [table]
-    return [rows for _, rows in table.groupby("repeat")]
-
-
 def scanner_of(metrics: pd.DataFrame) -> pd.Series:
     """The scanner of each subject."""
-    return (
-        metrics.assign(subject=metrics["subject"].astype(str)).groupby("subject")["scanner"].first()
-    )
+    return metrics.groupby(metrics["subject"].astype(str))["scanner"].first()
 
 
 def _compare_one(
@@ -262,8 +253,14 @@ def _compare_one(
     pairs = paired_values(metrics, comparison)
     both = pairs.dropna(subset=["a", "b"])
     differences = (both["a"] - both["b"]).to_numpy()
-    by_repeat = pd.Series([_mean_difference(one, comparison) for one in repeats_of(metrics)])
-    row: dict[str, object] = {
+    of_repeats = [paired_values(one, comparison) for _, one in metrics.groupby("repeat")]
+    by_repeat = pd.Series([(one["a"] - one["b"]).mean() for one in of_repeats])
+    low, high = float("nan"), float("nan")
+    if len(both) > 1:
+        low, high = mean_interval(
+            differences, both["scanner"], settings.bootstrap_samples, seed, settings.alpha
+        )
+    return {
         "family": comparison.family,
         "structure": comparison.structure,
         "metric": comparison.metric,
@@ -275,20 +272,11 @@ def _compare_one(
         "mean_a": both["a"].mean(),
         "mean_b": both["b"].mean(),
         "mean_difference": both["a"].mean() - both["b"].mean(),
+        "ci_low": low,
+        "ci_high": high,
         "rank_biserial": rank_biserial(differences),
         "p_wilcoxon": wilcoxon_p(differences),
         "n_missing": len(pairs) - len(both),
         "repeats": len(by_repeat),
         "repeat_sd": by_repeat.std(),
     }
-    low, high = float("nan"), float("nan")
-    if len(both) > 1:
-        low, high = mean_interval(
-            differences, both["scanner"], settings.bootstrap_samples, seed, settings.alpha
-        )
-    return row | {"ci_low": low, "ci_high": high}
-
-
-def _mean_difference(metrics: pd.DataFrame, comparison: Comparison) -> float:
-    pairs = paired_values(metrics, comparison)
-    return (pairs["a"] - pairs["b"]).mean()

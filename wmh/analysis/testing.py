@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from wmh.analysis.burden import TRUTH, error_sources, regional_burden
+from wmh.analysis.burden import TRUTH, regional_burden, split_error
 from wmh.analysis.evaluation import Case
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair, of_split, read_cohort
 from wmh.cores import cores_here
@@ -23,12 +23,13 @@ from wmh.learning.inference import Prediction, predict_prepared, prepare
 from wmh.learning.inputs import CONFIGURATIONS, GIVEN, MODALITIES
 from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.learning.networks import STRUCTURES
+from wmh.settings import Evaluation
 from wmh.study import Study
 
 
 def tested_subjects(study: Study) -> list[Subject]:
     """The study's test subjects, in the order of its cohort table."""
-    return of_split(read_cohort(study.results / "cohort.csv"), "test")
+    return of_split(read_cohort(study.table("cohort")), "test")
 
 
 def predict_cohort(study: Study) -> None:
@@ -41,33 +42,20 @@ def predict_cohort(study: Study) -> None:
         _predict_repeat(repeat)
 
 
-def cases(study: Study) -> list[Case]:
+def cases_to_evaluate(study: Study) -> list[Case]:
     """Every saved prediction of a test subject beside its truth, repeat by repeat."""
     return [
         _case(repeat, subject, model, given)
         for repeat in study.repeats()
         for subject in tested_subjects(study)
-        for model, given in answers(study)
+        for model, settings in study.models.items()
+        for given in CONFIGURATIONS[settings.inputs].can_be_given
     ]
 
 
-def answers(study: Study) -> Iterator[tuple[str, str]]:
-    """Every model of a study with each set of images it can answer from and looks at."""
-    for model, settings in study.models.items():
-        for given, modalities in GIVEN.items():
-            if CONFIGURATIONS[settings.inputs].uses(modalities):
-                yield model, given
-
-
-def fullest(study: Study, model: str) -> str:
-    """The most images that a model answers from and looks at, as ``answers`` names them."""
-    return [given for name, given in answers(study) if name == model][-1]
-
-
-def prediction(study: Study, model: str, given: str, subject: str, kind: str) -> Path:
-    """File of a prediction; ``kind`` is ``lesions``, ``probability`` or ``regions``."""
-    folder = study.results / "predictions" / study.run_name(model) / given
-    return folder / f"{subject}_{kind}.nii.gz"
+def most_given(study: Study, model: str) -> str:
+    """The most images that a model predicts from and looks at, as the tables name them."""
+    return CONFIGURATIONS[study.models[model].inputs].can_be_given[-1]
 
 
 def burden_table(study: Study) -> pd.DataFrame:
@@ -81,29 +69,47 @@ def burden_table(study: Study) -> pd.DataFrame:
     ``registered``: the separate model's lesions in the registered regions. Other pathology (label
     2) is left out of truth and predictions.
     """
-    rows = []
-    for repeat in study.repeats():
-        for subject in tested_subjects(study):
-            about = {"subject": subject.id, "scanner": subject.scanner, "repeat": repeat.repeat}
-            tables = _burden_of_subject(repeat, subject)
-            rows += [table.assign(**about, source=source) for source, table in tables.items()]
-    first = ["subject", "scanner", "repeat", "source"]
-    return pd.concat(rows)[lambda t: first + [c for c in t if c not in first]]
+    tables = [
+        _burden_of(repeat, subject)
+        for repeat in study.repeats()
+        for subject in tested_subjects(study)
+    ]
+    return pd.concat(tables)
 
 
-def _burden_of_subject(study: Study, subject: Subject) -> dict[str, pd.DataFrame]:
-    """The burden by source, with where its error comes from."""
+def _burden_of(study: Study, subject: Subject) -> pd.DataFrame:
+    """The burden of one subject from every source, with where its error comes from."""
     truth = load_lesions(subject)
     images = {
         source: (load_labels(lesions).data * (truth.data != 2), load_labels(regions).data)
         for source, (lesions, regions) in _burden_sources(study, subject).items()
     }
-    return {
-        source: regional_burden(*pair, truth.voxel_ml).merge(
-            error_sources(*images[TRUTH], *pair, truth.voxel_ml), on="region"
-        )
-        for source, pair in images.items()
-    }
+    about = {"subject": subject.id, "scanner": subject.scanner, "repeat": study.repeat}
+    tables = []
+    for source, pair in images.items():
+        error = split_error(*images[TRUTH], *pair, truth.voxel_ml)
+        table = regional_burden(*pair, truth.voxel_ml).merge(error, on="region")
+        tables.append(table.assign(**about, source=source)[[*about, "source", *table]])
+    return pd.concat(tables)
+
+
+def _burden_sources(study: Study, subject: Subject) -> dict[str, tuple[Path, Path]]:
+    """Files of the lesions and the regions that each source combines."""
+
+    def predicted(model: str, kind: str) -> Path:
+        return study.prediction(model, most_given(study, model), subject.id, kind)
+
+    registered = study.region_labels(subject.id)
+    sources = {TRUTH: (subject.lesions, subject.true_regions or registered)}
+    if study.models_of("lesions"):
+        lesions = predicted(choose_model(study, "lesions", MODALITIES), "lesions")
+        sources["registered"] = (lesions, registered)
+        if study.models_of("regions"):
+            model = choose_model(study, "regions", MODALITIES)
+            sources["separate"] = (lesions, predicted(model, "regions"))
+    for model in study.models_of("multitask")[:1]:
+        sources["joint"] = (predicted(model, "lesions"), predicted(model, "regions"))
+    return sources
 
 
 def _predict_repeat(study: Study) -> None:
@@ -131,33 +137,32 @@ def _predict_subject(
     A file beside each says what it was ``made_by`` and of.
     """
     torch.set_num_threads(study.compute.threads)  # a setting of each thread
-    waiting = {}
-    for name, given in answers(study):
-        path = partial(prediction, study, name, given, subject.id)
-        record = path("made_of").with_suffix("").with_suffix(".txt")
-        made_of = fingerprint([subject.flair, subject.t1], made_by[name])
-        complete = all(path(kind).exists() for kind in STRUCTURES[study.models[name].task])
-        if not (complete and record.exists() and record.read_text() == made_of):
-            waiting[name, given] = (record, made_of)
+    waiting = []
+    for model in models:
+        made_of = fingerprint([subject.flair, subject.t1], made_by[model.name])
+        for given in model.configuration.can_be_given:
+            path = partial(study.prediction, model.name, given, subject.id)
+            record = path("made_of").with_suffix("").with_suffix(".txt")
+            complete = all(path(kind).exists() for kind in STRUCTURES[model.task])
+            if not (complete and record.exists() and record.read_text() == made_of):
+                waiting.append((given, model, path, record, made_of))
     if not waiting:
         return
     images = dict(zip(MODALITIES, load_pair(subject), strict=True))
-    by_name = {model.name: model for model in models}
-    for given, modalities in GIVEN.items():
+    for asked, modalities in GIVEN.items():
         chosen = {m: images[m] for m in modalities}
         person = prepare(chosen, study.slices.voxel_size_mm, models[0].slice_thickness_mm)
-        for name in (model for model, asked in waiting if asked == given):
-            record, made_of = waiting[name, given]
-            record.unlink(missing_ok=True)
-            answer = predict_prepared(by_name[name], person, study.evaluation)
-            _save(study, subject, name, given, answer)
-            record.write_text(made_of)
+        for given, model, path, record, made_of in waiting:
+            if given == asked:
+                record.unlink(missing_ok=True)
+                _save(predict_prepared(model, person, study.evaluation), path, study.evaluation)
+                record.write_text(made_of)
 
 
-def _save(study: Study, subject: Subject, model: str, given: str, answer: Prediction) -> None:
-    path = partial(prediction, study, model, given, subject.id)
+def _save(answer: Prediction, path: Callable[[str], Path], settings: Evaluation) -> None:
+    """Save what a model answers; ``path`` gives the file of each kind."""
     if answer.probability is not None:
-        save_image(path("lesions"), answer.lesions(study.evaluation.threshold), answer.like)
+        save_image(path("lesions"), answer.lesions(settings.threshold), answer.like)
         # three decimals, so that it packs small
         save_image(path("probability"), answer.probability.round(3), answer.like)
     if answer.regions is not None:
@@ -166,7 +171,7 @@ def _save(study: Study, subject: Subject, model: str, given: str, answer: Predic
 
 def _case(study: Study, subject: Subject, model: str, given: str) -> Case:
     structures = STRUCTURES[study.models[model].task]
-    path = partial(prediction, study, model, given, subject.id)
+    path = partial(study.prediction, model, given, subject.id)
     lesions, regions = ("lesions" in structures), ("regions" in structures)
     return Case(
         subject=subject.id,
@@ -177,27 +182,6 @@ def _case(study: Study, subject: Subject, model: str, given: str) -> Case:
         true_lesions=subject.lesions if lesions else None,
         lesions=path("lesions") if lesions else None,
         probability=path("probability") if lesions else None,
-        true_regions=_registered(study, subject) if regions else None,
+        true_regions=study.region_labels(subject.id) if regions else None,
         regions=path("regions") if regions else None,
     )
-
-
-def _burden_sources(study: Study, subject: Subject) -> dict[str, tuple[Path, Path]]:
-    def found(model: str, kind: str) -> Path:
-        return prediction(study, model, fullest(study, model), subject.id, kind)
-
-    registered = _registered(study, subject)
-    sources = {TRUTH: (subject.lesions, subject.true_regions or registered)}
-    if study.models_of("lesions"):
-        lesions = found(choose_model(study, "lesions", MODALITIES), "lesions")
-        sources["registered"] = (lesions, registered)
-        if study.models_of("regions"):
-            model = choose_model(study, "regions", MODALITIES)
-            sources["separate"] = (lesions, found(model, "regions"))
-    for model in study.models_of("multitask")[:1]:
-        sources["joint"] = (found(model, "lesions"), found(model, "regions"))
-    return sources
-
-
-def _registered(study: Study, subject: Subject) -> Path:
-    return study.results / "regions" / f"{subject.id}.nii.gz"

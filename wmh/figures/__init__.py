@@ -1,9 +1,10 @@
 """The study's figures: one ``load_*`` and ``plot_*`` pair each, the same for page and paper.
 
 ``load_*`` reads a study's tables and images and returns what is shown, with its ``caption``;
-``plot_*`` draws it. Nothing is computed here that a table should hold.
+``plot_*`` makes a figure of it; ``draw_*`` draws a part of one into its axes. Nothing is computed
+here that a table should hold.
 
->>> figure, caption = draw_figure(study, "03_measures")  # doctest: +SKIP
+>>> figure, caption = make_figure(study, "03_measures")  # doctest: +SKIP
 >>> save_figure(figure, study.figures, "03_measures", caption)  # doctest: +SKIP
 """
 
@@ -17,7 +18,7 @@ from wmh.figures.pipeline import load_pipeline, plot_pipeline
 from wmh.figures.qualitative import load_qualitative, plot_qualitative
 from wmh.figures.regions import load_regions, plot_regions
 from wmh.figures.scanners import load_scanners, plot_scanners
-from wmh.figures.style import DOUBLE_COLUMN, StyledFigure, new_figure, save_figure, styled
+from wmh.figures.style import DOUBLE_COLUMN, StyledFigure, new_figure, styled
 from wmh.study import Study
 
 FIGURES = {
@@ -38,10 +39,10 @@ ABOUT = {
     **dict.fromkeys(("02_qualitative", "03_measures", "04_missing", "05_scanners"), "lesions"),
     "06_regions": "regions",
 }
-"""What a model has to predict for a figure to show anything."""
+"""The structure that some model has to predict for a figure to show anything."""
 
 
-def draw_figure(study: Study, name: str) -> tuple[StyledFigure, str]:
+def make_figure(study: Study, name: str) -> tuple[StyledFigure, str]:
     """A figure of a study and its caption.
 
     Where no model of the study predicts what it is about, a sentence stands in its place.
@@ -50,40 +51,14 @@ def draw_figure(study: Study, name: str) -> tuple[StyledFigure, str]:
     about = ABOUT.get(name)
     if about and not study.models_of(about, "multitask"):
         caption = f"No model of study {study.name!r} predicts {about}: there is nothing to show."
-        return _sentence(caption), caption
+        return plot_sentence(caption), caption
     data = load(study)
     return plot(data), data.caption
 
 
 @styled
-def _sentence(text: str) -> StyledFigure:
+def plot_sentence(text: str) -> StyledFigure:
+    """A figure of one sentence."""
     figure = new_figure(DOUBLE_COLUMN, 12)
     figure.text(0.5, 0.5, text, ha="center", va="center")
     return figure
-
-
-__all__ = [
-    "FIGURES",
-    "draw_figure",
-    "load_burden",
-    "load_claims",
-    "load_curves",
-    "load_frequency",
-    "load_measures",
-    "load_missing",
-    "load_pipeline",
-    "load_qualitative",
-    "load_regions",
-    "load_scanners",
-    "plot_burden",
-    "plot_claims",
-    "plot_curves",
-    "plot_frequency",
-    "plot_measures",
-    "plot_missing",
-    "plot_pipeline",
-    "plot_qualitative",
-    "plot_regions",
-    "plot_scanners",
-    "save_figure",
-]

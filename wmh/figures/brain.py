@@ -1,20 +1,22 @@
-"""Maps on the MNI152 brain, drawn by nilearn: a value a region, or a value a voxel."""
+"""Maps on the MNI152 brain, drawn by nilearn: a value per region, or a value per voxel."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, Normalize
-from matplotlib.figure import Figure
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure, SubFigure
 
-from wmh.atlas.regions import built_in_atlas, mni_t1
-from wmh.figures.look.slices import mark_sides
+from wmh.atlas.regions import ALL_LABELS, built_in_atlas, mni_t1
+from wmh.figures.slices import mark_sides
 from wmh.figures.style import BLACK
+from wmh.images import Image
 
 CUTS_MM = (-18, -4, 10, 24, 38, 52)
 """World heights of the axial cuts shown, mm."""
@@ -22,29 +24,66 @@ CUTS_MM = (-18, -4, 10, 24, 38, 52)
 RESOLUTION_MM = 2
 
 FAINTEST = 1e-6
-"""What is below this is not drawn."""
+"""Values below this are not drawn."""
 
 
-def paint_regions(values: Mapping[int, float]) -> nib.Nifti1Image:
+@dataclass(frozen=True)
+class ColourScale:
+    """A colour map, the values at its two ends, and the quantity with its unit."""
+
+    colours: str
+    limits: tuple[float, float]
+    quantity: str
+
+
+def paint_regions(values: Mapping[int, float]) -> Image:
     """The atlas with each region's value (0 or more) in its voxels, 0 where there is none.
 
     A value of 0 becomes a tiny one, so that the region is drawn.
     """
     atlas = built_in_atlas(RESOLUTION_MM)
-    table = np.zeros(37, dtype=np.float32)
+    table = np.zeros(len(ALL_LABELS), dtype=np.float32)
     for label, value in values.items():
         table[label] = max(value, 2 * FAINTEST) if np.isfinite(value) else 0
-    return nib.Nifti1Image(table[atlas.data], atlas.affine)
+    return Image(table[atlas.data], atlas.affine)
 
 
-def draw_brain_map(
-    axes: Axes, image: nib.Nifti1Image, colours: str | Colormap, limits: tuple[float, float]
-) -> None:
+def lay_out_maps(
+    part: Figure | SubFigure,
+    titles: Mapping[str, str],
+    scale: ColourScale,
+    width_ratios: Sequence[float] = (10, 0.12),
+    beside: Sequence[str] = (),
+    weight: str = "normal",
+) -> dict[str, Axes]:
+    """Empty panels: a row per map, by its name, one colour bar (``bar``), and those ``beside``."""
+    rows = [[name, "bar", *beside] for name in titles]
+    panels = part.subplot_mosaic(rows, width_ratios=width_ratios)
+    draw_colour_bar(panels["bar"], scale)
+    for name, title in titles.items():
+        panels[name].axis("off")
+        panels[name].set_title(title, fontweight=weight)
+    return panels
+
+
+def draw_maps(panels: Mapping[str, Axes], images: Mapping[str, Image], scale: ColourScale) -> None:
+    """Draw maps into their panels, when all else of the figure stands.
+
+    Constrained layout places all axes once and then leaves them there, since nilearn puts axes of
+    its own where a panel stands.
+    """
+    figure = panels["bar"].get_figure(root=True)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for name, image in images.items():
+        draw_brain_map(panels[name], image, scale)
+
+
+def draw_brain_map(axes: Axes, image: Image, scale: ColourScale) -> None:
     """Draw axial cuts of a map in MNI space over the template, in the place of ``axes``.
 
-    The layout of the figure must be settled before (:func:`settle_layout`), since nilearn puts
-    axes of its own where ``axes`` stands. What is 0 is not drawn; what lies beyond ``limits`` has
-    the colour of the nearer one.
+    What is 0 is not drawn; what lies beyond the limits of the scale has the colour of the nearer
+    one.
     """
     from nilearn.plotting import plot_anat  # takes seconds to import, and few callers need it
 
@@ -64,33 +103,27 @@ def draw_brain_map(
         vmin=-0.3,  # a pale template under the colours
         vmax=1.1,
     )
-    values = image.get_fdata(dtype=np.float32)
-    lowest = limits[0] + 1e-4 * (limits[1] - limits[0])  # at the limit itself it would be clear
-    shown = np.where(values >= FAINTEST, values.clip(lowest, limits[1]), 0)
+    low, high = scale.limits
+    lowest = low + 1e-4 * (high - low)  # at the limit itself it would be clear
+    shown = np.where(image.data >= FAINTEST, image.data.clip(lowest, high), 0)
     if shown.any():
         display.add_overlay(
             nib.Nifti1Image(shown, image.affine),
             threshold=min(FAINTEST, lowest / 2),
-            cmap=colours,
-            vmin=limits[0],
-            vmax=limits[1],
+            cmap=scale.colours,
+            vmin=low,
+            vmax=high,
         )
     for height, cut in display.axes.items():
         mark_sides(cut.ax, BLACK)
         cut.ax.text(0, 0.94, f"z = {height:g}", transform=cut.ax.transAxes, fontsize=5)
 
 
-def settle_layout(figure: Figure) -> None:
-    """Let constrained layout place all axes once, then leave them there."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-
-
-def colour_bar(axes: Axes, colours: str | Colormap, limits: tuple[float, float], name: str) -> None:
+def draw_colour_bar(axes: Axes, scale: ColourScale) -> None:
     """A colour bar that fills ``axes``, labelled with the quantity and its unit."""
-    scale = ScalarMappable(Normalize(*limits), colours)
-    bar = axes.get_figure(root=True).colorbar(scale, cax=axes)
-    bar.set_label(name)
+    colours = ScalarMappable(Normalize(*scale.limits), scale.colours)
+    bar = axes.get_figure(root=True).colorbar(colours, cax=axes)
+    bar.set_label(scale.quantity)
     bar.outline.set_visible(False)
 
 

@@ -10,24 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from scipy.cluster import hierarchy
 
-from wmh.analysis.burden import (
-    TRUTH,
-    bland_altman,
-    paired_profiles,
-    profiles,
-)
+from wmh.analysis.agreement import bland_altman
+from wmh.analysis.burden import TRUTH, paired_profiles, profiles
 from wmh.analysis.clusters import Tree, join_subjects
-from wmh.analysis.localization import agreement_of_sources
-from wmh.analysis.statistics import repeats_of
-from wmh.atlas.regions import REGIONS
+from wmh.atlas.regions import LEFT_LABELS, REGIONS, RIGHT_LABELS
 from wmh.figures.brain import (
-    colour_bar,
-    draw_brain_map,
+    ColourScale,
+    draw_colour_bar,
+    draw_maps,
+    lay_out_maps,
     paint_regions,
-    settle_layout,
 )
-from wmh.figures.parts import cohort_words, read_table, root_scale
-from wmh.figures.printed_numbers import with_interval
+from wmh.figures.parts import cohort_words, labels_kind, read_table, root_scale
+from wmh.figures.printed import with_interval
 from wmh.figures.style import (
     BLACK,
     BLUE,
@@ -40,7 +35,6 @@ from wmh.figures.style import (
     SKY,
     SOURCES,
     VERMILION,
-    Look,
     StyledFigure,
     in_order,
     letter,
@@ -53,11 +47,10 @@ COLOURS = "magma_r"
 TICKS_ML = (1, 4, 10, 20, 40, 80)
 GROUP_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
 SOURCES_WORDS = {
-    "registered": "predicted lesions in registered regions",
+    "registered": "predicted lesions in {labels} regions",
     "separate": "lesions and regions of two separate models",
     "joint": "both of the joint model",
 }
-LEFT, RIGHT = range(1, 18), range(18, 35)
 
 
 @dataclass(frozen=True)
@@ -65,17 +58,18 @@ class Burden:
     """``everyone``: true percent of each region 1..34 that is lesion, by subject of the cohort.
 
     ``tree`` joins the subjects that have lesions by their profile, and ``groups`` has their group.
-    ``percent`` is the mean over test subjects by source and region. ``pairs`` holds true and found
-    lesion volume (ml), one row a test subject and region, for each other source, and ``totals`` the
-    agreement of the sum over all regions.
+    By source: ``names`` as printed; ``percent``, the mean over test subjects by region; and for all
+    but the truth ``pairs``, true and found lesion volume (ml), one row per test subject and region,
+    and ``totals``, the agreement of the sum over all regions.
     """
 
     everyone: pd.DataFrame
     tree: Tree
     groups: pd.Series
+    names: dict[str, str]
     percent: dict[str, pd.Series]
     pairs: dict[str, pd.DataFrame]
-    totals: dict[str, pd.Series]
+    totals: pd.DataFrame
     caption: str
 
 
@@ -83,27 +77,48 @@ def load_burden(study: Study) -> Burden:
     """Regional burden of the truth and of each prediction, subjects ordered by their profile."""
     burden, cohort = read_table(study, "burden"), read_table(study, "cohort_burden")
     groups = read_table(study, "groups").set_index("subject")["group"]
-    sources = in_order(burden["source"], SOURCES)
-    others = [source for source in sources if source != TRUTH]
-    percent = {source: profiles(burden, source, "percent_of_region").mean() for source in sources}
+    agreement = read_table(study, "agreement")
     everyone = profiles(cohort, TRUTH, "percent_of_region")
-    pairs = {source: pair_with_truth(burden, source) for source in others}
-    alpha = study.evaluation.alpha
-    agreements = agreement_of_sources(burden, alpha)
-    of_sums = agreements[agreements["region"] == "all"]
-    mean_of_trainings = of_sums.groupby("source")[["icc", "icc_low", "icc_high"]].mean()
-    totals = {source: mean_of_trainings.loc[source] for source in others}
+    labels, sources = labels_kind(study), in_order(burden["source"], SOURCES)
+    names = {source: SOURCES[source].name for source in sources}
+    if "registered" in names:
+        names["registered"] = f"{labels.capitalize()} regions"
+    pairs = {source: pair_with_truth(burden, source) for source in sources if source != TRUTH}
+    of_sums = agreement[agreement["region"] == "all"]
+    several = (
+        f"Coloured branches: the {groups.max()} groups with the largest mean silhouette."
+        if groups.max() > 1
+        else "No number of groups has a mean silhouette of 0.25 or more: all are one group."
+    )
     caption = (
         "Regional lesion burden. (a) True burden, percent of each region that is lesion, one "
         f"column for each of the {len(everyone)} training and test subjects, ordered by Ward's "
         "clustering of their regional profile (square roots of each region's share of all lesion "
-        f"volume). {_group_words(groups)} (b) Mean over test subjects on the atlas "
-        f"(axial cuts, heights z in mm; L: the subject's left). {_agreement_words(others, alpha)}"
-        f"Nothing is tested here. {_repeat_words(len(repeats_of(burden)))}"
-        f"{cohort_words(study, burden['subject'].nunique())}"
+        f"volume). {several} (b) Mean over test subjects on the atlas "
+        "(axial cuts, heights z in mm; L: the subject's left). "
     )
-    tree = join_subjects(profiles(cohort, TRUTH))
-    return Burden(everyone, tree, groups, percent, pairs, totals, caption)
+    if pairs:
+        shown = ", ".join(SOURCES_WORDS[source].format(labels=labels) for source in pairs)
+        caption += (
+            f"(c) Agreement of regional lesion volume with the truth for {shown}; one point a "
+            "subject and region, square-root axes: line, mean difference; dashed, limits of "
+            "agreement (± 1.96 standard deviations; points of one subject are not independent). "
+            "ICC(A,1) of the volume summed over the regions, with its "
+            f"{100 * (1 - study.evaluation.alpha):g} % interval. "
+        )
+    caption += "Nothing is tested here. "
+    if (repeats := burden["repeat"].nunique()) > 1:
+        caption += f"Predicted volumes, and the ICCs, are means over {repeats} trainings. "
+    return Burden(
+        everyone=everyone,
+        tree=join_subjects(profiles(cohort, TRUTH)),
+        groups=groups,
+        names=names,
+        percent={name: profiles(burden, name, "percent_of_region").mean() for name in sources},
+        pairs=pairs,
+        totals=of_sums.groupby("source")[["icc", "icc_low", "icc_high"]].mean(),  # over repeats
+        caption=caption + cohort_words(study, burden["subject"].nunique()),
+    )
 
 
 @styled
@@ -115,18 +130,13 @@ def plot_burden(data: Burden) -> StyledFigure:
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     top, middle, *bottom = figure.subfigures(len(heights), 1, height_ratios=heights)
     _draw_heat_map(top, data)
-    panels = middle.subplot_mosaic([[source, "bar"] for source in maps], width_ratios=(10, 0.12))
     limits = (0.0, max(float(data.percent[source].max()) for source in maps))
-    colour_bar(panels["bar"], COLOURS, limits, "mean burden (% of region)")
-    for source in maps:
-        panels[source].axis("off")
-        panels[source].set_title(SOURCES[source].name, fontweight="normal")
+    scale = ColourScale(COLOURS, limits, "mean burden (% of region)")
+    panels = lay_out_maps(middle, {source: data.names[source] for source in maps}, scale)
     letter(panels[maps[0]], "b")
     for part in bottom:
         _draw_agreement(part, data)
-    settle_layout(figure)
-    for source in maps:
-        draw_brain_map(panels[source], paint_regions(data.percent[source]), COLOURS, limits)
+    draw_maps(panels, {source: paint_regions(data.percent[source]) for source in maps}, scale)
     return figure
 
 
@@ -152,33 +162,6 @@ def branch_colours(linkage: np.ndarray, groups: np.ndarray) -> dict[int, str]:
     }
 
 
-def _agreement_words(sources: list[str], alpha: float) -> str:
-    """What the third panel shows; nothing where no model predicts a burden."""
-    if not sources:
-        return ""
-    return (
-        "(c) Agreement of regional lesion volume with the truth for "
-        f"{', '.join(SOURCES_WORDS[source] for source in sources)}; one point a subject and "
-        "region, square-root axes: line, mean difference; dashed, limits of agreement (± 1.96 "
-        "standard deviations; points of one subject are not independent). ICC(A,1) of the volume "
-        f"summed over the regions, with its {100 * (1 - alpha):g} % interval. "
-    )
-
-
-def _repeat_words(repeats: int) -> str:
-    if repeats == 1:
-        return ""
-    return f"Predicted volumes, and the ICCs, are means over {repeats} trainings. "
-
-
-def _group_words(groups: pd.Series) -> str:
-    """How many groups the subjects fall into, and how that was decided."""
-    count = int(groups.max())
-    if count == 1:
-        return "No number of groups has a mean silhouette of 0.25 or more: all are one group."
-    return f"Coloured branches: the {count} groups with the largest mean silhouette."
-
-
 def _draw_heat_map(part: SubFigure, data: Burden) -> None:
     """Two blocks, left and right hemisphere, each under the same dendrogram of subjects."""
     panels = part.subplot_mosaic(
@@ -190,7 +173,7 @@ def _draw_heat_map(part: SubFigure, data: Burden) -> None:
     table = data.everyone.loc[[*data.tree.order, *without]]
     colours = branch_colours(data.tree.linkage, data.groups.to_numpy())
     limits = (0.0, max(float(np.nanpercentile(table, 99)), 1e-3))
-    for side, labels in (("left", LEFT), ("right", RIGHT)):
+    for side, labels in (("left", LEFT_LABELS), ("right", RIGHT_LABELS)):
         tree, axes = panels[f"tree {side}"], panels[side]
         hierarchy.dendrogram(
             data.tree.linkage, ax=tree, no_labels=True, link_color_func=colours.__getitem__
@@ -204,17 +187,17 @@ def _draw_heat_map(part: SubFigure, data: Burden) -> None:
         )  # fmt: skip
         axes.set(xticks=[], yticks=[], xlabel=f"{len(table)} subjects")
         axes.spines[:].set_visible(False)
-    structures = [region.structure for region in REGIONS[:17]]
-    panels["left"].set_yticks(range(17), structures)
+    structures = [REGIONS[left - 1].structure for left in LEFT_LABELS]
+    panels["left"].set_yticks(range(len(structures)), structures)
     panels["left"].tick_params("y", length=0)
-    colour_bar(panels["bar"], COLOURS, limits, "burden (% of region)")
+    draw_colour_bar(panels["bar"], ColourScale(COLOURS, limits, "burden (% of region)"))
     letter(panels["tree left"], "a")
 
 
 def _draw_agreement(part: SubFigure, data: Burden) -> None:
     panels = part.subplots(1, len(data.pairs), sharey=True, sharex=True, squeeze=False)[0]
-    for axes, (source, pairs) in zip(panels, data.pairs.items(), strict=True):
-        _draw_bland_altman(axes, pairs, data.totals[source], SOURCES[source])
+    for axes, source in zip(panels, data.pairs, strict=True):
+        _draw_bland_altman(axes, data, source)
     everything = pd.concat(data.pairs)
     farthest = max(1.0, float((everything["found"] - everything["true"]).abs().max())) * 1.1
     panels[0].set_ylim(-farthest, farthest)
@@ -226,15 +209,16 @@ def _draw_agreement(part: SubFigure, data: Burden) -> None:
     letter(panels[0], "c")
 
 
-def _draw_bland_altman(axes: Axes, pairs: pd.DataFrame, total: pd.Series, look: Look) -> None:
+def _draw_bland_altman(axes: Axes, data: Burden, source: str) -> None:
+    pairs, colour = data.pairs[source], SOURCES[source].colour
     apart = pairs["found"] - pairs["true"]
-    axes.scatter(pairs.mean(axis=1), apart, s=4, color=look.colour, alpha=0.45, linewidths=0)
+    axes.scatter(pairs.mean(axis=1), apart, s=4, color=colour, alpha=0.45, linewidths=0)
     bias, low, high = bland_altman(pairs["true"].to_numpy(), pairs["found"].to_numpy())
     axes.axhline(0, color=GREY, lw=0.5)
     axes.axhline(bias, color=BLACK, lw=1)
     for limit in (low, high):
         axes.axhline(limit, color=BLACK, lw=0.8, ls=(0, (4, 3)))
-    axes.set_title(look.name)
+    axes.set_title(data.names[source])
     numbers = f"{bias:+.2f} ml, limits {low:+.2f} to {high:+.2f}".replace("-", MINUS)
-    icc = with_interval(*total[["icc", "icc_low", "icc_high"]])
+    icc = with_interval(*data.totals.loc[source])
     axes.set_xlabel(f"mean of both (ml)\n{numbers}\nICC of totals {icc}")

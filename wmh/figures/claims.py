@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from wmh.figures.parts import cohort_words, read_table
-from wmh.figures.printed_numbers import effect_text, p_text, readable
+from wmh.figures.printed import effect_text, p_text, readable
 from wmh.figures.style import (
     BLACK,
     BLUE,
@@ -110,13 +110,11 @@ def plot_claims(data: Claims) -> StyledFigure:
 
 def _print_claim(words: Axes, axes: Axes, numbers: Axes, at: float, row: pd.Series) -> None:
     colour, _ = VERDICTS[row["claim_verdict"]]
-    words.text(0, at, row["sentence"], va="center", fontweight="bold", fontsize=6.5, zorder=5)
-    numbers.text(
-        1, at, row["claim_verdict"], va="center", ha="right", color=colour, fontweight="bold"
-    )
-    for side in (words, numbers):
+    bold = {"va": "center", "fontweight": "bold"}
+    words.text(0, at, row["sentence"], fontsize=6.5, zorder=5, **bold)
+    numbers.text(1, at, row["claim_verdict"], ha="right", color=colour, **bold)
+    for side in (words, axes, numbers):
         side.axhline(at - 0.62, color=PALE, lw=0.8, zorder=0)
-    axes.axhline(at - 0.62, color=PALE, lw=0.8, zorder=0)
 
 
 def draw_effect(axes: Axes, at: float, row: pd.Series) -> None:
@@ -130,19 +128,13 @@ def draw_effect(axes: Axes, at: float, row: pd.Series) -> None:
     low, effect, high = np.clip(row[["low", "effect", "high"]].astype(float), LEAST, MOST)
     axes.plot([low, high], [at, at], color=colour, lw=1.4)
     for end, known, beyond in ((low, row["low"], "<"), (high, row["high"], ">")):
-        if not np.isnan(end):
-            _draw_end(axes, end, at, colour, beyond if end != known else None)
+        if end == known:  # a cap higher than the mean's marker
+            axes.plot(end, at, "|", color=colour, ms=8, mew=1.1)
+        elif not np.isnan(known):
+            axes.plot(end, at, beyond, mec=colour, mfc="white", ms=4, mew=0.9, clip_on=False)
     if effect != row["effect"]:
         marker = ">" if row["effect"] > 0 else "<"
     axes.plot(effect, at, marker, color=colour, ms=4.5, mec="white", mew=0.4, clip_on=False)
-
-
-def _draw_end(axes: Axes, end: float, at: float, colour: str, beyond: str | None) -> None:
-    """An end of an interval: a cap higher than the mean's marker, or a triangle ``beyond``."""
-    if beyond is None:
-        axes.plot(end, at, "|", color=colour, ms=8, mew=1.1)
-    else:
-        axes.plot(end, at, beyond, mec=colour, mfc="white", ms=4, mew=0.9, clip_on=False)
 
 
 def _print_numbers(axes: Axes, at: float, row: pd.Series) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wmh.figures.printed_numbers import printed
+from wmh.figures.printed import printed
 from wmh.figures.style import (
     DOUBLE_COLUMN,
     MODELS,
@@ -31,17 +31,21 @@ class Curves:
 
 def load_curves(study: Study) -> Curves:
     """The learning curve of every model trained so far."""
-    histories = {model: _histories(study, model) for model in in_order(study.models, MODELS)}
+    histories = {
+        model: _tables_of_repeats(study, model, "history")
+        for model in in_order(study.models, MODELS)
+    }
     histories = {model: tables for model, tables in histories.items() if tables}
     if not histories:
         raise StudyError(f"{study.results / 'models'}: no history.csv. Run notebooks 03 and 04")
-    first = {look_of(model).name: tables[0] for model, tables in histories.items()}
-    lengths = {name: int(table["step"].max()) for name, table in first.items()}
-    minutes = {name: table["seconds"].sum() / 60 for name, table in first.items()}
+    training = ", ".join(
+        f"{look_of(model).name} {first['step'].max():.0f} steps in "
+        f"{first['seconds'].sum() / 60:.1f} min"
+        for model, (first, *_) in histories.items()
+    )
     repeats = max(map(len, histories.values()))
     trainings = "training" if repeats == 2 else "trainings"
     others = f"Pale: {repeats - 1} more {trainings} with other seeds. " if repeats > 1 else ""
-    training = ", ".join(f"{m} {lengths[m]} steps in {minutes[m]:.1f} min" for m in lengths)
     caption = (
         "Learning curves. (a) Loss in training (grey) and on the validation subjects (coloured); "
         "losses of different tasks are not comparable. (b) Dice on the validation subjects, a "
@@ -78,9 +82,8 @@ def _draw(upper: Axes, lower: Axes, history: pd.DataFrame, colour: str, alpha: f
     """One training: losses into the upper axes, Dice into the lower; only the full one is named."""
     checked = history.dropna(subset=["validation_loss", "validation_dice"])
     marker = "." if len(checked) == 1 else None  # one point makes no line
-    upper.plot(
-        "step", "train_loss", data=history, color="#a8a8a8", lw=0.8, marker=marker, alpha=alpha
-    )
+    grey = {"color": "#a8a8a8", "lw": 0.8}
+    upper.plot("step", "train_loss", data=history, marker=marker, alpha=alpha, **grey)
     look = {"color": colour, "marker": marker, "alpha": alpha}
     upper.plot(checked["step"], checked["validation_loss"], **look)
     for column, name, dashes in structures_of(checked):
@@ -89,17 +92,15 @@ def _draw(upper: Axes, lower: Axes, history: pd.DataFrame, colour: str, alpha: f
 
 
 def _people_words(study: Study, model: str) -> str:
-    """How many people the models learned from and were validated on; the same for all models.
+    """Number of people the models learned from and were validated on; the same for all models.
 
     Where each repeat validates on another fold, the smallest and the largest number.
     """
-    files = [one.model_folder(model) / "split.csv" for one in study.repeats()]
-    splits = [pd.read_csv(file, dtype={"id": str}) for file in files if file.is_file()]
+    splits = _tables_of_repeats(study, model, "split")
     if not splits:
-        raise StudyError(f"{files[0]}: not there. Run notebooks 03 and 04")
-    person = [split["id"].str.partition("_ses-")[0] for split in splits]
+        raise StudyError(f"{study.model_folder(model)}: no split.csv. Run notebooks 03 and 04")
     counts = pd.DataFrame(
-        [who.groupby(s["part"]).nunique() for who, s in zip(person, splits, strict=True)]
+        [split["id"].str.partition("_ses-")[0].groupby(split["part"]).nunique() for split in splits]
     )
     least, most = counts.min(), counts.max()
     learn, validate = (
@@ -109,10 +110,10 @@ def _people_words(study: Study, model: str) -> str:
     return f"n = {learn} people to learn from and {validate} to validate on. "
 
 
-def _histories(study: Study, model: str) -> list[pd.DataFrame]:
-    """The learning curve of each repeat that has been trained."""
-    files = [one.model_folder(model) / "history.csv" for one in study.repeats()]
-    return [pd.read_csv(file) for file in files if file.is_file()]
+def _tables_of_repeats(study: Study, model: str, name: str) -> list[pd.DataFrame]:
+    """A table beside the checkpoint of a model, from each repeat that has been trained."""
+    files = [one.model_folder(model) / f"{name}.csv" for one in study.repeats()]
+    return [pd.read_csv(file, dtype={"id": str}) for file in files if file.is_file()]
 
 
 def structures_of(history: pd.DataFrame) -> list[tuple[str, str, str]]:

@@ -11,19 +11,14 @@ import numpy as np
 from scipy import ndimage
 from tqdm.auto import tqdm
 
-from wmh.atlas.regions import built_in_atlas, mni_t1
-from wmh.figures.brain import (
-    RESOLUTION_MM,
-    colour_bar,
-    draw_brain_map,
-    settle_layout,
-)
+from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, built_in_atlas, mni_t1
+from wmh.figures.brain import RESOLUTION_MM, ColourScale, draw_maps, lay_out_maps
 from wmh.figures.parts import (
     cohort_words,
     lesion_values,
     own_configurations,
+    predicted,
     prediction,
-    prediction_path,
     read_table,
 )
 from wmh.figures.style import (
@@ -58,14 +53,10 @@ def load_frequency(study: Study) -> Frequency:
     values, cohort = lesion_values(study), read_table(study, "cohort").set_index("id")
     truth = cohort.loc[cohort["split"] == "test", "lesions"].sort_index()
     subjects = list(truth.index)
-    configurations = [
-        c
-        for c in own_configurations(values)
-        if prediction_path(study, *c, subjects[0], "lesions").exists()
-    ]
+    configurations = predicted(study, own_configurations(values), subjects[0])
     masks: dict[str, list[Image]] = {}
     for subject in tqdm(subjects, "lesions to MNI152", unit="subject"):
-        matrix = matrix_to_mni(load_labels(study.results / "regions" / f"{subject}.nii.gz"))
+        matrix = matrix_to_mni(load_labels(study.region_labels(subject)))
         found = {"Truth": load_labels(truth[subject])}
         found |= {
             configuration_name(*c): prediction(study, *c, subject, "lesions")
@@ -89,16 +80,14 @@ def plot_frequency(data: Frequency) -> StyledFigure:
     """A row of axial cuts for the truth and for each configuration, in one colour scale."""
     figure = new_figure(DOUBLE_COLUMN, ROW_MM * len(data.maps) + 4)
     figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    panels = figure.subplot_mosaic([[name, "bar"] for name in data.maps], width_ratios=(10, 0.12))
     limits = (0.0, max(RAREST, *(float(image.data.max()) for image in data.maps.values())))
-    colour_bar(panels["bar"], COLOURS, limits, f"share of {data.subjects} subjects with lesion")
-    for name in data.maps:
-        panels[name].axis("off")
-        panels[name].set_title(name)
-    settle_layout(figure)
-    for name, image in data.maps.items():
-        common = np.where(image.data >= RAREST, image.data, 0).astype(np.float32)
-        draw_brain_map(panels[name], nib.Nifti1Image(common, image.affine), COLOURS, limits)
+    scale = ColourScale(COLOURS, limits, f"share of {data.subjects} subjects with lesion")
+    panels = lay_out_maps(figure, {name: name for name in data.maps}, scale, weight="bold")
+    common = {
+        name: Image(np.where(image.data >= RAREST, image.data, 0).astype(np.float32), image.affine)
+        for name, image in data.maps.items()
+    }
+    draw_maps(panels, common, scale)
     return figure
 
 
@@ -142,9 +131,9 @@ def share(masks: Sequence[Image]) -> Image:
 
 def _centres(regions: Image) -> tuple[np.ndarray, np.ndarray]:
     """Centres (34, 3) of regions 1 to 34 in world mm, NaN where absent, and their voxel counts."""
-    labels = np.arange(1, 35)
-    counts = np.bincount(regions.data.ravel(), minlength=37)[1:35]
-    centres = np.full((34, 3), np.nan)
+    labels = np.array(REGION_LABELS)
+    counts = np.bincount(regions.data.ravel(), minlength=len(ALL_LABELS))[labels]
+    centres = np.full((len(labels), 3), np.nan)
     there = counts > 0
     found = ndimage.center_of_mass(regions.data > 0, regions.data, labels[there])
     centres[there] = nib.affines.apply_affine(regions.affine, np.array(found).reshape(-1, 3))

@@ -1,22 +1,27 @@
-"""Small charts that notebooks show beside a result and that are not saved as figures."""
+"""Small charts that notebooks show beside a result, or while it comes, and that are not saved."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
+from IPython import get_ipython
+from IPython.display import display
 from matplotlib.axes import Axes
 
+from wmh.atlas.regions import ALL_LABELS
 from wmh.cohorts.cohort import Subject, load_lesions
-from wmh.figures.brain import colour_bar, draw_brain_map, settle_layout
+from wmh.figures.brain import ColourScale, draw_maps, lay_out_maps
+from wmh.figures.browse import HEADLESS
 from wmh.figures.frequency import COLOURS, carry_to_mni, matrix_to_mni, share
-from wmh.figures.look.slices import region_colours
+from wmh.figures.slices import region_colours
 from wmh.figures.style import (
     BLUE,
     DOUBLE_COLUMN,
+    MM,
     SINGLE_COLUMN,
     VERMILION,
     StyledFigure,
@@ -26,6 +31,8 @@ from wmh.figures.style import (
     styled,
 )
 from wmh.images import load_labels
+
+NOTHING = {"text/plain": ""}
 
 
 @styled
@@ -68,6 +75,25 @@ def learning_curve(history: pd.DataFrame, steps: int | None = None) -> StyledFig
     return figure
 
 
+def live_curve(steps: int) -> Callable[[pd.DataFrame], None]:
+    """Return a function that draws a training's history, to be called after each validation.
+
+    One picture is drawn again and again in its place, and makes room for the final figure after
+    the last of ``steps``; one of a training that stopped stays. Where nobody watches, as when a
+    study is run, or outside a notebook, nothing is drawn.
+    """
+    if os.environ.get(HEADLESS) or getattr(get_ipython(), "kernel", None) is None:
+        return lambda history: None
+    picture = display(NOTHING, raw=True, display_id=True)
+
+    def draw(history: pd.DataFrame) -> None:
+        ended = history["step"].iloc[-1] >= steps
+        image = NOTHING if ended else {"image/png": learning_curve(history, steps)._repr_png_()}
+        picture.update(image, raw=True)
+
+    return draw
+
+
 @styled
 def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8) -> StyledFigure:
     """The first slices of a batch (B, channels, H, W), lesions or regions outlined.
@@ -81,7 +107,7 @@ def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8)
     count = min(count, len(images))
     channels, height, width = images.shape[1:]
     cell = DOUBLE_COLUMN / max(count, 4)
-    figure = new_figure(cell * count, channels * cell * width / height * 25.4)
+    figure = new_figure(cell * count, channels * cell * width / height / MM)
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
     grid = figure.subplots(channels, count, squeeze=False)
     outlined, level = next(iter(labels.items()))
@@ -91,7 +117,7 @@ def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8)
             axes.imshow(images[index, channel].T, cmap="gray", origin="lower", vmin=0, vmax=2)
             mask = level[index].float() if outlined == "regions" else (level[index] == 1).float()
             if mask.any():
-                edges = np.arange(36) + 0.5 if outlined == "regions" else [0.5]
+                edges = np.array(ALL_LABELS)[1:] - 0.5 if outlined == "regions" else [0.5]
                 axes.contour(mask.T, edges, colors=VERMILION, linewidths=0.4)
             axes.set_axis_off()
     return figure
@@ -123,7 +149,7 @@ def answer(images: torch.Tensor, truth: torch.Tensor, found: torch.Tensor) -> St
     Labels (H, W) are those of lesions, outlined, or of regions, coloured.
     """
     height, width = truth.shape
-    figure = new_figure(DOUBLE_COLUMN, DOUBLE_COLUMN / 4 * width / height * 25.4 + 5)
+    figure = new_figure(DOUBLE_COLUMN, DOUBLE_COLUMN / 4 * width / height / MM + 5)
     panels = {"FLAIR": None, "T1": None, "Truth": truth, "Found": found}
     for axes, (title, labels) in zip(figure.subplots(1, 4), panels.items(), strict=True):
         axes.set_axis_off()
@@ -141,7 +167,7 @@ def answer(images: torch.Tensor, truth: torch.Tensor, found: torch.Tensor) -> St
 def region_slices(labels: torch.Tensor, titles: Sequence[str]) -> StyledFigure:
     """Slices of region labels (N, H, W), side by side."""
     count, height, width = labels.shape
-    figure = new_figure(DOUBLE_COLUMN, DOUBLE_COLUMN / count * width / height * 25.4 + 5)
+    figure = new_figure(DOUBLE_COLUMN, DOUBLE_COLUMN / count * width / height / MM + 5)
     for axes, one, title in zip(figure.subplots(1, count), labels, titles, strict=True):
         axes.set_axis_off()
         axes.set_title(title)
@@ -151,23 +177,19 @@ def region_slices(labels: torch.Tensor, titles: Sequence[str]) -> StyledFigure:
 
 def _regions(axes: Axes, labels: torch.Tensor) -> None:
     colours = region_colours()
-    axes.imshow(labels.T, cmap=colours, origin="lower", vmin=0, vmax=36, alpha=0.7)
+    axes.imshow(labels.T, cmap=colours, origin="lower", vmin=0, vmax=ALL_LABELS[-1], alpha=0.7)
 
 
 @styled
 def lesion_frequency(subjects: Sequence[Subject]) -> StyledFigure:
-    """How often each place of MNI152 holds lesion among subjects whose true regions are known."""
+    """Frequency of lesion at each place of MNI152 among subjects whose true regions are known."""
     masks = [
         carry_to_mni(load_lesions(subject), matrix_to_mni(load_labels(subject.true_regions)))
         for subject in subjects
     ]
     frequency = share(masks)
     figure = new_figure(DOUBLE_COLUMN, 40)
-    panels = figure.subplot_mosaic([["map", "bar"]], width_ratios=(10, 0.12))
     limits = (0.0, float(frequency.data.max()))
-    colour_bar(panels["bar"], COLOURS, limits, f"share of {len(masks)} subjects")
-    panels["map"].axis("off")
-    settle_layout(figure)
-    image = nib.Nifti1Image(frequency.data, frequency.affine)
-    draw_brain_map(panels["map"], image, COLOURS, limits)
+    scale = ColourScale(COLOURS, limits, f"share of {len(masks)} subjects")
+    draw_maps(lay_out_maps(figure, {"map": ""}, scale), {"map": frequency}, scale)
     return figure

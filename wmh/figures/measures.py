@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from wmh.figures.parts import (
+    SIDES_OF_PAIR,
+    Configuration,
     cohort_words,
     draw_differences,
     draw_points,
@@ -15,12 +18,9 @@ from wmh.figures.parts import (
     lesion_values_by_repeat,
     of_configuration,
     own_configurations,
-    pair_key,
     pair_name,
     read_table,
     root_scale,
-    round_below,
-    subject_differences,
     test_words,
     tested_pairs,
 )
@@ -47,7 +47,7 @@ class Measures:
 
     scores: pd.DataFrame
     repeat_means: pd.DataFrame
-    configurations: list[tuple[str, str]]
+    configurations: list[Configuration]
     pairs: pd.DataFrame
     alpha: float
     caption: str
@@ -56,19 +56,31 @@ class Measures:
 def load_measures(study: Study) -> Measures:
     """The five measures of every model given the images it was made for."""
     values, comparisons = lesion_values(study), read_table(study, "comparisons")
-    configurations = own_configurations(values)
-    pairs = tested_pairs(comparisons, configurations, list(MEASURES))
-    alpha = study.evaluation.alpha
+    configurations, alpha = own_configurations(values), study.evaluation.alpha
+    pairs = tested_pairs(comparisons, configurations, MEASURES)
     by_repeat = lesion_values_by_repeat(study).groupby(["model", "inputs_given", "repeat"])
     repeat_means = by_repeat[list(MEASURES)].mean()
-    caption = _caption(study, values, pairs, comparisons, repeat_means["dice"])
+    hd95 = pd.concat([of_configuration(values, *c)["hd95_mm"] for c in configurations])
+    undefined = (
+        f" HD95 is undefined for {hd95.isna().sum()} of {len(hd95)} predictions, empty ones, and "
+        "left out there."
+        if hd95.isna().any()
+        else ""
+    )
+    caption = (
+        "The challenge's five measures by input configuration. (a) One point a subject; bars are "
+        f"means; AVD on a square-root axis.{undefined}{_repeat_words(repeat_means['dice'])} (b) "
+        "Paired differences, one grey point a subject. "
+        f"{test_words(comparisons, pairs['family'].unique(), alpha)} "
+        f"{cohort_words(study, values['subject'].nunique())}"
+    )
     return Measures(values, repeat_means, configurations, pairs, alpha, caption)
 
 
 @styled
 def plot_measures(data: Measures) -> StyledFigure:
-    """Above, a point a subject and the mean; below, the paired differences that were tested."""
-    tested = data.pairs.drop_duplicates(["model_a", "inputs_a", "model_b", "inputs_b"])
+    """Above, a point per subject and the mean; below, the paired differences that were tested."""
+    tested = data.pairs[SIDES_OF_PAIR].drop_duplicates()
     heights = [len(data.configurations) * 7.5 + 6, len(tested) * 9 + 6]
     figure = new_figure(DOUBLE_COLUMN, sum(heights) + 14)
     above, below = figure.subplots(2, len(MEASURES), height_ratios=heights, sharey="row")
@@ -78,13 +90,11 @@ def plot_measures(data: Measures) -> StyledFigure:
             "higher is better →" if measure.higher_is_better else "← lower is better", fontsize=6
         )
         _draw_values(upper, data, metric)
-        pairs = _in_order_of(data.pairs[data.pairs["metric"] == metric], tested)
-        differences = subject_differences(data.scores, pairs, metric)
-        draw_differences(lower, pairs, differences, data.alpha)
+        pairs = tested.merge(data.pairs[data.pairs["metric"] == metric], "left", SIDES_OF_PAIR)
+        draw_differences(lower, pairs, data.scores, metric, data.alpha)
         lower.set_xlabel(f"difference in {measure.label}", fontsize=6)
-    above[0].set_yticks(
-        range(len(data.configurations)), [configuration_name(*c) for c in data.configurations]
-    )
+    names = [configuration_name(*c) for c in data.configurations]
+    above[0].set_yticks(range(len(names)), names)
     above[0].invert_yaxis()
     below[0].set_yticks(range(len(tested)), [pair_name(row) for _, row in tested.iterrows()])
     for row, name in ((above, "a"), (below, "b")):
@@ -101,6 +111,16 @@ def plot_measures(data: Measures) -> StyledFigure:
     return figure
 
 
+def round_below(limit: float) -> float:
+    """The largest of 1, 2 or 5 times a power of ten that is not above ``limit``.
+
+    >>> round_below(3900), round_below(0.7)
+    (2000.0, 0.5)
+    """
+    power = 10.0 ** np.floor(np.log10(limit))
+    return float(max(step * power for step in (1, 2, 5) if step * power <= limit))
+
+
 def _draw_values(axes: Axes, data: Measures, metric: str) -> None:
     for at, (model, given) in enumerate(data.configurations):
         values = of_configuration(data.scores, model, given)[metric].to_numpy()
@@ -114,43 +134,13 @@ def _draw_values(axes: Axes, data: Measures, metric: str) -> None:
         axes.set_xlim(left=0)
 
 
-def _in_order_of(pairs: pd.DataFrame, tested: pd.DataFrame) -> pd.DataFrame:
-    place = {pair_key(row): at for at, (_, row) in enumerate(tested.iterrows())}
-    order = [place[pair_key(row)] for _, row in pairs.iterrows()]
-    return pairs.assign(order=order).sort_values("order").set_index("order")
-
-
-def _caption(
-    study: Study,
-    values: pd.DataFrame,
-    pairs: pd.DataFrame,
-    comparisons: pd.DataFrame,
-    dice_of_repeats: pd.Series,
-) -> str:
-    subjects = values["subject"].nunique()
-    own = pd.concat([of_configuration(values, *c) for c in own_configurations(values)])
-    empty = int(own["hd95_mm"].isna().sum())
-    undefined = (
-        f" HD95 is undefined for {empty} of {len(own)} predictions, empty ones, and left out there."
-        if empty
-        else ""
-    )
-    return (
-        "The challenge's five measures by input configuration. (a) One point a subject; bars are "
-        f"means; AVD on a square-root axis.{undefined}{_repeat_words(dice_of_repeats)} (b) "
-        "Paired differences, one grey point a subject. "
-        f"{test_words(comparisons, list(pairs['family'].unique()), study.evaluation.alpha)} "
-        f"{cohort_words(study, subjects)}"
-    )
-
-
 def _repeat_words(dice: pd.Series) -> str:
-    """How far the repeats lie apart; nothing where there is one."""
-    spread = dice.groupby(["model", "inputs_given"]).agg(["size", "std"])
-    count = int(spread["size"].max())
+    """Spread of the repeats; nothing where there is one."""
+    apart = dice.groupby(["model", "inputs_given"]).agg(["size", "std"])
+    count = int(apart["size"].max())
     if count == 1:
         return ""
     return (
         f" Points are means over {count} trainings with other seeds; ticks below a row, the mean "
-        f"of each training (standard deviation in Dice at most {spread['std'].max():.3f})."
+        f"of each training (standard deviation in Dice at most {apart['std'].max():.3f})."
     )

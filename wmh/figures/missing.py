@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from wmh.figures.parts import (
     cohort_words,
     draw_differences,
+    draw_legend,
     draw_points,
     lesion_values,
     of_configuration,
     pair_name,
     read_table,
-    subject_differences,
     test_words,
     tested_pairs,
 )
 from wmh.figures.style import (
     DOUBLE_COLUMN,
-    GIVEN,
     MEASURES,
     MODELS,
     PALE,
@@ -35,6 +32,7 @@ from wmh.figures.style import (
     own_inputs,
     styled,
 )
+from wmh.learning.inputs import GIVEN_TITLES
 from wmh.study import Study
 
 SHOWN = ("dice", "lesion_f1")
@@ -45,6 +43,7 @@ class Missing:
     """``scores`` by subject, model and images given; ``pairs`` with an image missing."""
 
     scores: pd.DataFrame
+    models: list[str]
     pairs: pd.DataFrame
     alpha: float
     caption: str
@@ -54,21 +53,17 @@ def load_missing(study: Study) -> Missing:
     """Dice and lesion F1 of every model, given both images, FLAIR only and T1 only."""
     values, comparisons = lesion_values(study), read_table(study, "comparisons")
     every = list(zip(values["model"], values["inputs_given"], strict=True))
-    pairs = tested_pairs(comparisons, every, list(SHOWN))
-    incomplete = [
-        any(row[f"inputs_{side}"] != own_inputs(row[f"model_{side}"]) for side in "ab")
-        for _, row in pairs.iterrows()
-    ]
-    pairs = pairs[np.array(incomplete, dtype=bool)]
-    alpha = study.evaluation.alpha
-    tests = test_words(comparisons, list(pairs["family"].unique()), alpha)
+    pairs = tested_pairs(comparisons, every, SHOWN)
+    complete = [pairs[f"inputs_{s}"] == pairs[f"model_{s}"].map(own_inputs) for s in "ab"]
+    pairs, alpha = pairs[~(complete[0] & complete[1])], study.evaluation.alpha
     caption = (
         "A missing image. (a, c) Dice and lesion F1 of each model when given both images, only "
         "FLAIR or only T1; the concatenated model gets zeros for the missing one; the models of a "
         "single image stand beside them for reference. One point a subject, bars are means. (b, d) "
-        f"Paired differences. {tests} {cohort_words(study, values['subject'].nunique())}"
+        f"Paired differences. {test_words(comparisons, pairs['family'].unique(), alpha)} "
+        f"{cohort_words(study, values['subject'].nunique())}"
     )
-    return Missing(values, pairs, alpha, caption)
+    return Missing(values, in_order(values["model"], MODELS), pairs, alpha, caption)
 
 
 @styled
@@ -81,40 +76,28 @@ def plot_missing(data: Missing) -> StyledFigure:
         _draw_values(left, data, metric)
         letter(left, names[0])
         pairs = data.pairs[data.pairs["metric"] == metric]
-        draw_differences(right, pairs, subject_differences(data.scores, pairs, metric), data.alpha)
+        draw_differences(right, pairs, data.scores, metric, data.alpha)
         right.set_yticks(range(len(pairs)), [pair_name(row) for _, row in pairs.iterrows()])
         right.tick_params("y", length=0)
         right.locator_params("x", nbins=4)
         right.spines["left"].set_visible(False)
         right.set_xlabel(f"difference in {MEASURES[metric].label}")
         letter(right, names[1])
-    looks = [look_of(model) for model in _models(data.scores)]
-    figure.legend(
-        handles=[
-            Line2D([], [], color=look.colour, marker=look.marker, ls="", label=look.name)
-            for look in looks
-        ],
-        loc="outside upper left",
-        ncols=len(looks),
-    )
+    draw_legend(figure, {look_of(model).name: model for model in data.models})
     return figure
-
-
-def _models(values: pd.DataFrame) -> list[str]:
-    return in_order(values["model"], MODELS)
 
 
 def _draw_values(axes: Axes, data: Missing, metric: str) -> None:
     at, ticks = 0.0, []
-    for given, name in GIVEN.items():
+    for given, name in GIVEN_TITLES.items():
         first = at
-        for model in _models(data.scores):
+        for model in data.models:
             chosen = of_configuration(data.scores, model, given)
             if len(chosen):
                 draw_points(axes, chosen[metric].to_numpy(), at, look_of(model), upright=True)
                 at += 1
         ticks.append(((first + at - 1) / 2, f"given {name}"))
-        if given != list(GIVEN)[-1]:
+        if given != list(GIVEN_TITLES)[-1]:
             axes.axvline(at, color=PALE, lw=0.8, zorder=0)
         at += 1
     axes.set_xticks(*zip(*ticks, strict=True))

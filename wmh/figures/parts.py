@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from scipy.stats import qmc
 
-from wmh.cohorts.cohort import PATHS
-from wmh.figures.printed_numbers import p_text
+from wmh.cohorts.cohort import PATHS, Subject
+from wmh.figures.printed import p_text
 from wmh.figures.style import (
     BLACK,
-    GIVEN,
     GREY,
     MINUS,
     MODELS,
@@ -21,21 +24,19 @@ from wmh.figures.style import (
     Look,
     configuration_name,
     in_order,
+    look_of,
 )
 from wmh.images import Image, load_labels
+from wmh.learning.inputs import CONFIGURATIONS, GIVEN_TITLES
+from wmh.results import TABLES
 from wmh.study import Study, StudyError, project_root
 
-MADE_BY = {
-    "cohort": "01_data_preparation",
-    "regions": "02_atlas_registration",
-    "metrics": "05_evaluation",
-    "comparisons": "06_statistics",
-    "claims": "06_statistics",
-    "burden": "05_evaluation",
-    "cohort_burden": "07_localization",
-    "groups": "07_localization",
-}
 KEYS = ["subject", "scanner", "model", "inputs_given"]
+SIDES_OF_PAIR = ["model_a", "inputs_a", "model_b", "inputs_b"]
+"""What identifies a comparison within a measure."""
+
+Configuration = tuple[str, str]
+"""A model and the images it is given."""
 
 
 def read_table(study: Study, name: str) -> pd.DataFrame:
@@ -43,17 +44,18 @@ def read_table(study: Study, name: str) -> pd.DataFrame:
 
     Identities stay text, and the files that the cohort table names are found from anywhere.
     """
-    path = study.results / f"{name}.csv"
+    path = study.table(name)
     if not path.is_file():
-        raise StudyError(f"{path}: not there yet. Run notebook {MADE_BY[name]} of this study first")
+        maker = next(notebook for notebook, tables in TABLES.items() if name in tables)
+        raise StudyError(f"{path}: not there yet. Run notebook {maker} of this study first")
     table = pd.read_csv(path, dtype={"id": str, "subject": str})
-    for column in set(PATHS) & set(table.columns) if name == "cohort" else ():
+    for column in table.columns.intersection(PATHS) if name == "cohort" else ():
         table[column] = table[column].map(project_root().joinpath, na_action="ignore")
     return table
 
 
 def lesion_values(study: Study) -> pd.DataFrame:
-    """The lesion measures: one row a subject and configuration, one column a measure.
+    """The lesion measures: one row per subject and configuration, one column per measure.
 
     Means over the repeats of the study; NaN where any of them has no value.
     """
@@ -64,7 +66,7 @@ def lesion_values(study: Study) -> pd.DataFrame:
 
 
 def lesion_values_by_repeat(study: Study) -> pd.DataFrame:
-    """The lesion measures: one row a subject, configuration and repeat, one column a measure."""
+    """The same with one row per subject, configuration and repeat."""
     metrics = read_table(study, "metrics")
     lesions = metrics[metrics["structure"] == "lesions"]
     # pivot and not pivot_table: a value that stands there twice is an error, not to be averaged
@@ -72,10 +74,10 @@ def lesion_values_by_repeat(study: Study) -> pd.DataFrame:
     return wide.reset_index().rename_axis(columns=None)
 
 
-def own_configurations(values: pd.DataFrame) -> list[tuple[str, str]]:
+def own_configurations(values: pd.DataFrame) -> list[Configuration]:
     """Each model of a table with the most images it was given, in the order always shown."""
     given = values.groupby("model")["inputs_given"].unique()
-    return [(m, in_order(given[m], GIVEN)[0]) for m in in_order(values["model"], MODELS)]
+    return [(m, in_order(given[m], GIVEN_TITLES)[0]) for m in in_order(values["model"], MODELS)]
 
 
 def of_configuration(values: pd.DataFrame, model: str, given: str) -> pd.DataFrame:
@@ -85,16 +87,15 @@ def of_configuration(values: pd.DataFrame, model: str, given: str) -> pd.DataFra
 
 
 def tested_pairs(
-    comparisons: pd.DataFrame, configurations: list[tuple[str, str]], metrics: list[str]
+    comparisons: pd.DataFrame, configurations: list[Configuration], metrics: Iterable[str]
 ) -> pd.DataFrame:
     """The comparisons of lesion measures whose two sides are both among ``configurations``."""
-    sides = [
-        pd.Series(zip(comparisons[f"model_{side}"], comparisons[f"inputs_{side}"], strict=True))
+    first, second = (
+        comparisons.set_index([f"model_{side}", f"inputs_{side}"]).index.isin(configurations)
         for side in "ab"
-    ]
-    shown = sides[0].isin(configurations) & sides[1].isin(configurations)
+    )
     about_lesions = (comparisons["structure"] == "lesions") & comparisons["metric"].isin(metrics)
-    return comparisons[shown.to_numpy() & about_lesions.to_numpy()]
+    return comparisons[first & second & about_lesions.to_numpy()]
 
 
 def pair_name(row: pd.Series) -> str:
@@ -103,23 +104,24 @@ def pair_name(row: pd.Series) -> str:
     return f"{first}\n{MINUS} {configuration_name(row['model_b'], row['inputs_b'])}"
 
 
+def subject_differences(values: pd.DataFrame, pair: pd.Series, metric: str) -> np.ndarray:
+    """Differences by subject of a pair in one measure, first minus second; NaN left out."""
+    first = of_configuration(values, pair["model_a"], pair["inputs_a"])[metric]
+    second = of_configuration(values, pair["model_b"], pair["inputs_b"])[metric]
+    return (first - second).dropna().to_numpy()
+
+
 def spread(count: int) -> np.ndarray:
     """Offsets in (-0.5, 0.5) that keep neighbouring points apart: van der Corput's sequence.
 
     >>> spread(4)
     array([ 0.   , -0.25 ,  0.25 , -0.375])
     """
-    offsets = np.zeros(count)
-    for index in range(count):
-        number, share = index + 1, 0.5
-        while number:
-            offsets[index] += share * (number % 2)
-            number, share = number // 2, share / 2
-    return offsets - 0.5
+    return qmc.Halton(d=1, scramble=False).random(count + 1)[1:, 0] - 0.5
 
 
 def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: bool) -> None:
-    """One point a subject and a bar at the mean, around position ``at``; NaN are left out.
+    """One point per subject and a bar at the mean, around position ``at``; NaN are left out.
 
     ``upright``: values run up the vertical axis; otherwise along the horizontal one.
     """
@@ -128,130 +130,119 @@ def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: 
         return
     places = at + 0.5 * spread(values.size)
     points = (places, values) if upright else (values, places)
-    axes.scatter(*points, s=7, color=look.colour, marker=look.marker, alpha=0.6, linewidths=0)
+    shape = {"s": 7, "marker": look.marker, "linewidths": 0}
+    axes.scatter(*points, color=look.colour, alpha=0.6, clip_on=False, **shape)
     bar = ([at - 0.34, at + 0.34], [values.mean()] * 2)
     axes.plot(*(bar if upright else bar[::-1]), color=BLACK, lw=1.3, solid_capstyle="butt")
+
+
+def draw_differences(
+    axes: Axes, pairs: pd.DataFrame, values: pd.DataFrame, metric: str, alpha: float
+) -> None:
+    """The differences of each pair: a point per subject, the mean with its interval, and p.
+
+    ``values`` holds the measures by subject and configuration. The mean is filled where the
+    corrected p is below ``alpha`` and hollow where it is not; a pair without an ``n`` was not
+    tested, and its row stays empty.
+    """
+    axes.axvline(0, color=GREY, lw=0.6, zorder=0)
+    if pairs["n"].isna().all():
+        axes.set_title("none tested", fontsize=5.5, fontweight="normal", color=GREY)
+    for at, (_, pair) in enumerate(pairs.iterrows()):
+        axes.axhline(at - 0.68, color=PALE, lw=0.5, zorder=0)
+        if np.isnan(pair["n"]):
+            continue
+        points = np.sort(subject_differences(values, pair, metric))
+        places, grey = at + 0.4 * spread(len(points)), "#b8b8b8"
+        axes.scatter(points, places, s=4, color=grey, linewidths=0, clip_on=False)
+        axes.plot([pair["ci_low"], pair["ci_high"]], [at, at], color=BLACK, lw=1.1)
+        significant = pair["p_holm"] < alpha
+        face = BLACK if significant else "white"
+        axes.plot(pair["mean_difference"], at, "o", mec=BLACK, mfc=face, ms=4, mew=0.9)
+        words = {"fontsize": 5.5, "fontweight": "bold" if significant else "normal"}
+        place = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
+        axes.annotate(p_text(pair["p_holm"]), (1, at - 0.43), **place, **words)
+    axes.set_ylim(len(pairs) - 0.6, -0.7)
+
+
+def draw_legend(figure: Figure, names: dict[str, str]) -> None:
+    """A legend above the panels: each model's marker beside the name of it that is printed."""
+    looks = {name: look_of(model) for name, model in names.items()}
+    figure.legend(
+        handles=[
+            Line2D([], [], color=look.colour, marker=look.marker, ls="", label=name)
+            for name, look in looks.items()
+        ],
+        loc="outside upper left",
+        ncols=len(looks),
+    )
 
 
 def root_scale(axes: Axes, which: str, ticks: Sequence[float]) -> None:
     """A square-root scale on both sides of 0 for the ``x`` or ``y`` axis, with ``ticks`` on both.
 
-    For volumes and percentages, of which a few are very large. Of ticks that would lie too close
-    together to be read, the larger one stays. The limits stay too.
+    For volumes and percentages, of which a few are very large. Of ticks that stand less than a
+    fifth of the axis apart, the larger one stays. The limits stay too.
     """
     limits = getattr(axes, f"get_{which}lim")()
-    ticks = readable(ticks, max(map(abs, limits)))
-    both = [*(-tick for tick in reversed(ticks)), 0, *ticks]
-    getattr(axes, f"set_{which}scale")("function", functions=(_signed_root, _signed_square))
+    kept, place = [], {tick: np.sqrt(tick / max(map(abs, limits))) for tick in ticks}
+    for tick in sorted(place, reverse=True):
+        if 0.2 <= place[tick] <= 1 and (not kept or place[kept[0]] - place[tick] >= 0.2):
+            kept.insert(0, tick)
+    both = [*(-tick for tick in reversed(kept)), 0, *kept]
+    root = (
+        lambda values: np.sign(values) * np.sqrt(np.abs(values)),
+        lambda values: np.sign(values) * np.square(values),
+    )
+    getattr(axes, f"set_{which}scale")("function", functions=root)
     getattr(axes, f"set_{which}ticks")(both, [f"{tick:g}".replace("-", MINUS) for tick in both])
     getattr(axes, f"set_{which}lim")(limits)
 
 
-def readable(ticks: Sequence[float], end: float) -> list[float]:
-    """The ticks of a square-root scale up to ``end`` that stand a fifth of it apart.
-
-    >>> readable((1, 4, 10, 20, 40, 80), 100)
-    [10, 40, 80]
-    """
-    kept, place = [], {tick: np.sqrt(tick / end) for tick in ticks if tick <= end}
-    for tick in sorted(place, reverse=True):
-        if place[tick] >= 0.2 and (not kept or place[kept[0]] - place[tick] >= 0.2):
-            kept.insert(0, tick)
-    return kept
-
-
-def round_below(limit: float) -> float:
-    """The largest of 1, 2 or 5 times a power of ten that is not above ``limit``.
-
-    >>> round_below(3900), round_below(0.7)
-    (2000.0, 0.5)
-    """
-    power = 10.0 ** np.floor(np.log10(limit))
-    return float(max(step * power for step in (1, 2, 5) if step * power <= limit))
-
-
-def _signed_root(values: np.ndarray) -> np.ndarray:
-    return np.sign(values) * np.sqrt(np.abs(values))
-
-
-def _signed_square(values: np.ndarray) -> np.ndarray:
-    return np.sign(values) * np.square(values)
-
-
-def draw_differences(axes: Axes, pairs: pd.DataFrame, apart: dict, alpha: float) -> None:
-    """Each tested pair's differences: a point a subject, the mean with its interval, and p.
-
-    ``apart`` holds each pair's differences by subject. The mean is filled where the corrected p is
-    below ``alpha`` and hollow where it is not.
-    """
-    axes.axvline(0, color=GREY, lw=0.6, zorder=0)
-    if pairs.empty:
-        axes.set_title("none tested", fontsize=5.5, fontweight="normal", color=GREY)
-    for at, (_, row) in enumerate(pairs.iterrows()):
-        axes.axhline(at - 0.68, color=PALE, lw=0.5, zorder=0)
-        points = np.sort(apart[pair_key(row)])
-        axes.scatter(points, at + 0.4 * spread(len(points)), s=4, color="#b8b8b8", linewidths=0)
-        axes.plot([row["ci_low"], row["ci_high"]], [at, at], color=BLACK, lw=1.1)
-        face = BLACK if row["p_holm"] < alpha else "white"
-        axes.plot(row["mean_difference"], at, "o", mec=BLACK, mfc=face, ms=4, mew=0.9)
-        axes.annotate(
-            p_text(row["p_holm"]),
-            (1, at - 0.43),
-            xycoords=axes.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            fontsize=5.5,
-            fontweight="bold" if row["p_holm"] < alpha else "normal",
-        )
-    axes.set_ylim(len(pairs) - 0.6, -0.7)
-
-
-def pair_key(row: pd.Series) -> tuple[str, str, str, str]:
-    """What identifies a comparison within a measure."""
-    return row["model_a"], row["inputs_a"], row["model_b"], row["inputs_b"]
-
-
-def subject_differences(values: pd.DataFrame, pairs: pd.DataFrame, metric: str) -> dict:
-    """Differences by subject, first minus second, of each pair in one measure; NaN left out."""
-    apart = {}
-    for _, row in pairs.iterrows():
-        first = of_configuration(values, row["model_a"], row["inputs_a"])[metric]
-        second = of_configuration(values, row["model_b"], row["inputs_b"])[metric]
-        apart[pair_key(row)] = (first - second).dropna().to_numpy()
-    return apart
-
-
 def cohort_kind(study: Study) -> str:
-    """What kind of cohort a study has, as captions name it."""
+    """The kind of cohort a study has, as captions name it."""
     source = study.cohort.source
     return source if source in ("simulated", "challenge") else "study's own"
 
 
 def labels_kind(study: Study) -> str:
-    """What the region labels are that models learn: ``registered``, ``true`` or ``published``."""
+    """The kind of region labels that models learn: ``registered``, ``true`` or ``published``."""
     return {"known": "true", "published": "published"}.get(study.regions.atlas, "registered")
 
 
-def cohort_words(study: Study, subjects: int, split: str = "test") -> str:
-    """Where the numbers come from, as the caption's last sentence."""
+def cohort_words(study: Study, subjects: int) -> str:
+    """Origin of the numbers, as the caption's last sentence."""
     kind = cohort_kind(study)
     warning = " Simulated data: no statement about patients." if kind == "simulated" else ""
-    return f"n = {subjects} {split} subjects of the {kind} cohort, study {study.name!r}.{warning}"
+    return f"n = {subjects} test subjects of the {kind} cohort, study {study.name!r}.{warning}"
 
 
-def test_words(comparisons: pd.DataFrame, families: list[str], alpha: float) -> str:
-    """How the comparisons of these families were tested and corrected."""
-    if not families:
+def test_words(comparisons: pd.DataFrame, families: Iterable[str], alpha: float) -> str:
+    """Sentence on how the comparisons of these families were tested and corrected.
+
+    With a warning where a family has so few subjects that no first test of it can be significant.
+    """
+    groups = {family: comparisons[comparisons["family"] == family] for family in families}
+    if not groups:
         return "No difference was tested."
-    sizes = comparisons["family"].value_counts()
-    shown = ", ".join(f"'{family}' ({sizes[family]} tests)" for family in families)
-    several = "families" if len(families) > 1 else "family"
-    return (
+    shown = ", ".join(f"'{family}' ({len(rows)} tests)" for family, rows in groups.items())
+    several = "families" if len(groups) > 1 else "family"
+    words = (
         "Two-sided Wilcoxon signed-rank tests of paired differences, p corrected by Holm's method "
         f"over the {several} {shown}; filled symbols and bold p: corrected p < {alpha:g}. "
         f"Lines: {100 * (1 - alpha):g} % bootstrap intervals of the mean difference. Pairs without "
-        f"a symbol were not tested.{_too_few_words(comparisons, families, alpha)}"
+        "a symbol were not tested."
     )
+    weak = [
+        f"'{family}'"
+        for family, rows in comparisons.groupby("family", sort=False)
+        if family in groups and smallest_p(int(rows["n"].max()), len(rows)) >= alpha
+    ]
+    if weak:
+        words += (
+            f" With so few subjects the correction leaves little or no power in {', '.join(weak)}."
+        )
+    return words
 
 
 def smallest_p(n: int, tests: int) -> float:
@@ -263,28 +254,36 @@ def smallest_p(n: int, tests: int) -> float:
     return min(1.0, tests * 2.0 ** (1 - n))
 
 
-def _too_few_words(comparisons: pd.DataFrame, families: list[str], alpha: float) -> str:
-    """A warning where a family has so few subjects that no first test of it can be significant."""
-    groups = comparisons[comparisons["family"].isin(families)].groupby("family", sort=False)
-    weak = [name for name, rows in groups if smallest_p(int(rows["n"].max()), len(rows)) >= alpha]
-    if not weak:
-        return ""
-    named = ", ".join(f"'{name}'" for name in weak)
-    return f" With so few subjects the correction leaves little or no power in {named}."
-
-
 def prediction(study: Study, model: str, given: str, subject: str, kind: str) -> Image:
     """A stored prediction of one test subject: ``lesions`` or ``regions``."""
-    return load_labels(prediction_path(study, model, given, subject, kind))
+    return load_labels(study.prediction(model, given, subject, kind))
 
 
-def prediction_path(study: Study, model: str, given: str, subject: str, kind: str) -> Path:
-    """Where notebook 05 puts a prediction."""
-    folder = study.results / "predictions" / study.run_name(model) / given
-    return folder / f"{subject}_{kind}.nii.gz"
+def predicted(
+    study: Study, configurations: Iterable[Configuration], subject: str
+) -> list[Configuration]:
+    """Those of some configurations whose lesion prediction of a subject is stored."""
+    return [c for c in configurations if study.prediction(*c, subject, "lesions").is_file()]
 
 
 def fullest_prediction(study: Study, model: str, subject: str, kind: str) -> Path | None:
     """The file of what a model made of the most images it was given; None without any."""
-    paths = (prediction_path(study, model, given, subject, kind) for given in GIVEN)
+    paths = (study.prediction(model, given, subject, kind) for given in GIVEN_TITLES)
     return next((path for path in paths if path.is_file()), None)
+
+
+def labels_to_browse(study: Study, kind: str) -> dict[str, Callable[[Subject], Image]]:
+    """What can be looked at over a test subject, as loaders by name.
+
+    ``kind`` is ``lesions`` or ``regions``, of each model from each set of images it can be given;
+    beside regions also the registered ones.
+    """
+    files = {"registered": study.region_labels} if kind == "regions" else {}
+    for model in study.models_of(kind, "multitask"):
+        for given in CONFIGURATIONS[study.models[model].inputs].can_be_given:
+            files[f"{model} given {given}"] = partial(study.prediction, model, given, kind=kind)
+    return {name: partial(_load_labels, file) for name, file in files.items()}
+
+
+def _load_labels(file: Callable[[str], Path], subject: Subject) -> Image:
+    return load_labels(file(subject.id))

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import NullFormatter
 
-from wmh.atlas.regions import REGIONS
-from wmh.figures.look.slices import (
+from wmh.atlas.regions import ALL_LABELS, LEFT_LABELS, REGION_LABELS, REGIONS, mirror_labels
+from wmh.figures.parts import cohort_kind, fullest_prediction, labels_kind, read_table, spread
+from wmh.figures.slices import (
     SIDES,
     draw_labels,
     draw_outline,
@@ -21,13 +22,6 @@ from wmh.figures.look.slices import (
     head_box,
     height_over_width,
     region_colours,
-)
-from wmh.figures.parts import (
-    cohort_kind,
-    fullest_prediction,
-    labels_kind,
-    read_table,
-    spread,
 )
 from wmh.figures.style import (
     BLACK,
@@ -49,15 +43,13 @@ from wmh.images import Image, load_image, load_labels, resample_to
 from wmh.study import Study, StudyError
 
 SPLITS = {"training": Look("training", BLACK, "o"), "test": Look("test", "#a0a0a0", "s")}
-TRUE, REGISTERED = "the true ones", "the registered ones"
-"""What stands in for a prediction that no model of the study makes."""
 
 LEARNED = {
     "registered": ("Atlas, registered", "the atlas registered to it"),
     "true": ("Regions, true", "its true regions"),
     "published": ("Regions, published", "its published regions"),
 }
-"""What the region models learn, as a title and in words."""
+"""The labels that the region models learn: a title, and words."""
 
 BARS = 9
 """Structures with most lesion that the burden panel shows."""
@@ -65,41 +57,41 @@ BARS = 9
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The cohort table, and one test subject's images on their way through the study."""
+    """The cohort table, and one test subject's images on their way through the study.
+
+    ``images`` and ``titles`` by panel: ``flair``, ``t1``, the labels that models ``learn``, and
+    ``lesions`` and ``regions``, predicted where a model of the study predicts them.
+    """
 
     cohort: pd.DataFrame
     models: list[str]
-    flair: Image
-    t1: Image
     truth: Image
-    registered: Image
-    registered_source: str
-    lesions: Image
-    lesions_source: str
-    regions: Image
-    regions_source: str
+    images: dict[str, Image]
+    titles: dict[str, str]
     lesion_ml: pd.Series
     caption: str
 
 
 def load_pipeline(study: Study) -> Pipeline:
     """The cohort, and the test subject with the median lesion volume."""
-    cohort = read_table(study, "cohort")
+    cohort, kind = read_table(study, "cohort"), labels_kind(study)
     test = cohort[cohort["split"] == "test"].sort_values(["lesion_ml", "id"])
     row = test.iloc[(len(test) - 1) // 2]
-    flair, truth = load_image(row["flair"]), load_labels(row["lesions"])
-    registered = load_labels(study.results / "regions" / f"{row['id']}.nii.gz")
-    lesions, lesion_model = _predicted(study, row["id"], "lesions") or (truth, TRUE)
-    regions, region_model = _predicted(study, row["id"], "regions") or (registered, REGISTERED)
+    flair, labels = load_image(row["flair"]), load_labels(row["lesions"])
+    truth = Image((labels.data == 1).astype(np.uint8), labels.affine)
+    learned = load_labels(study.region_labels(row["id"]))
+    lesions, lesion_model = _predicted(study, row["id"], "lesions") or (truth, None)
+    regions, region_model = _predicted(study, row["id"], "regions") or (learned, None)
     counts = cohort["split"].value_counts()
     further = " and further people" if study.cohort.further else ""
     empty = "; at the left edge, who has none" if (cohort["lesion_ml"] == 0).any() else ""
+    title, words = LEARNED[kind]
     caption = (
         "From images to burden. (a) FLAIR and T1 of one test subject "
         f"({row['id']}, {row['lesion_ml']:.1f} ml of lesion, the median of the test split; truth "
-        f"outlined); {LEARNED[labels_kind(study)][1]}, whose labels the region models learn; "
-        "lesions "
-        f"({lesion_model}) and regions ({region_model}); lesion volume by region from the two. "
+        f"outlined); {words}, whose labels the region models learn; "
+        f"lesions ({lesion_model or 'the true ones'}) and "
+        f"regions ({region_model or f'the {kind} ones'}); lesion volume by region from the two. "
         f"{SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
         f"(c) True lesion volume, one point a subject{empty}. "
         f"{cohort_kind(study).capitalize()} cohort{further}, study {study.name!r}: "
@@ -108,15 +100,23 @@ def load_pipeline(study: Study) -> Pipeline:
     return Pipeline(
         cohort=cohort,
         models=in_order(study.models, MODELS),
-        flair=flair,
-        t1=resample_to(load_image(row["t1"]), flair),
         truth=truth,
-        registered=registered,
-        registered_source=labels_kind(study),
-        lesions=lesions,
-        lesions_source=lesion_model,
-        regions=regions,
-        regions_source=region_model,
+        images={
+            "flair": flair,
+            "t1": resample_to(load_image(row["t1"]), flair),
+            "learn": learned,
+            "lesions": lesions,
+            "regions": regions,
+        },
+        titles={
+            "flair": "FLAIR",
+            "t1": "T1",
+            "learn": title,
+            "models": "Models",
+            "lesions": f"Lesions, {'predicted' if lesion_model else 'true'}",
+            "regions": f"Regions, {'predicted' if region_model else kind}",
+            "burden": "Burden (ml of lesion)",
+        },
         lesion_ml=lesion_ml_by_region(lesions, regions),
         caption=caption,
     )
@@ -125,7 +125,7 @@ def load_pipeline(study: Study) -> Pipeline:
 @styled
 def plot_pipeline(data: Pipeline) -> StyledFigure:
     """Above, one subject's way through the study; below, the cohort."""
-    picture_mm = 34 * height_over_width(data.flair)
+    picture_mm = 34 * height_over_width(data.images["flair"])
     heights = (2 * picture_mm + 14, 46)
     figure = new_figure(DOUBLE_COLUMN, sum(heights))
     above, below = figure.subfigures(2, 1, height_ratios=heights)
@@ -141,20 +141,19 @@ def plot_pipeline(data: Pipeline) -> StyledFigure:
 
 def lesion_ml_by_region(lesions: Image, regions: Image) -> pd.Series:
     """Lesion volume (ml) in each of the regions 1 to 34."""
-    inside = regions.data[lesions.data == 1]
-    counts = np.bincount(inside, minlength=37)[1:35]
-    return pd.Series(counts * lesions.voxel_ml, index=range(1, 35))
+    counts = np.bincount(regions.data[lesions.data == 1], minlength=len(ALL_LABELS))
+    return pd.Series(counts * lesions.voxel_ml)[list(REGION_LABELS)]
 
 
 def unseen_words(cohort: pd.DataFrame) -> str:
-    """How many scanners have test subjects and no training subjects, as a sentence's end."""
+    """Number of scanners that have test subjects and no training subjects, as a sentence's end."""
     scanners = {split: set(part["scanner"]) for split, part in cohort.groupby("split")}
     unseen = len(scanners.get("test", set()) - scanners.get("training", set()))
     return f"{unseen} of {cohort['scanner'].nunique()} scanners occur in the test split only."
 
 
 def _predicted(study: Study, subject: str, kind: str) -> tuple[Image, str] | None:
-    """What the joint model, or else the first other one, made of the most images; and its name.
+    """Prediction of the joint model, or the first other one, from the most images; and its name.
 
     None where no model of the study predicts this. Raises :class:`StudyError` where one does, and
     has not yet.
@@ -170,46 +169,37 @@ def _predicted(study: Study, subject: str, kind: str) -> tuple[Image, str] | Non
 
 def _draw_path(figure: Figure, part: SubFigure, data: Pipeline) -> None:
     panels = part.subplot_mosaic(
-        [["flair", "registered", "lesions", "burden"], ["t1", "models", "regions", "burden"]],
+        [["flair", "learn", "lesions", "burden"], ["t1", "models", "regions", "burden"]],
         width_ratios=(1, 1, 1, 1.15),
         gridspec_kw={"wspace": 0.1},
     )
-    truth = Image((data.truth.data == 1).astype(np.uint8), data.truth.affine)
-    z, box = fullest_slice(truth), head_box(data.flair)
-    for name in ("flair", "t1", "registered", "lesions", "regions"):
-        draw_slice(panels[name], data.t1 if name in ("t1", "registered") else data.flair, z, box)
-    draw_outline(panels["flair"], truth, z, VERMILION, box)
-    draw_labels(panels["registered"], data.registered, z, box)
-    draw_outline(panels["lesions"], data.lesions, z, VERMILION, box)
-    draw_labels(panels["regions"], data.regions, z, box)
-    draw_outline(panels["regions"], data.lesions, z, "white", box)
-    titles = {
-        "flair": "FLAIR",
-        "t1": "T1",
-        "registered": LEARNED[data.registered_source][0],
-        "models": "Models",
-        "lesions": f"Lesions, {'true' if data.lesions_source == TRUE else 'predicted'}",
-        "regions": f"Regions, {'registered' if data.regions_source == REGISTERED else 'predicted'}",
-        "burden": "Burden (ml of lesion)",
-    }
-    for name, title in titles.items():
+    flair, lesions = data.images["flair"], data.images["lesions"]
+    z, box = fullest_slice(data.truth), head_box(flair)
+    for name in data.images:
+        draw_slice(panels[name], data.images["t1"] if name in ("t1", "learn") else flair, z, box)
+    draw_outline(panels["flair"], data.truth, z, VERMILION, box)
+    draw_labels(panels["learn"], data.images["learn"], z, box)
+    draw_outline(panels["lesions"], lesions, z, VERMILION, box)
+    draw_labels(panels["regions"], data.images["regions"], z, box)
+    draw_outline(panels["regions"], lesions, z, "white", box)
+    for name, title in data.titles.items():
         panels[name].set_title(title)
-    panels["models"].set_box_aspect(height_over_width(data.flair))
-    _name_models(panels["models"], data.models)
+    panels["models"].set_box_aspect(height_over_width(flair))
+    _draw_models(panels["models"], data.models)
     _draw_burden(panels["burden"], data.lesion_ml)
     letter(panels["flair"], "a")
     for start, end in (
         ("t1", "models"),
         ("flair", "models"),
-        ("registered", "models"),
+        ("learn", "models"),
         ("models", "lesions"),
         ("models", "regions"),
         ("regions", "burden"),
     ):
-        _arrow(figure, panels[start], panels[end])
+        _draw_arrow(figure, panels[start], panels[end])
 
 
-def _name_models(axes: Axes, models: list[str]) -> None:
+def _draw_models(axes: Axes, models: list[str]) -> None:
     """A line a model: its marker and its name."""
     axes.axis("off")
     axes.set(xlim=(0, 1), ylim=(len(models) - 0.2, -1.2))
@@ -221,11 +211,12 @@ def _name_models(axes: Axes, models: list[str]) -> None:
 
 def _draw_burden(axes: Axes, lesion_ml: pd.Series) -> None:
     """Left and right volumes of the structures with most lesion."""
-    both = {label: lesion_ml[label] + lesion_ml[label + 17] for label in range(1, 18)}
+    right = mirror_labels()
+    both = {left: lesion_ml[left] + lesion_ml[right[left]] for left in LEFT_LABELS}
     shown = sorted((label for label in both if both[label]), key=both.get, reverse=True)[:BARS]
     colours = region_colours()
     for at, label in enumerate(shown):
-        for side, shift in ((label, 0.0), (label + 17, 0.26)):
+        for side, shift in ((label, 0.0), (right[label], 0.26)):
             axes.barh(at + shift, lesion_ml[side], 0.24, color=colours(side))
         axes.text(0, at - 0.16, f" {REGIONS[label - 1].structure}", va="bottom", fontsize=5.5)
     if not shown:
@@ -234,31 +225,20 @@ def _draw_burden(axes: Axes, lesion_ml: pd.Series) -> None:
     axes.set_xlabel("light: left, dark: right")
 
 
-def _arrow(figure: Figure, start: Axes, end: Axes) -> None:
+def _draw_arrow(figure: Figure, start: Axes, end: Axes) -> None:
     """An arrow from one panel to another, to the right or straight down."""
-    first, last = start.get_subplotspec().colspan.start, end.get_subplotspec().colspan.start
-    down = first == last
-    figure.add_artist(
-        ConnectionPatch(
-            (0.5, -0.02) if down else (1.02, 0.5),
-            (0.5, 1.1) if down else (-0.03, 0.5),
-            start.transAxes,
-            end.transAxes,
-            arrowstyle="-|>",
-            color=GREY,
-            lw=0.9,
-            mutation_scale=7,
-        )
-    )
+    down = start.get_subplotspec().colspan.start == end.get_subplotspec().colspan.start
+    tail, head = ((0.5, -0.02), (0.5, 1.1)) if down else ((1.02, 0.5), (-0.03, 0.5))
+    style = {"arrowstyle": "-|>", "color": GREY, "lw": 0.9, "mutation_scale": 7}
+    figure.add_artist(ConnectionPatch(tail, head, start.transAxes, end.transAxes, **style))
 
 
 def _draw_counts(axes: Axes, cohort: pd.DataFrame, scanners: list[str]) -> None:
     for shift, (split, look) in zip((-0.2, 0.2), SPLITS.items(), strict=True):
         counts = cohort.loc[cohort["split"] == split, "scanner"].value_counts()
         lengths = [int(counts.get(scanner, 0)) for scanner in scanners]
-        bars = axes.barh(
-            np.arange(len(scanners)) + shift, lengths, 0.38, color=look.colour, label=look.name
-        )
+        places = np.arange(len(scanners)) + shift
+        bars = axes.barh(places, lengths, 0.38, color=look.colour, label=look.name)
         axes.bar_label(bars, fontsize=6, padding=1)
     axes.set_yticks(range(len(scanners)), [scanner_name(s).replace("\n", ", ") for s in scanners])
     axes.set_ylim(len(scanners) - 0.5, -0.5)
@@ -273,16 +253,10 @@ def _draw_volumes(axes: Axes, cohort: pd.DataFrame, scanners: list[str]) -> None
         for shift, (split, look) in zip((-0.2, 0.2), SPLITS.items(), strict=True):
             chosen = (cohort["scanner"] == scanner) & (cohort["split"] == split)
             volumes = np.sort(cohort.loc[chosen, "lesion_ml"].clip(lower=left))
-            axes.scatter(
-                volumes,
-                at + shift + 0.3 * spread(len(volumes)),
-                s=9,
-                color=look.colour,
-                marker=look.marker,
-                linewidths=0,
-                label=look.name if at == 0 else None,
-                clip_on=False,
-            )
+            places = at + shift + 0.3 * spread(len(volumes))
+            shape = {"s": 9, "color": look.colour, "marker": look.marker, "linewidths": 0}
+            label = look.name if at == 0 else None
+            axes.scatter(volumes, places, label=label, clip_on=False, **shape)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())

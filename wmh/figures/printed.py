@@ -1,27 +1,95 @@
-"""Tables and sentences of statistics, as notebooks print them."""
+"""Numbers, tables and sentences of statistics, printed one way in notebooks, figures and pages."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from wmh.analysis.leaderboard import PUBLISHED_SCORES, TEST_SUBJECTS, Place
-from wmh.analysis.metrics import FIVE_MEASURES
+from wmh.analysis.leaderboard import PUBLISHED_SCORES, TEST_SUBJECTS, LeaderboardRank
 from wmh.analysis.mixed_model import MixedModel
-from wmh.analysis.statistics import REGIONS_MEAN, Friedman
-from wmh.figures.printed_numbers import (
-    effect_text,
-    is_difference,
-    p_text,
-    printed,
-    readable,
-    signed,
-    with_interval,
-)
+from wmh.analysis.statistics import LESIONS, REGIONS_MEAN, Friedman
+from wmh.atlas.regions import region_name
 from wmh.figures.style import MEASURES, MINUS, SOURCES, configuration_name
+
+COARSE = ("mm", "percent", "ml")
+"""Measures whose name ends so are printed with one decimal, all others with three."""
+
+HEADINGS = {(LESIONS, metric): measure.label for metric, measure in MEASURES.items()} | {
+    (REGIONS_MEAN, "dice"): "Region Dice"
+}
+"""Columns of the tables of measures, by structure and metric, in order."""
+
+
+def printed(value: float, metric: str = "dice") -> str:
+    """A value of a measure; ``–`` for none.
+
+    >>> printed(0.71239), printed(8.276, "hd95_mm")
+    ('0.712', '8.3')
+    """
+    if np.isnan(value):
+        return "–"
+    return f"{value:.{1 if metric.endswith(COARSE) else 3}f}".replace("-", MINUS)
+
+
+def signed(value: float, metric: str = "dice") -> str:
+    """A difference with its sign; what rounds to nothing has none.
+
+    >>> signed(0.0217), signed(-0.00004)
+    ('+0.022', '0.000')
+    """
+    if np.isnan(value):
+        return "–"
+    text = f"{value:+.{1 if metric.endswith(COARSE) else 3}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
+
+
+def with_interval(
+    value: float, low: float, high: float, metric: str = "dice", difference: bool = False
+) -> str:
+    """An estimate with its interval.
+
+    >>> with_interval(0.7124, 0.6801, 0.7399), with_interval(0.7, 0.6, float("nan"))
+    ('0.712 [0.680, 0.740]', '0.700')
+    """
+    write = signed if difference else printed
+    if np.isnan(low) or np.isnan(high):
+        return write(value, metric)
+    return f"{write(value, metric)} [{write(low, metric)}, {write(high, metric)}]"
+
+
+def p_text(p: float) -> str:
+    """A p-value as printed: ``p < 0.001``, ``p = 0.012``, ``p = 0.40``."""
+    if np.isnan(p):
+        return "not testable"
+    if p < 0.001:
+        return "p < 0.001"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
+def readable(text: str) -> str:
+    """A text with the printed names of the configurations it mentions.
+
+    >>> readable("lesion Dice: flair_t1 (FLAIR+T1) minus flair (FLAIR)")
+    'lesion Dice: Concatenated minus FLAIR'
+    """
+    configuration = r"(\w+) \((FLAIR\+T1|FLAIR|T1)\)"
+    named = re.sub(configuration, lambda found: configuration_name(found[1], found[2]), text)
+    return named[0].upper() + named[1:] if named.startswith("regional") else named
+
+
+def is_difference(part: NamedTuple | pd.Series) -> bool:
+    """Tell a difference, which is tested and printed with its sign, from an agreement (ICC)."""
+    return not np.isnan(part.p_holm)
+
+
+def effect_text(part: NamedTuple | pd.Series) -> str:
+    """The effect of a part of a claim with its interval."""
+    numbers = (part.mean_difference, part.ci_low, part.ci_high)
+    return with_interval(*numbers, difference=is_difference(part))
 
 
 def means_table(means: pd.DataFrame) -> pd.DataFrame:
@@ -29,14 +97,13 @@ def means_table(means: pd.DataFrame) -> pd.DataFrame:
     measure lacks subjects."""
     rows: dict[str, dict[str, str]] = {}
     for row in means.to_dict("records"):
-        heading = _heading(row["structure"], row["metric"])
-        if heading:
+        if heading := HEADINGS.get((row["structure"], row["metric"])):
             name = configuration_name(row["model"], row["inputs_given"])
             numbers = (row["mean"], row["ci_low"], row["ci_high"])
             fewer = f" (n = {row['n']})" if row["n_missing"] else ""
             rows.setdefault(name, {})[heading] = with_interval(*numbers, row["metric"]) + fewer
     table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
-    return table.reindex(columns=_headings(), fill_value="").fillna("")
+    return table.reindex(columns=list(HEADINGS.values()), fill_value="").fillna("")
 
 
 def differences_table(comparisons: pd.DataFrame) -> pd.DataFrame:
@@ -48,10 +115,10 @@ def differences_table(comparisons: pd.DataFrame) -> pd.DataFrame:
         numbers = (row["mean_difference"], row["ci_low"], row["ci_high"])
         text = f"{with_interval(*numbers, row['metric'], difference=True)}, {p_text(row['p_holm'])}"
         fewer = f" (n = {row['n']})" if row["n"] < everyone else ""
-        heading = _heading(row["structure"], row["metric"])
+        heading = HEADINGS.get((row["structure"], row["metric"]))
         rows.setdefault(f" {MINUS} ".join(sides), {})[heading] = text + fewer
     table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
-    return table[[heading for heading in _headings() if heading in table]].fillna("")
+    return table[[heading for heading in HEADINGS.values() if heading in table]].fillna("")
 
 
 def evidence_table(claim: pd.DataFrame) -> pd.DataFrame:
@@ -69,15 +136,19 @@ def evidence_table(claim: pd.DataFrame) -> pd.DataFrame:
         }
     )
     if claim["repeats"].max() > 1:
+        ends = []
+        for part in claim.itertuples():
+            write = signed if is_difference(part) else printed
+            ends.append(f"{write(part.repeat_low)} to {write(part.repeat_high)}")
         table["over repeats"] = [
-            f"{_range(row)} (sd {row.repeat_sd:.3f}); {row.repeats_agreeing} of {row.repeats} alike"
-            for row in claim.itertuples()
+            f"{end} (sd {part.repeat_sd:.3f}); {part.repeats_agreeing} of {part.repeats} alike"
+            for end, part in zip(ends, claim.itertuples(), strict=True)
         ]
     return table.set_axis([readable(comparison) for comparison in claim["comparison"]])
 
 
 def gap_table(gaps: pd.DataFrame) -> pd.DataFrame:
-    """Seen against unseen scanners, a line a configuration."""
+    """Seen against unseen scanners, a line per configuration."""
     return pd.DataFrame(
         {
             "seen": [f"{printed(r.mean_seen)} (n = {r.n_seen})" for r in gaps.itertuples()],
@@ -90,11 +161,11 @@ def gap_table(gaps: pd.DataFrame) -> pd.DataFrame:
 
 
 def correlation_table(correlations: pd.DataFrame) -> pd.DataFrame:
-    """Rank correlations, a line a configuration."""
+    """Rank correlations, a line per configuration."""
     return pd.DataFrame(
         {
             "n": correlations["n"].to_numpy(),
-            "Spearman's rho": _intervals(correlations, "rho", difference=False),
+            "Spearman's rho": _intervals(correlations, "rho"),
             "corrected p": [p_text(p) for p in correlations["p_holm"]],
         },
         index=_names(correlations),
@@ -102,16 +173,62 @@ def correlation_table(correlations: pd.DataFrame) -> pd.DataFrame:
 
 
 def volume_table(volumes: pd.DataFrame) -> pd.DataFrame:
-    """Agreement of lesion volumes, a line a configuration."""
-    limits = zip(volumes["bias_ml"], volumes["limit_low_ml"], volumes["limit_high_ml"], strict=True)
+    """Agreement of lesion volumes, a line per configuration."""
     return pd.DataFrame(
         {
             "n": volumes["n"].to_numpy(),
-            "bias [limits of agreement], ml": [with_interval(*x, "ml", True) for x in limits],
+            "bias [limits of agreement], ml": _biases(volumes),
             "Spearman's rho": [printed(rho) for rho in volumes["rho"]],
-            "ICC(A,1)": _intervals(volumes, "icc", difference=False),
+            "ICC(A,1)": _intervals(volumes, "icc"),
         },
         index=_names(volumes),
+    )
+
+
+def agreement_table(summary: pd.DataFrame, agreements: pd.DataFrame) -> pd.DataFrame:
+    """Agreement of burden, a line per source: region by region, and of the sum over regions.
+
+    Of the sum, the numbers of each repeat stand one after the other.
+    """
+    totals = agreements[agreements["region"] == "all"].set_index("source")
+    rows = {}
+    for row in summary.itertuples():
+        total = totals.loc[[row.source]]
+        rows[SOURCES[row.source].name] = {
+            "n": row.n,
+            "ICC(A,1) within regions": with_interval(row.icc, row.ci_low, row.ci_high),
+            "rank correlation [quartiles]": with_interval(
+                row.profile_correlation, row.lower_quartile, row.upper_quartile
+            ),
+            "ICC(A,1) of the sum": "; ".join(_intervals(total, "icc", "icc_low", "icc_high")),
+            "bias of the sum [limits], ml": "; ".join(_biases(total)),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def relation_table(relation: pd.DataFrame) -> pd.DataFrame:
+    """The relation of burden to a variable, the surest regions first."""
+    ordered = relation.sort_values("p", kind="stable")
+    return pd.DataFrame(
+        {
+            "n": ordered["n"].to_numpy(),
+            "slope [interval]": _intervals(ordered, "slope", difference=True),
+            "corrected p": [p_text(p) for p in ordered["p_holm"]],
+        },
+        index=list(ordered["region_name"]),
+    )
+
+
+def effects_table(model: MixedModel) -> pd.DataFrame:
+    """The fixed effects of the configurations: differences from the first, over scanners."""
+    names = model.effects["effect"]
+    effects = model.effects[~names.str.contains(" x ") & names.str.contains(r"\(")]
+    return pd.DataFrame(
+        {
+            "effect [interval]": _intervals(effects, "estimate", difference=True),
+            "p": [p_text(p) for p in effects["p"]],
+        },
+        index=[readable(name) for name in effects["effect"]],
     )
 
 
@@ -131,39 +248,6 @@ def index_words(claims: pd.DataFrame) -> str:
 def verdict_words(claim: pd.DataFrame) -> str:
     """The sentence of a claim and the verdict on it, as Markdown."""
     return f"> {claim['sentence'].iloc[0]}\n\n**{claim['claim_verdict'].iloc[0].capitalize()}.**"
-
-
-def agreement_table(summary: pd.DataFrame, agreements: pd.DataFrame) -> pd.DataFrame:
-    """Agreement of burden, a line a source: region by region, and of the sum over regions."""
-    totals = agreements[agreements["region"] == "all"].set_index("source")
-    rows = {}
-    for row in summary.itertuples():
-        total = totals.loc[[row.source]]
-        rows[SOURCES[row.source].name] = {
-            "n": row.n,
-            "ICC(A,1) within regions": with_interval(row.icc, row.ci_low, row.ci_high),
-            "rank correlation [quartiles]": with_interval(
-                row.profile_correlation, row.lower_quartile, row.upper_quartile
-            ),
-            "ICC(A,1) of the sum": _each(total, "icc", "icc_low", "icc_high", "dice"),
-            "bias of the sum [limits], ml": _each(
-                total, "bias_ml", "limit_low_ml", "limit_high_ml", "ml"
-            ),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
-
-
-def relation_table(relation: pd.DataFrame) -> pd.DataFrame:
-    """The relation of burden to a variable, the surest regions first."""
-    ordered = relation.sort_values("p", kind="stable")
-    return pd.DataFrame(
-        {
-            "n": ordered["n"].to_numpy(),
-            "slope [interval]": _intervals(ordered, "slope", difference=True),
-            "corrected p": [p_text(p) for p in ordered["p_holm"]],
-        },
-        index=list(ordered["region_name"]),
-    )
 
 
 def friedman_words(found: Friedman, alpha: float) -> str:
@@ -194,72 +278,60 @@ def mixed_model_words(model: MixedModel) -> str:
         f"{row.term}: χ²({row.df}) = {row.likelihood_ratio:.1f}, {p_text(row.p)}"
         for row in model.tests.itertuples()
     )
-    share = model.diagnostics["share_of_variance_between_subjects"]
     concerns = "; ".join(model.concerns) or "nothing stands out"
     return (
         f"{model.n_values} values of {model.n_subjects} subjects. {tests}. Standard deviation "
         f"between subjects {model.subject_sd:.3f}, within {model.residual_sd:.3f} "
-        f"({share:.0%} of the variance lies between subjects). Diagnostics: {concerns}."
+        f"({model.share_between_subjects:.0%} of the variance lies between subjects). "
+        f"Diagnostics: {concerns}."
     )
 
 
-def effects_table(model: MixedModel) -> pd.DataFrame:
-    """The fixed effects of the configurations: differences from the first, over scanners."""
-    shown = ~model.effects["effect"].str.contains(" x ") & model.effects["effect"].str.contains(
-        r"\("
-    )
-    effects = model.effects[shown]
-    return pd.DataFrame(
-        {
-            "effect [interval]": _intervals(effects, "estimate", difference=True),
-            "p": [p_text(p) for p in effects["p"]],
-        },
-        index=[readable(name) for name in effects["effect"]],
-    )
+def ranks_words(ranks: Mapping[str, LeaderboardRank]) -> str:
+    """The ranks of all configurations, as Markdown."""
+    if not ranks:
+        return "These are not the challenge's 110 test subjects: no rank."
+    return "\n".join(f"- {readable(name)}: {rank_words(rank)}" for name, rank in ranks.items())
 
 
-def place_words(place: Place) -> str:
+def rank_words(rank: LeaderboardRank) -> str:
     """A score and rank among the published teams, and what they leave out."""
-    if not place.complete:
-        return f"only {place.n} of the {TEST_SUBJECTS} test subjects were predicted: no rank"
+    if not rank.complete:
+        return f"only {rank.n} of the {TEST_SUBJECTS} test subjects were predicted: no rank"
     missing = "".join(
         f"; {MEASURES[metric].label} of {count} subject{'s' * (count > 1)} missing"
-        for metric, count in place.missing.items()
+        for metric, count in rank.missing.items()
     )
     teams = len(PUBLISHED_SCORES)
-    return f"score {place.score:.4f}, rank {place.rank} among {teams} published teams{missing}"
+    return f"score {rank.score:.4f}, rank {rank.rank} among {teams} published teams{missing}"
 
 
-def _headings() -> list[str | None]:
-    """The columns of those tables, in order."""
-    lesions = [_heading("lesions", metric) for metric in FIVE_MEASURES]
-    return [*lesions, _heading(REGIONS_MEAN, "dice")]
+def found_words(relation: pd.DataFrame, raised: Iterable[int], alpha: float) -> str:
+    """Where a simulated effect was put, and where it was found."""
+    if relation.empty:
+        return "These are too few subjects to show it on."
+    found = relation.loc[relation["p_holm"] < alpha, "region_name"]
+    put = "; ".join(map(region_name, raised))
+    return f"Raised: {put}. Found: {'; '.join(found) or 'nowhere'}."
 
 
-def _heading(structure: str, metric: str) -> str | None:
-    """The column of a measure in the tables that notebooks show; None for what they do not."""
-    if structure == REGIONS_MEAN:
-        return "Region Dice" if metric == "dice" else None
-    return MEASURES[metric].label if structure == "lesions" and metric in MEASURES else None
-
-
-def _range(part: NamedTuple) -> str:
-    """The smallest and the largest effect over repeats."""
-    write = signed if is_difference(part) else printed
-    return f"{write(part.repeat_low)} to {write(part.repeat_high)}"
-
-
-def _intervals(table: pd.DataFrame, column: str, difference: bool) -> list[str]:
-    numbers = zip(table[column], table["ci_low"], table["ci_high"], strict=True)
-    return [with_interval(*three, difference=difference) for three in numbers]
-
-
-def _each(table: pd.DataFrame, value: str, low: str, high: str, metric: str) -> str:
-    """Estimates of each repeat, one after the other."""
+def _intervals(
+    table: pd.DataFrame,
+    value: str,
+    low: str = "ci_low",
+    high: str = "ci_high",
+    metric: str = "dice",
+    difference: bool = False,
+) -> list[str]:
+    """The estimate and interval of each row, from columns of these names."""
     numbers = zip(table[value], table[low], table[high], strict=True)
-    return "; ".join(with_interval(*three, metric, difference=metric == "ml") for three in numbers)
+    return [with_interval(*three, metric, difference) for three in numbers]
 
 
-def _names(table: pd.DataFrame) -> Iterable[str]:
+def _biases(table: pd.DataFrame) -> list[str]:
+    return _intervals(table, "bias_ml", "limit_low_ml", "limit_high_ml", "ml", difference=True)
+
+
+def _names(table: pd.DataFrame) -> list[str]:
     pairs = zip(table["model"], table["inputs_given"], strict=True)
     return [configuration_name(model, given) for model, given in pairs]

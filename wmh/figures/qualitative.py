@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 
-from wmh.figures.look.slices import (
+from wmh.figures.parts import (
+    cohort_words,
+    lesion_values,
+    of_configuration,
+    own_configurations,
+    predicted,
+    prediction,
+    read_table,
+)
+from wmh.figures.printed import printed
+from wmh.figures.slices import (
     FALSE_NEGATIVE,
     FALSE_POSITIVE,
     SIDES,
@@ -21,16 +31,6 @@ from wmh.figures.look.slices import (
     head_box,
     height_over_width,
 )
-from wmh.figures.parts import (
-    cohort_words,
-    lesion_values,
-    of_configuration,
-    own_configurations,
-    prediction,
-    prediction_path,
-    read_table,
-)
-from wmh.figures.printed_numbers import printed
 from wmh.figures.style import (
     DOUBLE_COLUMN,
     StyledFigure,
@@ -69,11 +69,7 @@ class Qualitative:
 def load_qualitative(study: Study) -> Qualitative:
     """The subjects with the best, median and worst Dice, averaged over the configurations."""
     values, cohort = lesion_values(study), read_table(study, "cohort").set_index("id")
-    configurations = [
-        c
-        for c in own_configurations(values)
-        if prediction_path(study, *c, values["subject"].iloc[0], "lesions").exists()
-    ]
+    configurations = predicted(study, own_configurations(values), values["subject"].iloc[0])
     if not configurations:
         raise StudyError(f"{study.results / 'predictions'}: empty. Run notebook 05_evaluation")
     dice = pd.DataFrame({c: of_configuration(values, *c)["dice"] for c in configurations})
@@ -138,21 +134,21 @@ def _case(study: Study, rank: str, subject: pd.Series, dice: pd.Series) -> Case:
     truth = load_labels(subject["lesions"])
     return Case(
         rank=rank,
-        subject=str(subject.name),
+        subject=subject.name,
         scanner=subject["scanner"],
         lesion_ml=float(np.count_nonzero(truth.data == 1) * truth.voxel_ml),
         flair=flair,
         t1=resample_to(load_image(subject["t1"]), flair),
         truth=truth,
         predictions={
-            name: prediction(study, *c, str(subject.name), "lesions") for name, c in named.items()
+            name: prediction(study, *c, subject.name, "lesions") for name, c in named.items()
         },
         dice={name: float(dice[c]) for name, c in named.items()},
     )
 
 
 def _draw_case(case: Case, row: np.ndarray) -> None:
-    z, box = fullest_slice(_lesion_of(case.truth)), head_box(case.flair)
+    z, box = fullest_slice(case.truth), head_box(case.flair)
     for axes, image in zip(row, [case.flair, case.t1], strict=False):
         draw_slice(axes, image, z, box)
     for axes in row[2:]:
@@ -170,7 +166,3 @@ def _note(axes: Axes, text: str) -> None:
     style = {"color": "white", "fontsize": 5.5, "ha": "right", "va": "top"}
     words = axes.text(0.98, 0.985, text, transform=axes.transAxes, **style)
     words.set_path_effects([withStroke(linewidth=1.2, foreground="black")])
-
-
-def _lesion_of(truth: Image) -> Image:
-    return Image((truth.data == 1).astype(np.uint8), truth.affine)

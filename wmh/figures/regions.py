@@ -8,25 +8,18 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from wmh.atlas.regions import built_in_atlas, mni_t1
-from wmh.figures.brain import (
-    RESOLUTION_MM,
-    colour_bar,
-    draw_brain_map,
-    paint_regions,
-    settle_layout,
-)
-from wmh.figures.look.slices import SIDES, draw_labels, draw_slice, head_box
+from wmh.atlas.regions import REGION_LABELS, built_in_atlas, mni_t1
+from wmh.figures.brain import RESOLUTION_MM, ColourScale, draw_maps, lay_out_maps, paint_regions
 from wmh.figures.parts import (
     cohort_words,
     draw_points,
     labels_kind,
     own_configurations,
     prediction,
-    prediction_path,
     read_table,
 )
 from wmh.figures.qualitative import best_median_worst
+from wmh.figures.slices import SIDES, draw_labels, draw_slice, head_box
 from wmh.figures.style import (
     DOUBLE_COLUMN,
     SOURCES,
@@ -73,22 +66,35 @@ def load_regions(study: Study) -> Regions:
     if pd.notna(row.get("true_regions")):
         labels["True regions"] = load_labels(row["true_regions"])
     if (kind := labels_kind(study)) != "true":
-        learned = load_labels(study.results / "regions" / f"{subject}.nii.gz")
-        labels[kind.capitalize()] = learned
+        labels[kind.capitalize()] = load_labels(study.region_labels(subject))
     for model in models:
-        if prediction_path(study, model, given[model], subject, "regions").exists():
-            name = f"{look_of(model).name} model"
-            labels[name] = prediction(study, model, given[model], subject, "regions")
+        if study.prediction(model, given[model], subject, "regions").is_file():
+            found = prediction(study, model, given[model], subject, "regions")
+            labels[f"{look_of(model).name} model"] = found
     points = {look_of(model).name: (look_of(model), by_subject[model]) for model in models}
     known = fits["mean_region_dice"].dropna() if kind == "registered" else ()
     if len(known):
         points = {"Registered": (SOURCES["registered"], known), **points}
+    registered = (
+        f"; for the registered labels the Dice with the true regions, n = {len(known)} training "
+        "and test subjects"
+        if len(known)
+        else ""
+    )
+    caption = (
+        "White-matter regions. (a) The atlas in MNI152 space, and the regions of the subject with "
+        f"the median mean Dice ({subject}), two axial slices; left and right of a structure share "
+        f"a hue. {SIDES} (b) Dice of each region between model and {kind} labels, "
+        "mean over subjects, on the atlas (axial cuts, heights z in mm). (c) Mean over the 34 "
+        f"regions, one point a subject, bars are means{registered}. Nothing is tested here. "
+        f"{cohort_words(study, len(by_subject[models[0]]))}"
+    )
     return Regions(
         background={name: mni_t1(RESOLUTION_MM) if "MNI" in name else flair for name in labels},
         labels=labels,
         by_region={look_of(m).name: _mean_by_region(dice[dice["model"] == m]) for m in models},
         by_subject=points,
-        caption=_caption(study, subject, len(by_subject[models[0]]), len(known)),
+        caption=caption,
     )
 
 
@@ -104,22 +110,17 @@ def plot_regions(data: Regions) -> StyledFigure:
         column[0].set_title(name, loc="center")
         for axes, share in zip(column, SLICE_SHARES, strict=True):
             _draw_regions(axes, data.background[name], labels, share)
-    panels = below.subplot_mosaic(
-        [[name, "bar", "points"] for name in data.by_region], width_ratios=(10, 0.15, 2)
-    )
-    _draw_subject_means(panels["points"], data)
     lowest = min(float(dice.min()) for dice in data.by_region.values())
     limits = (min(0.9, np.floor(10 * lowest) / 10), 1.0)
-    colour_bar(panels["bar"], COLOURS, limits, "mean Dice")
-    for name in data.by_region:
-        panels[name].axis("off")
-        panels[name].set_title(f"{name} model", fontweight="normal")
+    scale = ColourScale(COLOURS, limits, "mean Dice")
+    titles = {name: f"{name} model" for name in data.by_region}
+    panels = lay_out_maps(below, titles, scale, (10, 0.15, 2), ["points"])
+    _draw_subject_means(panels["points"], data)
     letter(grid[0, 0], "a")
-    letter(panels[next(iter(data.by_region))], "b")
+    letter(panels[next(iter(titles))], "b")
     letter(panels["points"], "c")
-    settle_layout(figure)
-    for name, dice in data.by_region.items():
-        draw_brain_map(panels[name], paint_regions(dice), COLOURS, limits)
+    maps = {name: paint_regions(dice) for name, dice in data.by_region.items()}
+    draw_maps(panels, maps, scale)
     return figure
 
 
@@ -128,11 +129,11 @@ def _mean_by_region(dice: pd.DataFrame) -> pd.Series:
     regions = dice[dice["structure"].str.match(r"region_\d+$")]
     labels = regions["structure"].str.removeprefix("region_").astype(int)
     means = regions.groupby(labels)["value"].mean()
-    return means[means.index <= 34]
+    return means[means.index.isin(REGION_LABELS)]
 
 
 def _draw_regions(axes: Axes, background: Image, labels: Image, share: float) -> None:
-    filled = ((to_ras(labels).data > 0) & (to_ras(labels).data < 35)).any((0, 1))
+    filled = np.isin(to_ras(labels).data, REGION_LABELS).any((0, 1))
     filled = np.flatnonzero(filled if filled.any() else ~filled)  # a network may find no region
     z = round(filled[0] + share * (filled[-1] - filled[0]))
     box = head_box(background)
@@ -148,20 +149,3 @@ def _draw_subject_means(axes: Axes, data: Regions) -> None:
     axes.tick_params("x", length=0)
     axes.set(ylim=(0, 1.0), xlim=(-0.6, len(data.by_subject) - 0.4))
     axes.set_ylabel("Dice, mean over regions")
-
-
-def _caption(study: Study, subject: str, subjects: int, known: int) -> str:
-    registered = (
-        f"; for the registered labels the Dice with the true regions, n = {known} training and "
-        "test subjects"
-        if known
-        else ""
-    )
-    return (
-        "White-matter regions. (a) The atlas in MNI152 space, and the regions of the subject with "
-        f"the median mean Dice ({subject}), two axial slices; left and right of a structure share "
-        f"a hue. {SIDES} (b) Dice of each region between model and {labels_kind(study)} labels, "
-        "mean over subjects, on the atlas (axial cuts, heights z in mm). (c) Mean over the 34 "
-        f"regions, one point a subject, bars are means{registered}. Nothing is tested here. "
-        f"{cohort_words(study, subjects)}"
-    )

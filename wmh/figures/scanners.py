@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from wmh.figures.parts import (
+    Configuration,
     cohort_words,
+    draw_legend,
     draw_points,
     lesion_values,
     of_configuration,
@@ -41,7 +42,7 @@ class Scanners:
     """``scores`` by subject and configuration; the scanners, those seen in training first."""
 
     scores: pd.DataFrame
-    configurations: list[tuple[str, str]]
+    configurations: list[Configuration]
     seen: list[str]
     unseen: list[str]
     caption: str
@@ -67,7 +68,7 @@ def load_scanners(study: Study) -> Scanners:
 
 @styled
 def plot_scanners(data: Scanners) -> StyledFigure:
-    """A row a measure: points by scanner, and the means over seen and unseen scanners."""
+    """A row per measure: points by scanner, and the means over seen and unseen scanners."""
     figure = new_figure(DOUBLE_COLUMN, 45 * len(SHOWN) + 14)
     grid = figure.subplots(len(SHOWN), 2, width_ratios=(5, 1), sharey="row", sharex="col")
     for metric, name, (left, right) in zip(SHOWN, "abc", grid, strict=True):
@@ -76,15 +77,7 @@ def plot_scanners(data: Scanners) -> StyledFigure:
         left.set_ylabel(MEASURES[metric].label)
         left.set_ylim((-0.03, 1.03) if MEASURES[metric].higher_is_better else (0, None))
         letter(left, name)
-    looks = [(configuration_name(*c), look_of(c[0])) for c in data.configurations]
-    figure.legend(
-        handles=[
-            Line2D([], [], color=look.colour, marker=look.marker, ls="", label=name)
-            for name, look in looks
-        ],
-        loc="outside upper left",
-        ncols=len(looks),
-    )
+    draw_legend(figure, {configuration_name(*c): c[0] for c in data.configurations})
     return figure
 
 
@@ -93,37 +86,32 @@ def seen_and_unseen_means(
 ) -> tuple[float, float]:
     """Mean of a measure over subjects of seen and of unseen scanners; NaN where there are none."""
     values = of_configuration(data.scores, model, given)
-    parts = [values.loc[values["scanner"].isin(s), metric] for s in (data.seen, data.unseen)]
-    return parts[0].mean(), parts[1].mean()
+    seen, unseen = (
+        values.loc[values["scanner"].isin(scanners), metric].mean()
+        for scanners in (data.seen, data.unseen)
+    )
+    return seen, unseen
 
 
 def _draw_by_scanner(axes: Axes, data: Scanners, metric: str) -> None:
     step = len(data.configurations) + 1.5
     ticks = []
     for place, scanner in enumerate(data.seen + data.unseen):
+        there = data.scores[data.scores["scanner"] == scanner]
         for at, (model, given) in enumerate(data.configurations):
-            values = of_configuration(data.scores, model, given)
-            chosen = values.loc[values["scanner"] == scanner, metric].to_numpy()
-            draw_points(axes, chosen, place * step + at, look_of(model), upright=True)
-        count = data.scores.loc[data.scores["scanner"] == scanner, "subject"].nunique()
-        ticks.append((place * step + (step - 2.5) / 2, f"{scanner_name(scanner)}\nn = {count}"))
+            values = of_configuration(there, model, given)[metric].to_numpy()
+            draw_points(axes, values, place * step + at, look_of(model), upright=True)
+        name = f"{scanner_name(scanner)}\nn = {there['subject'].nunique()}"
+        ticks.append((place * step + (step - 2.5) / 2, name))
     axes.set_xticks(*zip(*ticks, strict=True))
     axes.tick_params("x", length=0)
     if data.seen and data.unseen:
         border = len(data.seen) * step - 1.25
         axes.axvline(border, color=GREY, lw=0.8, ls=(0, (4, 3)))
         for text, shift, side in (("← seen", -4, "right"), ("unseen →", 4, "left")):
-            axes.annotate(
-                text,
-                (border, 1),
-                (shift, -1),
-                xycoords=axes.get_xaxis_transform(),
-                textcoords="offset points",
-                ha=side,
-                va="top",
-                color=GREY,
-                fontsize=6,
-            )
+            place = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+            words = {"ha": side, "va": "top", "color": GREY, "fontsize": 6}
+            axes.annotate(text, (border, 1), (shift, -1), **place, **words)
 
 
 def _draw_means(axes: Axes, data: Scanners, metric: str) -> None:

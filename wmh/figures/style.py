@@ -1,4 +1,4 @@
-"""One style for every figure: sizes, colours, printed names, and how a figure is saved.
+"""One style for every figure: sizes, colours, printed names, and saving a figure.
 
 Figures are made without pyplot, so nothing is left open and no global setting changes. A plotting
 function wears ``@styled``; its figure then draws itself in the same style wherever it is shown.
@@ -7,7 +7,6 @@ function wears ``@styled``; its figure then draws itself in the same style where
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import wraps
@@ -18,12 +17,15 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wmh.files import complete
+from wmh.learning.inputs import GIVEN_TITLES
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 MM = 1 / 25.4
 MINUS = "\N{MINUS SIGN}"
-SINGLE_COLUMN, ONE_AND_A_HALF_COLUMNS, DOUBLE_COLUMN = 90 * MM, 140 * MM, 183 * MM
+SINGLE_COLUMN, DOUBLE_COLUMN = 90 * MM, 183 * MM
 """Widths of journal columns in inches."""
 
 BLACK, GREY, PALE = "#1a1a1a", "#767676", "#e3e3e3"
@@ -65,10 +67,16 @@ SETTINGS = {
     "image.origin": "lower",
 }
 
+NO_DATES = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
+"""What matplotlib would write into a file beside the figure, by its kind, set to nothing."""
+
 
 @dataclass(frozen=True)
 class Look:
-    """How one model is printed and drawn."""
+    """The printed name of a model, and the colour and marker it is drawn with."""
 
     name: str
     colour: str
@@ -86,16 +94,13 @@ MODELS = {
 }
 """The models in the order they are always shown in."""
 
-GIVEN = {"FLAIR+T1": "FLAIR + T1", "FLAIR": "FLAIR only", "T1": "T1 only"}
-"""What a model was given, as in the tables and as printed, in the order shown."""
-
 SOURCES = {
     "truth": Look("Truth", BLACK, "o"),
     "registered": Look("Registered regions", GREY, "h"),
     "separate": Look("Separate models", PURPLE, "^"),
     "joint": Look("Joint model", VERMILION, "v"),
 }
-"""Where the lesions and regions of a burden table come from."""
+"""The sources of the lesions and regions of a burden table."""
 
 SCANNERS = {
     "utrecht_philips_3t": "Utrecht\nPhilips 3 T",
@@ -125,7 +130,7 @@ MEASURES = {
 
 
 def look_of(model: str) -> Look:
-    """How to show a model; one that the style does not know is grey under its own name."""
+    """The look of a model; one that the style does not know is grey under its own name."""
     return MODELS.get(model, Look(model.replace("_", " ").capitalize(), GREY, "X"))
 
 
@@ -141,7 +146,7 @@ def configuration_name(model: str, given: str) -> str:
         return name
     if model == "flair_t1":
         return f"{name}, {'T1' if given == 'FLAIR' else 'FLAIR'} blank"
-    return f"{name}, {GIVEN[given]}"
+    return f"{name}, {GIVEN_TITLES[given]}"
 
 
 def in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:
@@ -159,21 +164,24 @@ def scanner_name(scanner: str) -> str:
 class StyledFigure(Figure):
     """A figure that is drawn and saved in the style, whatever the global settings are."""
 
+    def savefig(self, fname: Path | io.BytesIO, *, dpi: float, **settings: object) -> None:
+        """Save the figure, in the format that the name's ending or ``format`` says.
+
+        No date or version goes in, so that the same figure gives the same bytes.
+        """
+        kind = settings.get("format") or fname.suffix[1:]
+        with mpl.rc_context(SETTINGS):
+            super().savefig(fname, dpi=dpi, metadata=NO_DATES[kind], **settings)
+
     def _repr_png_(self) -> bytes:
-        return self._encode("png", {"Software": None}, SETTINGS["figure.dpi"])
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png", dpi=SETTINGS["figure.dpi"])
+        return buffer.getvalue()
 
     def _ipython_display_(self) -> None:
         from IPython.display import display  # only a notebook calls this
 
         display({"image/png": self._repr_png_()}, raw=True)
-
-    def _encode(
-        self, kind: str, metadata: dict[str, None], dpi: float = SETTINGS["savefig.dpi"]
-    ) -> bytes:
-        buffer = io.BytesIO()
-        with mpl.rc_context(SETTINGS):
-            self.savefig(buffer, format=kind, metadata=metadata, dpi=dpi)
-        return buffer.getvalue()
 
 
 def styled(plot: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -194,49 +202,26 @@ def new_figure(width: float, height_mm: float) -> StyledFigure:
 
 def letter(axes: Axes, text: str) -> None:
     """Print a panel's letter at its upper left corner, outside the axes."""
-    axes.annotate(
-        text,
-        (0, 1),
-        (-4, 4),
-        xycoords="axes fraction",
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        fontsize=9,
-        fontweight="bold",
-        annotation_clip=False,
-    )
+    place = {"xycoords": "axes fraction", "textcoords": "offset points", "annotation_clip": False}
+    bold = {"ha": "right", "va": "bottom", "fontsize": 9, "fontweight": "bold"}
+    axes.annotate(text, (0, 1), (-4, 4), **place, **bold)
 
 
-def save_figure(figure: Figure, folder: Path | str, name: str, caption: str) -> list[Path]:
+def save_figure(figure: StyledFigure, folder: Path, name: str, caption: str) -> list[Path]:
     """Write ``NAME.png``, ``NAME.pdf`` (vector, embedded fonts) and ``NAME.txt``, the caption.
 
-    Each file appears only when complete. No date or version goes in, so that the same figure gives
-    the same bytes. Returns the three paths.
+    Each file appears only when complete. Returns the three paths.
     """
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    no_dates = {"Creator": None, "Producer": None, "CreationDate": None}
-    contents = {
-        "png": StyledFigure._encode(figure, "png", {"Software": None}),
-        "pdf": StyledFigure._encode(figure, "pdf", no_dates),
-        "txt": (caption.strip() + "\n").encode(),
-    }
-    return [_write(folder / f"{name}.{kind}", content) for kind, content in contents.items()]
+    picture, page, words = (folder / f"{name}.{kind}" for kind in ("png", "pdf", "txt"))
+    for path in (picture, page):
+        save_picture(figure, path)
+    with complete(words) as part:
+        part.write_text(caption.strip() + "\n")
+    return [picture, page, words]
 
 
-def save_png(figure: Figure, path: Path | str, dpi: float = SETTINGS["savefig.dpi"]) -> Path:
-    """Write one figure as a PNG; it appears only when complete."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return _write(path, StyledFigure._encode(figure, "png", {"Software": None}, dpi))
-
-
-def _write(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def save_picture(figure: StyledFigure, path: Path, dpi: float = SETTINGS["savefig.dpi"]) -> Path:
+    """Write a figure as PNG or PDF, by the ending of ``path``; it appears only when complete."""
+    with complete(path) as part:
+        figure.savefig(part, dpi=dpi)
     return path

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 MODALITIES = ("FLAIR", "T1")
 """Order of the modalities along the channel axis of every stack of slices."""
 
 GIVEN = {"FLAIR": ("FLAIR",), "T1": ("T1",), "FLAIR+T1": ("FLAIR", "T1")}
 """What a model may be given, by the name it has in the tables."""
+
+GIVEN_TITLES = {"FLAIR+T1": "FLAIR + T1", "FLAIR": "FLAIR only", "T1": "T1 only"}
+"""How that is printed, in the order it is shown in."""
 
 View = tuple[str | None, ...]
 
@@ -53,6 +58,11 @@ class InputConfiguration:
         seen = {modality for view in self.views_for(given) for modality in view}
         return bool(seen) and set(given) <= seen
 
+    @property
+    def can_be_given(self) -> list[str]:
+        """Names, as in ``GIVEN``, of the images it predicts from and looks at; the most last."""
+        return [name for name, modalities in GIVEN.items() if self.uses(modalities)]
+
 
 CONFIGURATIONS = {
     configuration.name: configuration
@@ -80,6 +90,8 @@ def show(images: torch.Tensor, view: View, given: Collection[str] = MODALITIES) 
 
     Returns (B, channels, ...).
     """
+    import torch  # Here, for figures and statistics read the tables above without it.
+
     channels = [
         images[:, MODALITIES.index(modality)]
         if modality in given

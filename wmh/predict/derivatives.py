@@ -15,7 +15,7 @@ from matplotlib.colors import to_hex
 
 from wmh.atlas.regions import REGIONS
 from wmh.cohorts.bids import OWN_PREDICTIONS
-from wmh.figures.look import region_colours
+from wmh.figures.slices import region_colours
 from wmh.images import save_image
 from wmh.learning.models import Model
 from wmh.predict.answer import Answer

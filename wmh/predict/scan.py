@@ -12,8 +12,8 @@ import torch
 from wmh.atlas.tissue import border_contrast
 from wmh.cohorts.plausible import say
 from wmh.cores import cores_here
-from wmh.figures.look import overview
-from wmh.figures.style import save_png
+from wmh.figures.sheets import overview
+from wmh.figures.style import save_picture
 from wmh.files import write_table
 from wmh.images import (
     Image,
@@ -99,5 +99,5 @@ def _write(answerer: Answerer, out: Path, answer: Answer) -> list[Path]:
             write_report, out / "report.html", name, answer, answerer.training, answerer
         )
         figure = overview(answer.images, answer.lesions, answer.regions, answer.burden, note)
-        picture = save_png(figure, out / "overview.png", DPI)
+        picture = save_picture(figure, out / "overview.png", DPI)
     return [*written, picture, page.result()]

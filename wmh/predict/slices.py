@@ -10,8 +10,14 @@ import numpy as np
 from PIL import Image as Picture
 
 from wmh.cores import cores_here
-from wmh.figures.look import fullest_slice, head_box, in_regions, region_colours
-from wmh.figures.look.slices import grey_window, head_mask
+from wmh.figures.slices import (
+    fullest_slice,
+    grey_window,
+    head_box,
+    head_mask,
+    in_regions,
+    region_colours,
+)
 from wmh.images import Image, rough_head, to_ras
 from wmh.pages import as_webp
 from wmh.predict.answer import Answer

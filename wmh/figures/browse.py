@@ -9,7 +9,7 @@ from functools import lru_cache
 from matplotlib.axes import Axes
 
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair
-from wmh.figures.look.slices import (
+from wmh.figures.slices import (
     Box,
     draw_errors,
     draw_labels,
@@ -19,15 +19,14 @@ from wmh.figures.look.slices import (
     head_box,
     height_over_width,
 )
-from wmh.figures.style import SINGLE_COLUMN, VERMILION, StyledFigure, new_figure, styled
+from wmh.figures.style import MM, SINGLE_COLUMN, VERMILION, StyledFigure, new_figure, styled
 from wmh.images import Image, to_ras
 
 HEADLESS = "WMH_HEADLESS"
 """Environment variable: set where nobody can turn a control, as when a study is run."""
 
-Overlay = Callable[[Subject], Image]
+Load = Callable[[Subject], Image]
 """Loads what lies over a subject's scan."""
-
 
 Draw = Callable[[Axes, Subject, int, Box], None]
 """Draws over one slice: axes, subject, slice, box around the head."""
@@ -35,25 +34,39 @@ Draw = Callable[[Axes, Subject, int, Box], None]
 
 def browse(
     subjects: Sequence[Subject],
-    predictions: Mapping[str, Overlay] | None = None,
-    regions: Mapping[str, Overlay] | None = None,
+    predictions: Mapping[str, Load] | None = None,
+    regions: Mapping[str, Load] | None = None,
 ) -> object:
     """Controls for subject, image, what is shown over it, and slice, above the picture.
 
     Over FLAIR or T1: the outline of the true lesions, any of ``predictions`` with its errors in
     colour, or any of ``regions``. In a run without anyone at it, the picture of the first choices.
     """
-    views = {"true lesions": _draw_truth}
-    views |= {name: _errors_of(load) for name, load in (predictions or {}).items()}
-    views |= {name: _regions_of(load) for name, load in (regions or {}).items()}
+
+    def draw_truth(axes: Axes, subject: Subject, z: int, box: Box) -> None:
+        draw_outline(axes, load_lesions(subject), z, VERMILION, box)
+
+    def errors_of(load: Load) -> Draw:
+        return lambda axes, subject, z, box: draw_errors(
+            axes, load_lesions(subject), load(subject), z, box
+        )
+
+    def regions_of(load: Load) -> Draw:
+        return lambda axes, subject, z, box: draw_labels(axes, load(subject), z, box)
+
+    views = {"true lesions": draw_truth}
+    views |= {name: errors_of(load) for name, load in (predictions or {}).items()}
+    views |= {name: regions_of(load) for name, load in (regions or {}).items()}
     people = {f"{subject.id} ({subject.scanner}, {subject.split})": subject for subject in subjects}
-    scans = lru_cache(maxsize=2)(_scans)
+    scans = lru_cache(maxsize=2)(load_pair)
 
     def show(subject: str, image: str, over: str, height: int) -> StyledFigure:
         person = people[subject]
-        return plot_view(person, scans(person)[image], views[over], height, f"{over} over {image}")
+        scan = scans(person)[("FLAIR", "T1").index(image)]
+        return plot_view(person, scan, views[over], height, f"{over} over {image}")
 
-    middle = _height_of_most_lesion(subjects[0])
+    lesions = load_lesions(subjects[0])
+    middle = round(100 * fullest_slice(lesions) / max(1, to_ras(lesions).data.shape[2] - 1))
     if os.environ.get(HEADLESS):
         return show(next(iter(people)), "FLAIR", list(views)[-1], middle)
     return _controls(show, list(people), list(views), middle)
@@ -64,7 +77,7 @@ def plot_view(subject: Subject, image: Image, draw: Draw, height: int, title: st
     """One axial slice, ``height`` percent of the way up, with what ``draw`` lays over it."""
     z = round(height / 100 * (to_ras(image).data.shape[2] - 1))
     width = 0.8 * SINGLE_COLUMN
-    figure = new_figure(width, 25.4 * width * height_over_width(image) + 10)
+    figure = new_figure(width, width / MM * height_over_width(image) + 10)
     axes = figure.subplots()
     draw_slice(axes, image, z, head_box(image))
     draw(axes, subject, z, head_box(image))
@@ -94,30 +107,3 @@ def _controls(
         control.observe(redraw, "value")
     redraw()
     return widgets.VBox([*controls.values(), picture])
-
-
-def _scans(subject: Subject) -> dict[str, Image]:
-    return dict(zip(("FLAIR", "T1"), load_pair(subject), strict=True))
-
-
-def _height_of_most_lesion(subject: Subject) -> int:
-    lesions = load_lesions(subject)
-    return round(100 * fullest_slice(lesions) / max(1, to_ras(lesions).data.shape[2] - 1))
-
-
-def _draw_truth(axes: Axes, subject: Subject, z: int, box: Box) -> None:
-    draw_outline(axes, load_lesions(subject), z, VERMILION, box)
-
-
-def _errors_of(load: Overlay) -> Draw:
-    def draw(axes: Axes, subject: Subject, z: int, box: Box) -> None:
-        draw_errors(axes, load_lesions(subject), load(subject), z, box)
-
-    return draw
-
-
-def _regions_of(load: Overlay) -> Draw:
-    def draw(axes: Axes, subject: Subject, z: int, box: Box) -> None:
-        draw_labels(axes, load(subject), z, box)
-
-    return draw

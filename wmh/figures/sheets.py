@@ -1,4 +1,4 @@
-"""One page about one scan: slices with lesions and regions, and the burden of each region."""
+"""Sheets of slices for a quick look, and the page about one scan with the burden of each region."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
-from wmh.atlas.regions import REGIONS
-from wmh.figures.look.slices import (
+from wmh.atlas.regions import LEFT_LABELS, REGION_LABELS, REGIONS, mirror_labels
+from wmh.figures.slices import (
     draw_labels,
     draw_outline,
     draw_slice,
@@ -30,10 +30,46 @@ from wmh.figures.style import (
     new_figure,
     styled,
 )
-from wmh.images import Image, to_ras
+from wmh.images import Image, resample_to, to_ras
 
 SLICES = 6
 HEADER_MM, BARS_MM = 11, 66
+
+
+@styled
+def montage(images: Mapping[str, Image], lesions: Image, count: int) -> StyledFigure:
+    """One row of ``count`` slices per image, all at the same places, lesions outlined."""
+    reference = next(iter(images.values()))
+    slices, box = spread_slices(lesions, count), head_box(reference)
+    figure, rows = _grid(reference, len(images), len(slices))
+    for (name, image), row in zip(images.items(), rows, strict=True):
+        shown = resample_to(image, reference)
+        for axes, z in zip(row, slices, strict=True):
+            draw_slice(axes, shown, z, box)
+            draw_outline(axes, lesions, z, VERMILION, box)
+        corner = {"transform": row[0].transAxes, "va": "top"}
+        row[0].text(0.03, 0.97, name, color="white", fontsize=6, **corner)
+    return figure
+
+
+@styled
+def overlay(image: Image, labels: Image, count: int) -> StyledFigure:
+    """``count`` slices with the region labels in colour."""
+    slices, box = spread_slices(labels, count), head_box(image)
+    figure, (row,) = _grid(image, 1, len(slices))
+    for axes, z in zip(row, slices, strict=True):
+        draw_slice(axes, image, z, box)
+        draw_labels(axes, labels, z, box)
+    return figure
+
+
+def _grid(image: Image, rows: int, columns: int) -> tuple[StyledFigure, np.ndarray]:
+    """A figure of two columns' width with a picture of the head's shape in each cell."""
+    figure = new_figure(
+        DOUBLE_COLUMN, rows * height_over_width(image) * DOUBLE_COLUMN / MM / columns
+    )
+    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    return figure, figure.subplots(rows, columns, squeeze=False)
 
 
 @styled
@@ -50,9 +86,8 @@ def overview(
     ``regions`` (labels 0 to 36). ``burden`` is the table of
     :func:`wmh.analysis.burden.regional_burden`; ``note`` says which model answered from what.
     """
-    first = next(iter(images.values()))
     places = telling_slices(lesions, regions, SLICES)
-    row_mm = DOUBLE_COLUMN / MM / len(places) * height_over_width(first)
+    row_mm = DOUBLE_COLUMN / MM / len(places) * height_over_width(next(iter(images.values())))
     heights = [HEADER_MM, row_mm * (len(images) + 1), BARS_MM]
     figure = new_figure(DOUBLE_COLUMN, sum(heights))
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
@@ -80,16 +115,8 @@ def telling_slices(lesions: Image, regions: Image, count: int) -> list[int]:
 def _print_header(header: SubFigure, total_ml: float, note: str) -> None:
     header.text(0.01, 0.92, f"White matter lesions: {total_ml:.1f} ml", fontsize=11, va="top")
     header.text(0.01, 0.32, note, fontsize=7, color=GREY, va="center")
-    header.text(
-        0.99,
-        0.92,
-        "Research use only: not for diagnosis",
-        fontsize=9,
-        fontweight="bold",
-        color=VERMILION,
-        ha="right",
-        va="top",
-    )
+    warning = {"fontsize": 9, "fontweight": "bold", "color": VERMILION}
+    header.text(0.99, 0.92, "Research use only: not for diagnosis", ha="right", va="top", **warning)
     sides = "left of each picture is the subject's left (L)"
     header.text(0.99, 0.32, sides, fontsize=7, color=GREY, ha="right", va="center")
 
@@ -101,16 +128,18 @@ def _draw_pictures(
     regions: Image,
     places: list[int],
 ) -> None:
-    first = next(iter(images.values()))
-    box, windows = head_box(first), {name: grey_window(image) for name, image in images.items()}
+    first, first_window = next(iter(images.values())), None
+    box = head_box(first)
     grid = pictures.subplots(len(images) + 1, len(places), squeeze=False)
     for (name, image), row in zip(images.items(), grid, strict=False):
+        window = grey_window(image)
+        first_window = first_window or window
         for axes, z in zip(row, places, strict=True):
-            draw_slice(axes, image, z, box, windows[name])
+            draw_slice(axes, image, z, box, window)
             draw_outline(axes, lesions, z, VERMILION, box)
         row[0].set_ylabel(f"{name}\nlesions outlined")
     for axes, z in zip(grid[-1], places, strict=True):
-        draw_slice(axes, first, z, box, next(iter(windows.values())))
+        draw_slice(axes, first, z, box, first_window)
         draw_labels(axes, regions, z, box)
         draw_outline(axes, lesions, z, "white", box)
     grid[-1, 0].set_ylabel("Regions\nlesions in white")
@@ -118,32 +147,28 @@ def _draw_pictures(
 
 def _draw_burden(bars: SubFigure, burden: pd.DataFrame, total_ml: float) -> None:
     """Lesion volume and share of each region, left and right of a common axis."""
-    table = burden.set_index("region")
+    table = burden.set_index("region").loc[REGION_LABELS]
     volume = table["lesion_ml"]
-    order = sorted(range(1, 18), key=lambda k: -(volume[k] + volume[k + 17]))
+    right = mirror_labels()
+    order = sorted(LEFT_LABELS, key=lambda left: -(volume[left] + volume[right[left]]))
     panels = bars.subplots(1, 2, sharey=True, gridspec_kw={"wspace": 0.06})
-    for axes, column, name in zip(
-        panels,
-        ("lesion_ml", "percent_of_region"),
-        ("Lesion volume (ml)", "Share of the region that is lesion (%)"),
-        strict=True,
-    ):
-        _butterfly(axes, table[column], order)
-        axes.set_title(name)
-    structures = {region.label: region.structure for region in REGIONS}
-    panels[0].set_yticks(range(17), [structures[label] for label in order])
-    panels[0].set_ylim(16.6, -1.4)
-    outside = max(0.0, total_ml - volume.loc[:34].sum())
+    _butterfly(panels[0], volume, order)
+    _butterfly(panels[1], table["percent_of_region"], order)
+    panels[0].set_title("Lesion volume (ml)")
+    panels[1].set_title("Share of the region that is lesion (%)")
+    panels[0].set_yticks(range(len(order)), [REGIONS[left - 1].structure for left in order])
+    panels[0].set_ylim(len(order) - 0.4, -1.4)
+    outside = max(0.0, total_ml - volume.sum())
     panels[0].set_xlabel(f"not shown: {outside:.2f} ml of lesion outside the 34 regions")
 
 
 def _butterfly(axes: Axes, values: pd.Series, order: list[int]) -> None:
+    """Bars of left regions to the left and of right ones to the right, in the ``order`` of left."""
     colours = region_colours()
-    for shift, sign in ((0, -1), (17, 1)):
-        labels = [label + shift for label in order]
+    for sign, labels in ((-1, order), (1, mirror_labels()[order])):
         lengths = sign * values[labels].fillna(0).to_numpy()
-        axes.barh(range(17), lengths, height=0.75, color=[colours(label) for label in labels])
-    farthest = max(float(values.loc[:34].max()), 1e-3) * 1.05
+        axes.barh(range(len(order)), lengths, height=0.75, color=colours(labels))
+    farthest = max(float(values.max()), 1e-3) * 1.05
     axes.set_xlim(-farthest, farthest)
     axes.axvline(0, color=GREY, lw=0.6)
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")

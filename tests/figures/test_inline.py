@@ -1,12 +1,14 @@
-"""The curve that grows in a notebook: one picture in one place, and none where nobody watches."""
+"""Charts beside a result: the curve that grows in one place, and none where nobody watches."""
 
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from wmh.figures import live
-from wmh.figures.look.browse import HEADLESS
+from wmh.figures import inline
+from wmh.figures.browse import HEADLESS
 
 HISTORY = pd.DataFrame(
     {
@@ -39,35 +41,52 @@ class Display:
 @pytest.fixture
 def shown(monkeypatch):
     monkeypatch.delenv(HEADLESS, raising=False)
-    monkeypatch.setattr(live, "get_ipython", lambda: SimpleNamespace(kernel="a kernel"))
-    monkeypatch.setattr(live, "display", stand_in := Display())
+    monkeypatch.setattr(inline, "get_ipython", lambda: SimpleNamespace(kernel="a kernel"))
+    monkeypatch.setattr(inline, "display", stand_in := Display())
     return stand_in.shown
 
 
 def test_the_picture_grows_in_its_place_and_makes_room_at_the_end(shown):
-    draw = live.live_curve(6)
+    draw = inline.live_curve(6)
     for count in (1, 2, 3):
         draw(HISTORY.head(count))
     before, first, second, after = shown
-    assert before == after == live.NOTHING
+    assert before == after == inline.NOTHING
     assert first["image/png"].startswith(b"\x89PNG")
     assert first["image/png"] != second["image/png"]
 
 
 def test_nothing_is_shown_in_a_run_of_a_study(shown, monkeypatch):
     monkeypatch.setenv(HEADLESS, "1")
-    live.live_curve(6)(HISTORY)
+    inline.live_curve(6)(HISTORY)
     assert shown == []
 
 
 @pytest.mark.parametrize("shell", [None, SimpleNamespace(kernel=None)])
 def test_nothing_is_shown_outside_a_notebook(shown, monkeypatch, shell):
-    monkeypatch.setattr(live, "get_ipython", lambda: shell)
-    live.live_curve(6)(HISTORY)
+    monkeypatch.setattr(inline, "get_ipython", lambda: shell)
+    inline.live_curve(6)(HISTORY)
     assert shown == []
 
 
 def test_the_axis_reaches_to_where_the_training_will_end():
-    for axes in live.learning_curve(HISTORY, 100).axes:
+    for axes in inline.learning_curve(HISTORY, 100).axes:
         assert axes.get_xlim() == (0, 100)
-    assert live.learning_curve(HISTORY).axes[0].get_xlim()[1] < 7
+    assert inline.learning_curve(HISTORY).axes[0].get_xlim()[1] < 7
+
+
+def test_patches_of_volumes_are_shown_by_their_middle_axial_slice():
+    images = torch.zeros(3, 2, 6, 8, 4)
+    images[:, :, 4, 1, 2] = 2.0
+    lesions = torch.zeros(3, 6, 8, 4, dtype=torch.uint8)
+    lesions[1, 2:4, 3:5, 2] = 1
+    lesions[2, 2:4, 3:5, 0] = 1
+    figure = inline.batch(images, {"lesions": lesions})
+    assert len(figure.axes) == 6
+    for place, axes in enumerate(figure.axes):
+        (shown,) = axes.images
+        assert shown.get_array().shape == (8, 6)
+        assert np.argwhere(shown.get_array()).tolist() == [[1, 4]]
+        assert bool(axes.collections) == (place % 3 == 1)
+    width, height = figure.get_size_inches()
+    assert height == pytest.approx(width / 3 * 8 / 6 * 2)

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap, to_rgba
 
+from wmh.atlas.regions import LEFT_LABELS
 from wmh.figures.style import GREY, VERMILION, YELLOW
 from wmh.images import Image, rough_head, to_ras
 
@@ -29,16 +30,17 @@ def region_colours() -> ListedColormap:
     The 17 hues go round the circle by the golden ratio, so that neighbouring labels differ; the
     left is light and the right dark. The two rest labels are grey.
     """
-    left = [colorsys.hls_to_rgb(0.02 + i * 0.618034 % 1, 0.70, 0.80) for i in range(17)]
-    right = [colorsys.hls_to_rgb(0.02 + i * 0.618034 % 1, 0.42, 0.75) for i in range(17)]
+    hues = [0.02 + i * 0.618034 % 1 for i in range(len(LEFT_LABELS))]
+    left = [colorsys.hls_to_rgb(hue, 0.70, 0.80) for hue in hues]
+    right = [colorsys.hls_to_rgb(hue, 0.42, 0.75) for hue in hues]
     rest = [(0.75, 0.75, 0.75), (0.5, 0.5, 0.5)]
     colours = [to_rgba(colour) for colour in left + right + rest]
     return ListedColormap([(0.0, 0.0, 0.0, 0.0), *colours], name="regions")
 
 
-def fullest_slice(mask: Image) -> int:
-    """The axial slice (index along the superior axis) where ``mask`` has most voxels."""
-    return int(np.count_nonzero(to_ras(mask).data, axis=(0, 1)).argmax())
+def fullest_slice(lesions: Image) -> int:
+    """The axial slice (index along the superior axis) with most lesion (label 1)."""
+    return int(np.count_nonzero(to_ras(lesions).data == 1, axis=(0, 1)).argmax())
 
 
 def in_regions(lesions: Image, regions: Image) -> Image:
@@ -64,11 +66,10 @@ def head_box(image: Image, margin_mm: float = 5.0) -> Box:
 
     A row belongs to the head when 2 % of its voxels reach a fifth of the bright end of the image.
     """
-    ras = to_ras(image)
-    bright = rough_head(ras.data)
+    ras = to_ras(head_mask(image))
     box = []
     for axis in (0, 1):
-        share = bright.mean(axis=(1 - axis, 2))
+        share = ras.data.mean(axis=(1 - axis, 2))
         inside = np.flatnonzero(share > 0.02)
         margin = round(margin_mm / ras.voxel_size[axis])
         first, last = (inside[0], inside[-1]) if inside.size else (0, len(share) - 1)
@@ -77,7 +78,7 @@ def head_box(image: Image, margin_mm: float = 5.0) -> Box:
 
 
 def head_mask(image: Image) -> Image:
-    """Where the image is brighter than a fifth of its bright end: roughly, the head."""
+    """Mask of what is brighter than a fifth of its bright end: roughly, the head."""
     return Image(rough_head(image.data).astype(np.uint8), image.affine)
 
 
@@ -94,8 +95,11 @@ def grey_window(image: Image) -> tuple[float, float]:
     The middle, because fat under the scalp and in the skull's base outshines the brain on T1.
     """
     ras = to_ras(image)
-    box = (*head_box(image), slice(0, ras.data.shape[2]))
-    middle = ras.data[tuple(_inner_half(part) for part in box)]
+    inner_half = []
+    for part in (*head_box(image), slice(0, ras.data.shape[2])):
+        quarter = (part.stop - part.start) // 4
+        inner_half.append(slice(part.start + quarter, part.stop - quarter))
+    middle = ras.data[*inner_half]
     bright = middle[middle > 0.1 * np.percentile(ras.data, 99)]
     return 0.0, float(np.percentile(bright, 99.8)) if bright.size else 1.0
 
@@ -114,29 +118,26 @@ def draw_slice(
     low, high = window or grey_window(image)
     axes.imshow(_plane(image, z, box), cmap="gray", vmin=low, vmax=high, aspect=_aspect(image))
     axes.autoscale(False)  # outlines drawn later do not widen the picture
-    bare(axes)
+    axes.set(xticks=[], yticks=[], facecolor="black")
+    axes.spines[:].set_visible(False)
     mark_sides(axes)
 
 
-def draw_labels(
-    axes: Axes, labels: Image, z: int, box: Box | None = None, alpha: float = 0.6
-) -> None:
+def draw_labels(axes: Axes, labels: Image, z: int, box: Box | None = None) -> None:
     """Draw region labels over a slice, each in its colour."""
-    colours = region_colours()
     plane = _plane(labels, z, box)
-    axes.imshow(colours(plane.astype(int)), alpha=alpha * (plane > 0), aspect=_aspect(labels))
+    picture = region_colours()(plane.astype(int))
+    axes.imshow(picture, alpha=0.6 * (plane > 0), aspect=_aspect(labels))
 
 
-def draw_outline(
-    axes: Axes, mask: Image, z: int, colour: str, box: Box | None = None, width: float = 0.7
-) -> None:
+def draw_outline(axes: Axes, mask: Image, z: int, colour: str, box: Box | None = None) -> None:
     """Outline where ``mask`` is not zero in slice ``z``; draws nothing where it is empty."""
     plane = np.pad(_plane(mask, z, box) != 0, 1)
     if plane.any():
         height, across = plane.shape
         fine = plane.repeat(4, axis=0).repeat(4, axis=1)  # so that lines follow the voxels' edges
         extent = (-1.5, across - 1.5, -1.5, height - 1.5)
-        axes.contour(fine, [0.5], colors=[colour], linewidths=width, extent=extent, origin="lower")
+        axes.contour(fine, [0.5], colors=[colour], linewidths=0.7, extent=extent, origin="lower")
 
 
 def draw_errors(
@@ -153,14 +154,10 @@ def draw_errors(
     in grey if ``other_pathology``.
     """
     true, found = _plane(truth, z, box), _plane(prediction, z, box) == 1
-    kinds = (
-        (true == 1) & found,
-        (true == 0) & found,
-        (true == 1) & ~found,
-    )
     picture = np.zeros((*true.shape, 4))
-    for where, colour in zip(kinds, (TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE), strict=True):
-        picture[where] = to_rgba(colour)
+    picture[(true == 1) & found] = to_rgba(TRUE_POSITIVE)
+    picture[(true == 0) & found] = to_rgba(FALSE_POSITIVE)
+    picture[(true == 1) & ~found] = to_rgba(FALSE_NEGATIVE)
     if other_pathology:
         picture[true == 2] = to_rgba(GREY)
     axes.imshow(picture, aspect=_aspect(truth))
@@ -172,23 +169,11 @@ def mark_sides(axes: Axes, colour: str = "white") -> None:
         axes.text(x, 0.03, text, transform=axes.transAxes, color=colour, fontsize=5, ha=align)
 
 
-def bare(axes: Axes) -> None:
-    """Take ticks and frame away, on a black ground."""
-    axes.set(xticks=[], yticks=[], facecolor="black")
-    axes.spines[:].set_visible(False)
-
-
 def _plane(image: Image, z: int, box: Box | None) -> np.ndarray:
     """One axial slice as a picture, shape (anterior, right)."""
-    along = box or (slice(None), slice(None))
-    return to_ras(image).data[*along, z].T
+    return to_ras(image).data[*(box or (slice(None), slice(None))), z].T
 
 
 def _aspect(image: Image) -> float:
     size = to_ras(image).voxel_size
     return float(size[1] / size[0])
-
-
-def _inner_half(part: slice) -> slice:
-    quarter = (part.stop - part.start) // 4
-    return slice(part.start + quarter, part.stop - quarter)
