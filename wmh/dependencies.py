@@ -33,7 +33,7 @@ def modules_reached(root: Path, code: str, drawing: bool = False) -> list[Path]:
     Imports count at any depth, also those inside functions.
     """
     figures = {f"{DRAWING}.{path.stem}" for path in root.glob("wmh/figures/*")}
-    finder = ModuleFinder([str(root)], excludes=[] if drawing else figures.difference(PRINTING))
+    finder = ModuleFinder([str(root)], excludes=[] if drawing else figures - {PRINTING})
     finder.scan_code(compile(code, "code", "exec"), finder.add_module("__main__"))
     if not drawing:  # the folder itself, reached by way of what prints
         finder.modules.pop(DRAWING, None)

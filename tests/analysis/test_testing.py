@@ -48,7 +48,7 @@ def test_the_study_says_how_its_models_are_asked(scanned):
 def test_predictions_are_kept_until_what_made_them_changes(scanned, monkeypatch):
     study, _ = scanned
     predict_cohort(study)
-    folder = prediction(study, "flair", "FLAIR", "p", "lesions").parent
+    folder = study.prediction("flair", "FLAIR", "p", "lesions").parent
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     asked = []
     monkeypatch.setattr(
