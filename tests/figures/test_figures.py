@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from wmh.pipeline.dependencies import notebook_code
+from wmh.dependencies import notebook_code
 
 from tests.analysis.fake_results import keep_models, write_fake_study
 from wmh import results
