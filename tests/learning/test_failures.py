@@ -8,7 +8,7 @@ from torch import nn
 from tests.learning.test_inference import oblique_head
 from tests.learning.test_mirroring import model_of
 from wmh.images import Image, ImageError
-from wmh.learning.failures import is_out_of_memory, when_out_of_memory
+from wmh.learning.devices import is_out_of_memory, when_out_of_memory
 from wmh.learning.inference import predict
 
 CUDNN = RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED")

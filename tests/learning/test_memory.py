@@ -1,6 +1,6 @@
 import platform
 
-from wmh.learning.memory import keep_freed_memory
+from wmh.learning.devices import keep_freed_memory
 
 
 def test_the_c_library_takes_the_settings_where_it_has_them():
