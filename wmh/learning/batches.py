@@ -150,7 +150,7 @@ def _augmented(
     part: Part, view: View, device: torch.device, training: Training, generator: torch.Generator
 ) -> Part:
     """A part as a network is shown it, on the device."""
-    images = show(send(part.images, device).float(), view)
+    images = show(send(part.images, device), view).float()  # only what is shown
     labels = {name: send(stack, device) for name, stack in part.labels.items()}
     drawn = draw(tuple(images.shape), training.augmentation, generator)
     images, labels = apply(images, labels, drawn)
