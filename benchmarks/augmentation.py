@@ -32,7 +32,7 @@ import numpy as np
 import torch
 
 from wmh.learning.augment import apply, draw
-from wmh.learning.memory import keep_freed_memory
+from wmh.learning.devices import keep_freed_memory
 from wmh.learning.slices import Slices
 from wmh.settings import Training
 

@@ -24,10 +24,9 @@ import psutil
 import torch
 
 from wmh.learning.batches import draw_batch
+from wmh.learning.devices import keep_freed_memory
 from wmh.learning.inputs import CONFIGURATIONS
-from wmh.learning.memory import keep_freed_memory
-from wmh.learning.slices import Slices
-from wmh.learning.stacks import Files, Stored, StoredSubject
+from wmh.learning.slices import Files, Slices, Stored, StoredSubject
 from wmh.study import load_study
 
 COHORTS = {"disk": (30, 300, 3000), "device": (30,)}
@@ -45,7 +44,7 @@ def subject(number: int) -> dict[str, torch.Tensor]:
 
 
 def on_disk(folder: Path, count: int) -> tuple[Stored, Stored]:
-    """Images and lesions of so many subjects, as :func:`wmh.learning.store.stored_slices` does."""
+    """Images and lesions of so many subjects, as :mod:`wmh.learning.prepare` leaves them."""
     depth_mm, labelled = torch.zeros(SLICES_EACH), {"lesions": torch.full((SLICES_EACH,), 200)}
     known = []
     for number in range(count):

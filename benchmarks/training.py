@@ -34,11 +34,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from wmh.cohorts.scanners import SCANNERS
 from wmh.images import Image, load_image, save_image
 from wmh.learning.batches import draw_batch
-from wmh.learning.devices import autocast
+from wmh.learning.devices import autocast, keep_freed_memory
 from wmh.learning.inference import predict
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
-from wmh.learning.memory import keep_freed_memory
 from wmh.learning.models import Model
 from wmh.learning.networks import STRUCTURES, build_network, to_device
 from wmh.learning.optimiser import build_optimiser

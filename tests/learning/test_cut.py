@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wmh.images import Image, ImageError
-from wmh.learning.cut import MULTIPLE, as_thick, cut, find_head, normalise
+from wmh.learning.cut import MULTIPLE, as_thick, find_head, normalise, plan_slices
 
 
 def head_image(codes: str = "RAS", shape=(60, 70, 20), voxel=(2.0, 2.0, 3.0), stripped=True):
@@ -29,8 +29,8 @@ def head_image(codes: str = "RAS", shape=(60, 70, 20), voxel=(2.0, 2.0, 3.0), st
 @pytest.mark.parametrize("voxel_size_mm", [None, 2.0, 3.0])
 def test_slices_go_back_to_the_grid_they_came_from(codes, voxel_size_mm):
     image = head_image(codes)
-    plan = cut(image, voxel_size_mm)
-    back = plan.volume(plan.slices(image.data))
+    plan = plan_slices(image, voxel_size_mm)
+    back = plan.to_volume(plan.to_slices(image.data))
     assert back.shape == image.data.shape
     tolerance = 1e-4 if voxel_size_mm in (None, 2.0) else 8.0
     assert np.abs(back - image.data).mean() < tolerance
@@ -40,13 +40,13 @@ def test_slices_go_back_to_the_grid_they_came_from(codes, voxel_size_mm):
 def test_labels_go_back_exactly_at_native_resolution(codes):
     image = head_image(codes)
     labels = (image.data > 50).astype(np.uint8) * 7
-    plan = cut(image, None)
-    np.testing.assert_array_equal(plan.labels(plan.label_slices(labels)), labels)
+    plan = plan_slices(image, None)
+    np.testing.assert_array_equal(plan.labels_to_volume(plan.labels_to_slices(labels)), labels)
 
 
 def test_slices_run_right_anterior_whatever_the_orientation():
     turned = {codes: head_image(codes) for codes in ("RAS", "LPS", "ASR")}
-    stacks = [cut(image, 2.0).slices(image.data) for image in turned.values()]
+    stacks = [plan_slices(image, 2.0).to_slices(image.data) for image in turned.values()]
     for stack in stacks[1:]:
         assert (stack - stacks[0]).abs().max() < 1e-3
 
@@ -58,7 +58,7 @@ def test_slices_run_right_anterior_whatever_the_orientation():
 )
 def test_slice_edges_are_multiples_and_hold_the_head(shape, voxel_size_mm):
     image = head_image(shape=shape)
-    stack = cut(image, voxel_size_mm).slices((image.data > 50).astype(np.float32))
+    stack = plan_slices(image, voxel_size_mm).to_slices((image.data > 50).astype(np.float32))
     assert stack.shape[1] % MULTIPLE == 0
     assert stack.shape[2] % MULTIPLE == 0
     edges = [stack[:, 0], stack[:, -1], stack[:, :, 0], stack[:, :, -1]]

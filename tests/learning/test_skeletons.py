@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from tests.cohorts.scans import save_subject
+from tests.learning.test_volumes import study_of_volumes
 from wmh.cohorts.cohort import Subject
+from wmh.learning.prepare import prepared_slices
 from wmh.learning.skeletons import tubed_skeleton, tubed_skeletons_of_slices
-from wmh.learning.slices import load_slices
 
 
 def test_a_bar_has_its_middle_line_widened_by_two_pixels():
@@ -61,13 +62,16 @@ def test_slices_are_thinned_one_by_one():
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_subjects_are_read_with_their_skeletons(tmp_path, dimensions):
+def test_subjects_are_read_with_their_skeletons(study, tmp_path, dimensions):
     """Of lesions alone, without other pathology, slice by slice or of the whole volume."""
     folder = save_subject(tmp_path / "a")
     files = [folder / name for name in ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")]
     subject = Subject("a", "training", "utrecht_philips_3t", *files)
-    assert not load_slices([subject], None).skeletons
-    slices = load_slices([subject], None, skeletons=dimensions)
+    assert not prepared_slices(study, [subject], regions=False).skeletons
+    training = (study_of_volumes() if dimensions == 3 else study).training
+    loss = training.loss.model_copy(update={"skeleton_recall": 1.0})
+    thin_study = study.model_copy(update={"training": training.model_copy(update={"loss": loss})})
+    slices = prepared_slices(thin_study, [subject], regions=False).in_memory()
     truth = (slices.lesions == 1).to(torch.uint8).numpy()
     thin = tubed_skeletons_of_slices if dimensions == 2 else tubed_skeleton
     np.testing.assert_array_equal(slices.skeletons["lesions"].numpy(), thin(truth))

@@ -65,7 +65,7 @@ def test_labels_that_are_all_empty_are_named_before_any_training(
     write_cohort(people(5, "a"), study.results / "cohort.csv")
     nothing = replace(tiny_slices(), **{structure: torch.zeros(12, 32, 32, dtype=torch.uint8)})
     order = [nothing, tiny_slices()] if part == "learn" else [tiny_slices(), nothing]
-    monkeypatch.setattr(split, "load_slices", lambda *_: order.pop(0))
+    monkeypatch.setattr(split, "prepared_slices", lambda *_: order.pop(0))
     expected = re.escape(remedy.format(4 if part == "learn" else 1, part)).replace(r"\.\*", ".*")
     with pytest.raises(CohortError, match=f"empty, and so are the {expected}"):
         training_slices(study, "multitask")
@@ -73,7 +73,7 @@ def test_labels_that_are_all_empty_are_named_before_any_training(
 
 def test_a_lesion_model_needs_no_regions(study, monkeypatch):
     write_cohort(people(5, "a"), study.results / "cohort.csv")
-    monkeypatch.setattr(split, "load_slices", lambda *_: replace(tiny_slices(), regions=None))
+    monkeypatch.setattr(split, "prepared_slices", lambda *_: replace(tiny_slices(), regions=None))
     assert len(training_slices(study, "flair")) == 2
 
 
@@ -101,7 +101,7 @@ def test_people_whose_regions_are_not_known_teach_a_model_of_regions_nothing(stu
     subjects += [replace(s, further=True) for s in people(4, "b")]
     write_cohort([asdict(s) for s in subjects], known.results / "cohort.csv")
     seen = []
-    monkeypatch.setattr(split, "load_slices", lambda s, *_: seen.append(s) or tiny_slices())
+    monkeypatch.setattr(split, "prepared_slices", lambda _, s, *__: seen.append(s) or tiny_slices())
     counts = {}
     for model in ("lesions", "regions"):
         training_slices(known, model)

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from wmh.learning.augment import apply, draw
+from wmh.learning.cut import centred
 from wmh.learning.devices import send
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, View, show
 from wmh.learning.losses import labels_for, pixels
 from wmh.learning.networks import STRUCTURES
 from wmh.learning.slices import Slices
-from wmh.learning.stacks import centred
 from wmh.learning.volumes import draw_patches
 from wmh.settings import Training
 from wmh.study import Study
@@ -150,7 +150,7 @@ def _augmented(
     part: Part, view: View, device: torch.device, training: Training, generator: torch.Generator
 ) -> Part:
     """A part as a network is shown it, on the device."""
-    images = show(send(part.images, device).float(), view)
+    images = show(send(part.images, device), view).float()  # only what is shown
     labels = {name: send(stack, device) for name, stack in part.labels.items()}
     drawn = draw(tuple(images.shape), training.augmentation, generator)
     images, labels = apply(images, labels, drawn)

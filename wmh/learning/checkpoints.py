@@ -1,7 +1,7 @@
 """What a training leaves on disk: the state to go on from, and the checkpoint to predict with.
 
-Every file is written under a temporary name and renamed, so a cut at any moment leaves the last
-whole one. Files are read with ``weights_only=True``: they hold tensors and plain values, no code.
+A cut at any moment leaves the last whole file. Files are read with ``weights_only=True``: they hold
+tensors and plain values, no code.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from wmh.dependencies import code_of
+from wmh.files import complete, write_table
 from wmh.learning.slices import Slices
 from wmh.provenance import commit_here, versions_here
 from wmh.study import Study
@@ -119,9 +120,7 @@ def finish(run: State, about: dict[str, object], folder: Path) -> Path:
     """
     table = pd.DataFrame(run.history)
     best = table.steady_dice.idxmax()
-    temporary = folder / ".history.part"
-    table.to_csv(temporary, index=False)
-    temporary.replace(folder / "history.csv")
+    write_table(table, folder / "history.csv")
     path = _save(
         folder / "checkpoint.pt",
         {
@@ -136,8 +135,6 @@ def finish(run: State, about: dict[str, object], folder: Path) -> Path:
 
 
 def _save(path: Path, content: dict) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    with complete(path) as part:
+        torch.save(content, part)
     return path

@@ -35,7 +35,7 @@ BRIGHTEST = 4.0
 
 
 @dataclass(frozen=True)
-class Cut:
+class SlicePlan:
     """How a volume was cut into slices, so that predictions can be put back on its grid."""
 
     like: Image
@@ -53,8 +53,8 @@ class Cut:
         first, end = self.span
         return torch.arange(end - first - 1, -1, -1) * self.thickness_mm
 
-    def slices(self, volume: np.ndarray) -> torch.Tensor:
-        """Cut a volume on the grid of ``like`` into slices (Z, H, W), float32."""
+    def to_slices(self, volume: np.ndarray) -> torch.Tensor:
+        """SlicePlan a volume on the grid of ``like`` into slices (Z, H, W), float32."""
         turned = to_ras(Image(volume, self.like.affine)).data
         stack = torch.from_numpy(np.ascontiguousarray(turned.transpose(2, 0, 1), dtype=np.float32))
         if self.resampled != self.native:
@@ -63,7 +63,7 @@ class Cut:
             )[:, 0]
         return window(stack, self.corner, self.size)
 
-    def volume(self, stack: torch.Tensor) -> np.ndarray:
+    def to_volume(self, stack: torch.Tensor) -> np.ndarray:
         """Put slices (Z, H, W) back: an array on the grid of ``like``, zero outside the window."""
         back = (-self.corner[0], -self.corner[1])
         stack = window(stack.float(), back, self.resampled)
@@ -71,21 +71,21 @@ class Cut:
             stack = functional.interpolate(stack[:, None], self.native, mode="bilinear")[:, 0]
         return from_ras(stack.numpy().transpose(1, 2, 0), self.like)
 
-    def label_slices(self, labels: np.ndarray) -> torch.Tensor:
-        """Cut a volume of labels: each pixel (Z, H, W) takes the nearest voxel's label."""
+    def labels_to_slices(self, labels: np.ndarray) -> torch.Tensor:
+        """SlicePlan a volume of labels: each pixel (Z, H, W) takes the nearest voxel's label."""
         turned = to_ras(Image(labels, self.like.affine)).data
         stack = torch.from_numpy(np.ascontiguousarray(turned.transpose(2, 0, 1)))
         stack = _nearest(stack, self.resampled)
         return window(stack, self.corner, self.size)
 
-    def labels(self, stack: torch.Tensor) -> np.ndarray:
+    def labels_to_volume(self, stack: torch.Tensor) -> np.ndarray:
         """Put label slices (Z, H, W) back: a uint8 array on the grid of ``like``."""
         back = (-self.corner[0], -self.corner[1])
         stack = _nearest(window(stack.byte(), back, self.resampled), self.native)
         return from_ras(stack.numpy().transpose(1, 2, 0), self.like)
 
 
-def cut(image: Image, voxel_size_mm: float | None) -> Cut:
+def plan_slices(image: Image, voxel_size_mm: float | None) -> SlicePlan:
     """Plan how to cut an image: its head in plane, resampled, edges multiples of 8.
 
     Raises :class:`ImageError` when no head can be told from the background.
@@ -104,7 +104,7 @@ def cut(image: Image, voxel_size_mm: float | None) -> Cut:
         corner.append(round((low + high - edge) / 2))
         size.append(edge)
     shown = np.flatnonzero(head.mask.any(axis=(0, 1))) * head.stride[2]
-    return Cut(
+    return SlicePlan(
         like=image,
         native=native,
         resampled=resampled,
@@ -185,11 +185,17 @@ def _nearest(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def window(stack: torch.Tensor, corner: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
-    """Cut or zero-pad (..., H, W) to the window that starts at ``corner``."""
+    """SlicePlan or zero-pad (..., H, W) to the window that starts at ``corner``."""
     height, width = stack.shape[-2:]
     top, left = corner
     padding = (-left, left + size[1] - width, -top, top + size[0] - height)
     return functional.pad(stack, padding)
+
+
+def centred(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """SlicePlan or pad (..., H, W) to ``size`` about its centre."""
+    corner = tuple((now - then) // 2 for now, then in zip(stack.shape[-2:], size, strict=True))
+    return window(stack, corner, size)
 
 
 def _round_up(edge: float) -> int:

@@ -8,7 +8,6 @@ its training scans look, so that a scan can be compared with them where there is
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import zlib
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from wmh.files import complete, sha256_of
 from wmh.learning.models import CheckpointError, Model, model_of, read_checkpoint
 from wmh.settings import Evaluation
 
@@ -60,7 +60,7 @@ def load_general(device: torch.device | str = "cpu") -> General:
         trained_on=content["trained_on"],
         scores=content["scores"],
         training_scans=pd.DataFrame(content["training_scans"]),
-        sha256=hashlib.sha256(WEIGHTS.read_bytes()).hexdigest(),
+        sha256=sha256_of(WEIGHTS),
     )
 
 
@@ -103,7 +103,6 @@ def pack(
             )
         (network,) = model_of(content, path).networks
         packed["weights"].append({name: t.half() for name, t in network.state_dict().items()})
-    WEIGHTS.parent.mkdir(parents=True, exist_ok=True)
     whole = io.BytesIO()
     torch.save(
         {
@@ -115,9 +114,7 @@ def pack(
         },
         whole,
     )
-    temporary = WEIGHTS.with_suffix(".part")
-    temporary.write_bytes(gzip.compress(whole.getvalue(), mtime=0))
-    temporary.replace(WEIGHTS)
-    digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
-    WEIGHTS.with_name("general.sha256").write_text(f"{digest}  {WEIGHTS.name}\n")
+    with complete(WEIGHTS) as part:
+        part.write_bytes(gzip.compress(whole.getvalue(), mtime=0))
+    WEIGHTS.with_name("general.sha256").write_text(f"{sha256_of(WEIGHTS)}  {WEIGHTS.name}\n")
     return WEIGHTS

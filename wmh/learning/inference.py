@@ -12,9 +12,8 @@ import torch
 
 from wmh.atlas.regions import mirror_labels
 from wmh.images import Image, ImageError, resample_to
-from wmh.learning.cut import Cut, as_thick, cut, normalise
-from wmh.learning.devices import autocast
-from wmh.learning.failures import MEMORY_OF, when_out_of_memory
+from wmh.learning.cut import SlicePlan, as_thick, normalise, plan_slices
+from wmh.learning.devices import MEMORY_OF, autocast, when_out_of_memory
 from wmh.learning.inputs import MODALITIES, show
 from wmh.learning.models import Model
 from wmh.learning.volumes import logits_of_slices
@@ -60,7 +59,7 @@ class Prepared:
     given: tuple[str, ...]
     like: Image
     images: dict[str, Image]
-    plan: Cut
+    plan: SlicePlan
     slices: torch.Tensor
 
 
@@ -76,9 +75,9 @@ def prepare(
     given = tuple(modality for modality in MODALITIES if modality in images)
     like = images[given[0]]
     aligned = {modality: resample_to(images[modality], like) for modality in given}
-    plan = cut(like, voxel_size_mm)
+    plan = plan_slices(like, voxel_size_mm)
     stacks = {
-        modality: as_thick(plan.slices(normalise(image)), plan.thickness_mm, slice_thickness_mm)
+        modality: as_thick(plan.to_slices(normalise(image)), plan.thickness_mm, slice_thickness_mm)
         for modality, image in aligned.items()
     }
     blank = torch.zeros_like(stacks[given[0]])
@@ -122,8 +121,8 @@ def predict_prepared(model: Model, person: Prepared, settings: Evaluation = AS_I
     return Prediction(
         like=person.like,
         images=person.images,
-        probability=plan.volume(answers["lesions"]) if "lesions" in answers else None,
-        regions=plan.labels(answers["regions"]) if "regions" in answers else None,
+        probability=plan.to_volume(answers["lesions"]) if "lesions" in answers else None,
+        regions=plan.labels_to_volume(answers["regions"]) if "regions" in answers else None,
     )
 
 

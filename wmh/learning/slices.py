@@ -1,31 +1,26 @@
-"""The slices of some subjects with their labels, in memory or on disk."""
+"""The slices of some subjects with their labels, in memory or in files."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
 
-from wmh.cohorts.cohort import Subject, load_lesions, load_pair
-from wmh.images import ImageError, load_labels, same_grid
-from wmh.learning.cut import cut, normalise
+from wmh.learning.cut import centred
+from wmh.learning.devices import fits
 from wmh.learning.losses import LEFT_OUT, SKELETON
-from wmh.learning.memory import fits
-from wmh.learning.skeletons import tubed_skeleton, tubed_skeletons_of_slices
-from wmh.learning.stacks import Stored, StoredVoxels, centred, is_structure
 
 CPU = torch.device("cpu")
 
 THINNEST = 0.1
 """Share of the subjects with thinner slices than those a network is said to know."""
 
-Stack = torch.Tensor | Stored
-"""Slices (N, ..., H, W), in memory or on disk; indexing gives a tensor either way."""
+OPEN_AT_ONCE = 4
+"""Files kept mapped, so that the images and labels of a batch open each person's file once."""
 
 
 @dataclass
@@ -112,32 +107,41 @@ class Slices:
         """The :meth:`stacks` of labels of some slices."""
         return {name: stack[which] for name, stack in self.stacks(structures).items()}
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all stacks, wherever they lie."""
+        stacks = (self.images, self.lesions, self.regions, *self.skeletons.values())
+        return sum(stack.nbytes for stack in stacks if stack is not None)
+
+    def in_memory(self) -> Slices:
+        """The same slices, read from their files."""
+        return self._each(lambda stack: stack[:])
+
     def to(self, device: torch.device, storage: str = "auto") -> Slices:
         """The same slices for batches on a device, where they also lie if there is room.
 
-        ``storage`` is the study's setting. Slices on disk, and those a GPU's memory is too small
+        ``storage`` is the study's setting. Slices in files, and those a GPU's memory is too small
         for, stay where they are; batches of them are sent as they are drawn.
         """
-        stacks = [self.images, self.lesions, self.regions, *self.skeletons.values()]
-        stacks = [stack for stack in stacks if stack is not None]
-        stay = storage == "host" or any(isinstance(stack, Stored) for stack in stacks)
-        needed = sum(stack.nbytes for stack in stacks)
-        if stay or (storage == "auto" and not fits(needed, device)):
-            return replace(self, device=device)
-        regions = None if self.regions is None else self.regions.to(device)
+        stay = storage == "host" or isinstance(self.images, Stored)
+        there = not stay and (storage == "device" or fits(self.nbytes, device))
+        moved = self._each(lambda stack: stack.to(device)) if there else self
+        return replace(moved, device=device)
+
+    def _each(self, change: Callable[[Stack], torch.Tensor]) -> Slices:
+        """The same slices with every stack changed."""
         return replace(
             self,
-            images=self.images.to(device),
-            lesions=self.lesions.to(device),
-            regions=regions,
-            skeletons={name: stack.to(device) for name, stack in self.skeletons.items()},
-            device=device,
+            images=change(self.images),
+            lesions=change(self.lesions),
+            regions=None if self.regions is None else change(self.regions),
+            skeletons={name: change(stack) for name, stack in self.skeletons.items()},
         )
 
     def fingerprint(self) -> str:
         """A hash of every value, to tell whether an interrupted training saw the same data.
 
-        Of slices on disk, one of the files that they were made of.
+        Of slices in files, one of what these were made of.
         """
         digest = hashlib.blake2b(digest_size=16)
         for stack in (self.images, self.lesions, self.regions):
@@ -148,85 +152,122 @@ class Slices:
         return digest.hexdigest()
 
 
-def load_slices(
-    subjects: Sequence[Subject],
-    voxel_size_mm: float | None,
-    regions_folder: Path | None = None,
-    precision: torch.dtype = torch.float32,
-    skeletons: int | None = None,
-) -> Slices:
-    """Read the subjects' images and labels as slices of one common size.
+@dataclass(frozen=True)
+class StoredSubject:
+    """What is known of a subject's files without reading their slices."""
 
-    With ``regions_folder`` region labels are read from ``ID.nii.gz`` in it; with ``skeletons`` each
-    structure has its tubed skeleton, in so many dimensions. Raises :class:`ImageError`, which names
-    the file, when labels lie on another grid than their FLAIR.
+    paths: tuple[Path, ...]
+    made_of: tuple[str, ...]
+    """Hashes of the images, settings and code of each file."""
+    edges: tuple[int, int]
+    """Of the subject's own window, in pixels."""
+    depth_mm: torch.Tensor
+    labelled: dict[str, torch.Tensor]
+    """How many pixels of each slice hold a structure, (n,) each."""
+
+
+class Files:
+    """The files of some subjects, whose slices are numbered through from the first to the last.
+
+    A file is mapped into memory while slices are read from it, and soon let go again: what the
+    process holds does not grow with the cohort.
     """
-    parts = [
-        subject_slices(subject, voxel_size_mm, regions_folder, precision, skeletons)
-        for subject in tqdm(subjects, desc="reading slices", unit="subject")
-    ]
-    size = tuple(max(part.images.shape[axis] for part in parts) for axis in (2, 3))
 
-    def joined(name: str) -> torch.Tensor:
-        return torch.cat([centred(getattr(part, name), size) for part in parts])
+    def __init__(self, subjects: Sequence[StoredSubject]):
+        self.subjects = subjects
+        self.ends = torch.tensor([len(s.depth_mm) for s in subjects]).cumsum(0)
+        self.size = tuple(max(s.edges[axis] for s in subjects) for axis in (0, 1))
+        self.open = lru_cache(OPEN_AT_ONCE)(self._open)
 
-    counts = torch.tensor([len(part) for part in parts])
-    return Slices(
-        images=joined("images"),
-        lesions=joined("lesions"),
-        regions=joined("regions") if regions_folder else None,
-        depth_mm=torch.cat([part.depth_mm for part in parts]),
-        subject=torch.repeat_interleave(torch.arange(len(parts)), counts),
-        ids=tuple(subject.id for subject in subjects),
-        windows=tuple(part.windows[0] for part in parts),
-        further=tuple(subject.further for subject in subjects),
-        skeletons={
-            name: torch.cat([centred(part.skeletons[name], size) for part in parts])
-            for name in parts[0].skeletons
-        },
-    )
+    def _open(self, person: int) -> dict[str, torch.Tensor]:
+        return open_slices(*self.subjects[person].paths)
+
+    def find(self, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Whose slices these are, and their numbers within the subject."""
+        person = torch.searchsorted(self.ends, numbers, right=True)
+        first = torch.cat([torch.zeros_like(self.ends[:1]), self.ends[:-1]])
+        return person, numbers - first[person]
 
 
-def subject_slices(
-    subject: Subject,
-    voxel_size_mm: float | None,
-    regions_folder: Path | None,
-    precision: torch.dtype,
-    skeletons: int | None,
-) -> Slices:
-    """One subject's slices with head, in a window of their own size; see :func:`load_slices`."""
-    flair, t1 = load_pair(subject)
-    lesions = load_lesions(subject)
-    plan = cut(flair, voxel_size_mm)
-    images = torch.stack([plan.slices(normalise(image)) for image in (flair, t1)], dim=1)
-    lesion, other = (plan.slices(lesions.data == label) >= 0.5 for label in (1, 2))
-    marked = torch.where(other, 2, lesion.byte())
-    regions = torch.zeros_like(marked)
-    if regions_folder is not None:
-        labels = load_labels(regions_folder / f"{subject.id}.nii.gz", range(37))
-        if not same_grid(labels, flair):
-            raise ImageError(
-                labels.path, f"lies on another grid than {flair.path}", "Run notebook 02 again"
-            )
-        regions = plan.label_slices(labels.data)
-        if not labels.data.any():  # not known of this subject
-            regions[:] = LEFT_OUT
-    head = slice(*plan.span)  # slices above and below the head are left out
-    marked, regions = marked[head], regions[head]
-    thin = tubed_skeleton if skeletons == 3 else tubed_skeletons_of_slices
-    thinned = {"lesions": marked * (marked == 1)}
-    if regions_folder is not None:
-        thinned["regions"] = regions * (regions != LEFT_OUT)
-    return Slices(
-        images=images[head].to(precision),
-        lesions=marked,
-        regions=regions,
-        depth_mm=plan.depth_mm,
-        subject=torch.zeros(plan.span[1] - plan.span[0], dtype=torch.long),
-        ids=(subject.id,),
-        skeletons={
-            name: torch.from_numpy(thin(labels.numpy()))
-            for name, labels in thinned.items()
-            if skeletons
-        },
-    )
+class Stored:
+    """A stack of slices (N, ..., H, W) in files: what is indexed is read and comes as a tensor.
+
+    Each subject's window is centred in the common one, as it is for stacks in memory.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, files: Files, name: str):
+        self.files, self.name = files, name
+        one = files.open(0)[name]
+        self.dtype = one.dtype
+        self.shape = torch.Size([int(files.ends[-1]), *one.shape[1:-2], *files.size])
+        self.ndim = len(self.shape)
+        self.nbytes = self.shape.numel() * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, which: torch.Tensor | slice | tuple) -> torch.Tensor:
+        """Slices of these numbers; for a tuple, what it says of them, as pixels of patches."""
+        if isinstance(which, tuple):
+            numbers, order = which[0].unique(return_inverse=True)
+            return self[numbers][(order, *which[1:])]
+        if isinstance(which, slice):
+            which = torch.arange(*which.indices(len(self)))
+        found = torch.empty(len(which), *self.shape[1:], dtype=self.dtype)
+        person, numbers = self.files.find(which)
+        for one in person.unique().tolist():
+            stack = self.files.open(one)[self.name]
+            found[person == one] = centred(stack[numbers[person == one]], self.files.size)
+        return found
+
+    def labelled(self) -> torch.Tensor:
+        """How many pixels of each slice hold the structure (N,)."""
+        return torch.cat([subject.labelled[self.name] for subject in self.files.subjects])
+
+    def fingerprint(self) -> bytes:
+        """A hash of what the files were made of."""
+        made_of = "/".join(name for subject in self.files.subjects for name in subject.made_of)
+        return hashlib.blake2b(made_of.encode(), digest_size=16).digest()
+
+
+class StoredVoxels:
+    """Right, front and number of the slice of every lesion voxel, looked up where it is asked for.
+
+    In the order in which ``nonzero`` would list them, were all labels in memory.
+    """
+
+    def __init__(self, lesions: Stored):
+        self.lesions = lesions
+        self.ends = lesions.labelled().cumsum(0)
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def __getitem__(self, voxels: torch.Tensor) -> torch.Tensor:
+        """Those of some numbers, (n, 3)."""
+        numbers = torch.searchsorted(self.ends, voxels, right=True)
+        found = torch.empty(len(voxels), 3, dtype=torch.long)
+        for row, (number, voxel) in enumerate(zip(numbers, voxels, strict=True)):
+            in_plane = is_structure("lesions", self.lesions[number[None]][0]).nonzero()
+            found[row, :2] = in_plane[voxel - self.ends[number]]  # from the slice's end: negative
+            found[row, 2] = number
+        return found
+
+
+def open_slices(*paths: Path) -> dict[str, torch.Tensor]:
+    """What a subject's files hold, mapped into memory and read only where it is looked at."""
+    content = {}
+    for path in paths:
+        content |= torch.load(path, mmap=True, weights_only=True)
+    return content
+
+
+Stack = torch.Tensor | Stored
+"""Slices (N, ..., H, W), in memory or on disk; indexing gives a tensor either way."""
+
+
+def is_structure(structure: str, labels: torch.Tensor) -> torch.Tensor:
+    """Where labels say lesion (label 1, not other pathology), or any region."""
+    return labels == 1 if structure == "lesions" else (labels > 0) & (labels != LEFT_OUT)

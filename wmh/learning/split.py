@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
 
 from wmh.cohorts.cohort import CohortError, Subject, of_split, read_cohort, validation_split
 from wmh.files import write_table
-from wmh.learning.memory import fits
+from wmh.learning.devices import fits
 from wmh.learning.networks import STRUCTURES
-from wmh.learning.slices import Slices, load_slices
-from wmh.learning.store import most_bytes, stored_slices
+from wmh.learning.prepare import prepared_slices
+from wmh.learning.slices import CPU, Slices
 from wmh.study import Study
 
 
@@ -47,7 +45,7 @@ def fold_of(subjects: Sequence[Subject], folds: int, seed: int) -> dict[str, int
         raise CohortError(
             f"{len(order)} people to train on cannot make training.folds: {folds}; ask for fewer"
         )
-    return {person: place % folds + 1 for place, person in enumerate(order)}
+    return {person: number % folds + 1 for number, person in enumerate(order)}
 
 
 def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
@@ -64,32 +62,18 @@ def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
     rows = [(s.id, s.scanner, part) for part, subjects in parts.items() for s in subjects]
     table = pd.DataFrame(rows, columns=["id", "scanner", "part"])
     write_table(table, study.model_folder(model) / "split.csv")
-    needs_regions = "regions" in STRUCTURES[study.models[model].task]
-    regions = study.results / "regions" if needs_regions else None
-    precision = getattr(torch, study.slices.precision)
-    loss, network = study.training.loss, study.training.network
-    skeletons = network.dimensions if loss.skeleton_recall else None
-    load = load_slices
-    if _lie_on_disk(study, [s for subjects in parts.values() for s in subjects]):
-        load = partial(stored_slices, study.results / "slices")
+    structures = STRUCTURES[study.models[model].task]
     learn, validate = (
-        load(subjects, study.slices.voxel_size_mm, regions, precision, skeletons)
-        for subjects in parts.values()
+        prepared_slices(study, subjects, "regions" in structures) for subjects in parts.values()
     )
     for slices, (part, subjects) in zip((learn, validate), parts.items(), strict=True):
-        for structure in STRUCTURES[study.models[model].task]:
+        for structure in structures:
             if not slices.holds[structure].any():
                 raise _nothing_of(structure, study, part, subjects)
-    return learn, validate
-
-
-def _lie_on_disk(study: Study, subjects: Sequence[Subject]) -> bool:
-    """Whether the study keeps slices on disk, or has too many for the machine's memory."""
-    if study.slices.storage != "auto":
-        return study.slices.storage == "disk"
-    precision = getattr(torch, study.slices.precision)
-    most = most_bytes(subjects, study.slices.voxel_size_mm, precision)
-    return not fits(most, torch.device("cpu"))
+    storage = study.slices.storage
+    if storage == "disk" or (storage == "auto" and not fits(learn.nbytes + validate.nbytes, CPU)):
+        return learn, validate
+    return learn.in_memory(), validate.in_memory()
 
 
 def _nothing_of(
@@ -101,7 +85,7 @@ def _nothing_of(
             f"{subjects[0].lesions}: empty, and so are the lesion masks of {everyone}. Check that "
             "they hold 1 where there is lesion (wmh check)"
         )
-    labels = study.results / "regions" / f"{subjects[0].id}.nii.gz"
+    labels = study.region_labels(subjects[0].id)
     return CohortError(
         f"{labels}: empty, and so are the region labels of {everyone}. Run notebook 02 again"
     )

@@ -10,8 +10,8 @@ from torch import nn
 from wmh.learning.general import read_general
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.models import CheckpointError, read_checkpoint
+from wmh.learning.networks.encoder_decoders import STRUCTURES
 from wmh.learning.networks.place import PLACE_CHANNELS
-from wmh.learning.networks.structures import STRUCTURES
 from wmh.study import Study, load_study
 
 GENERAL = "general"

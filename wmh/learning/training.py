@@ -32,11 +32,16 @@ from wmh.learning.checkpoints import (
     restore,
     save_state,
 )
-from wmh.learning.devices import autocast, choose_device
-from wmh.learning.failures import MEMORY_OF, is_out_of_memory, when_out_of_memory
+from wmh.learning.devices import (
+    MEMORY_OF,
+    autocast,
+    choose_device,
+    is_out_of_memory,
+    keep_freed_memory,
+    when_out_of_memory,
+)
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
-from wmh.learning.memory import keep_freed_memory
 from wmh.learning.networks import STRUCTURES, WithRegionPrior, build_network, to_device
 from wmh.learning.optimiser import build_optimiser, learning_rate
 from wmh.learning.slices import Slices

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from wmh.learning.cut import centred
 from wmh.learning.devices import autocast, send
 from wmh.learning.inputs import InputConfiguration, show
 from wmh.learning.losses import labels_for, loss_of
-from wmh.learning.slices import Slices
-from wmh.learning.stacks import centred, is_structure
+from wmh.learning.slices import Slices, is_structure
 from wmh.learning.volumes import logits_of_slices
 from wmh.settings import Training
 

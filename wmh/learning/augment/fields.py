@@ -1,7 +1,8 @@
-"""Smooth functions of space, from a few control points along each axis."""
+"""What intensities and movement share: smooth functions of space, and changes of some rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -34,3 +35,18 @@ def over_space(coefficients: torch.Tensor, weights: list[torch.Tensor]) -> torch
     for along in weights:  # each turns the first axis of coefficients into a last axis of pixels
         coefficients = torch.tensordot(coefficients, along, dims=([2], [1]))
     return coefficients
+
+
+def change_some(
+    rows: torch.Tensor,
+    changed: torch.Tensor,
+    change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+) -> None:
+    """Replace, in place, the rows where ``changed`` (N,) by ``change(rows, their numbers)``.
+
+    ``changed`` is on the CPU, where it was drawn, so that a GPU never stops to say which they are.
+    """
+    numbers = changed.nonzero()[:, 0]
+    if len(numbers):
+        there = numbers.to(rows.device, non_blocking=True)
+        rows.index_copy_(0, there, change(rows.index_select(0, there), numbers))

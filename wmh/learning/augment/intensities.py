@@ -1,6 +1,6 @@
 """What scanners do to intensities: in k-space, in contrast, in gain, and as noise.
 
-Each channel of each sample is a row of its own; see :mod:`wmh.learning.augment.picking`.
+Each channel of each sample is a row of its own; see :func:`change_some`.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ import math
 
 import torch
 
-from wmh.learning.augment.fields import cubic_weights, over_space
+from wmh.learning.augment.fields import change_some, cubic_weights, over_space
 from wmh.learning.augment.noise import normal_noise
 from wmh.learning.augment.parameters import MOMENTS, Parameters
-from wmh.learning.augment.picking import change_some
 
 
 def corrupt(images: torch.Tensor, drawn: Parameters) -> torch.Tensor:

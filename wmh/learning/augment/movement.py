@@ -6,9 +6,8 @@ import torch
 from torch.nn import functional
 
 from wmh.atlas.regions import mirror_labels
-from wmh.learning.augment.fields import linear_and_cubic_weights, over_space
+from wmh.learning.augment.fields import change_some, linear_and_cubic_weights, over_space
 from wmh.learning.augment.parameters import COARSE, Parameters
-from wmh.learning.augment.picking import change_some
 
 
 def move(
@@ -49,9 +48,9 @@ def sampling_grid(space: torch.Size, drawn: Parameters, device: torch.device) ->
     coefficients = linear.new_zeros(samples, dimensions, *[COARSE + 2] * dimensions)
     coefficients[(slice(None), slice(None), *[slice(COARSE)] * dimensions)] = drawn.elastic.flip(1)
     for axis in range(dimensions):
-        place = [constant] * dimensions
-        place[axis] = coordinate
-        coefficients[(slice(None), slice(None), *place)] = linear[:, :, axis].flip(1)
+        points = [constant] * dimensions
+        points[axis] = coordinate
+        coefficients[(slice(None), slice(None), *points)] = linear[:, :, axis].flip(1)
     weights = [linear_and_cubic_weights(edge, device) for edge in space]
     grid = over_space(coefficients.to(device, non_blocking=True), weights)  # (B, d, *space)
     return grid.movedim(1, -1)

@@ -6,10 +6,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from wmh.learning.networks.encoder_decoders import EncoderDecoders, Parts, input_channels
+from wmh.learning.networks.encoder_decoders import STRUCTURES, EncoderDecoders, Parts
 from wmh.learning.networks.normalisation import normalise_by_batch
+from wmh.learning.networks.place import PLACE_CHANNELS
 from wmh.learning.networks.prior import WithRegionPrior
-from wmh.learning.networks.structures import STRUCTURES
 from wmh.learning.networks.unet import SharedEncoder
 from wmh.settings import NetworkSettings
 
@@ -59,5 +59,5 @@ def _parts(settings: NetworkSettings, channels: int, structures: tuple[str, ...]
             from wmh.learning.networks.mednext import parts
         case "multiresunet":
             from wmh.learning.networks.multiresunet import parts
-    channels = input_channels(channels, structures)
+    channels += PLACE_CHANNELS * ("regions" in structures)
     return parts(settings.dimensions, channels, settings.width, structures)

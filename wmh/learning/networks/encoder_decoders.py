@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from wmh.learning.networks.halving import pad_to_multiple
-from wmh.learning.networks.place import PLACE_CHANNELS, place
+from wmh.learning.networks.place import place
+
+CLASSES = {"lesions": 2, "regions": 37}
+"""Classes of each structure: background and lesion; background, 34 regions and two rest labels."""
+
+STRUCTURES = {
+    "lesions": ("lesions",),
+    "regions": ("regions",),
+    "multitask": ("lesions", "regions"),
+}
+"""What a network of each task predicts."""
 
 Parts = tuple[nn.Module, dict[str, nn.Module]]
 """An encoder, from images to a list of features; for each structure, a decoder of that list."""
@@ -43,6 +53,15 @@ class EncoderDecoders(nn.Module):
         return {name: decoder(features)[inside] for name, decoder in self.decoders.items()}
 
 
-def input_channels(channels: int, structures: tuple[str, ...]) -> int:
-    """Channels that the encoder sees: the images', and the place for those that need it."""
-    return channels + PLACE_CHANNELS * ("regions" in structures)
+def pad_to_multiple(images: torch.Tensor, multiple: int) -> tuple[torch.Tensor, tuple[object, ...]]:
+    """Add background on all sides of (B, C, ...) so that every edge is a multiple of ``multiple``.
+
+    Also returns where in the result the images lie, as an index.
+    """
+    edges = images.shape[2:]
+    missing = [-edge % multiple for edge in edges]
+    before = [count // 2 for count in missing]
+    sides = [(low, count - low) for low, count in zip(before, missing, strict=True)]
+    padding = [count for pair in reversed(sides) for count in pair]  # the last axis comes first
+    inside = (..., *(slice(low, low + edge) for low, edge in zip(before, edges, strict=True)))
+    return functional.pad(images, padding), inside

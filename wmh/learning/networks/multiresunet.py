@@ -10,8 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from wmh.learning.networks.encoder_decoders import Parts
-from wmh.learning.networks.structures import CLASSES
+from wmh.learning.networks.encoder_decoders import CLASSES, Parts
 
 ALPHA = 1.67
 """Scales the width of a MultiRes block so that the whole has about a U-Net's parameters."""

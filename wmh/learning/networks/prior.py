@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from wmh.learning.networks.structures import CLASSES
+from wmh.learning.networks.encoder_decoders import CLASSES
 
 BIN_PIXELS = 4
 BIN_MM = 6.0

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from wmh.learning.networks.halving import pad_to_multiple
+from wmh.learning.networks.encoder_decoders import CLASSES, pad_to_multiple
 from wmh.learning.networks.place import FINE_PLACE_CHANNELS, PLACE_CHANNELS, fine_place, place
 from wmh.learning.networks.resnet import Decoder, build_encoder, convolution
-from wmh.learning.networks.structures import CLASSES
 from wmh.settings import NetworkSettings
 
 DETAIL_CHANNELS = 16

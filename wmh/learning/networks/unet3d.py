@@ -6,8 +6,7 @@ import torch
 from monai.networks.nets import BasicUNet
 from torch import nn
 
-from wmh.learning.networks.encoder_decoders import Parts
-from wmh.learning.networks.structures import CLASSES
+from wmh.learning.networks.encoder_decoders import CLASSES, Parts
 
 
 def parts(dimensions: int, channels: int, width: int, structures: tuple[str, ...]) -> Parts:

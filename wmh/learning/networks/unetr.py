@@ -15,8 +15,7 @@ from monai.networks.blocks import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import nn
 from torch.nn import functional
 
-from wmh.learning.networks.encoder_decoders import MULTIPLE, Parts
-from wmh.learning.networks.structures import CLASSES
+from wmh.learning.networks.encoder_decoders import CLASSES, MULTIPLE, Parts
 
 LAYERS, HEADS = 12, 12
 """Of the transformer; as published."""

@@ -1,7 +1,9 @@
-"""Slices on disk: the same batches as from memory, whatever is drawn, and never all in memory."""
+"""Slices are prepared once; batches are the same from files and memory, which stays flat."""
 
+import fcntl
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import nibabel as nib
@@ -15,12 +17,11 @@ from tests.learning.conftest import tiny_study
 from tests.learning.test_volumes import study_of_volumes
 from wmh.cohorts.cohort import Subject, write_cohort
 from wmh.images import ImageError, load_image, save_image
-from wmh.learning import split, store
+from wmh.learning import prepare, split
 from wmh.learning.batches import draw_batch
 from wmh.learning.inputs import CONFIGURATIONS
-from wmh.learning.slices import load_slices
-from wmh.learning.stacks import Files, Stored, StoredSubject
-from wmh.learning.store import most_bytes, stored_slices
+from wmh.learning.prepare import prepared_slices
+from wmh.learning.slices import Files, Stored, StoredSubject
 from wmh.learning.training import train
 
 GRIDS = {"a": (24, 28, 12), "b": (30, 24, 14), "c": (24, 28, 10)}
@@ -55,10 +56,20 @@ def subjects_in(folder) -> list[Subject]:
     ]
 
 
-def both(scans, folder, thin=None, precision=torch.float16):
-    """The same subjects in memory and on disk."""
-    settings = (subjects_in(scans), 3.0, scans / "regions", precision, thin)
-    return load_slices(*settings), stored_slices(folder, *settings)
+def study_of(scans, thin=False, precision="float16", **settings):
+    """A study at 3 mm whose regions are those of the scans, its results in the test's own root."""
+    if thin:
+        settings["training"] = {"loss": {"skeleton_recall": 1.0}}
+    study = tiny_study(slices={"voxel_size_mm": 3.0, "precision": precision}, **settings)
+    if not (study.results / "regions").exists():
+        shutil.copytree(scans / "regions", study.results / "regions")
+    return study
+
+
+def both(scans, **settings):
+    """The same subjects in memory and in files."""
+    disk = prepared_slices(study_of(scans, **settings), subjects_in(scans), regions=True)
+    return disk.in_memory(), disk
 
 
 def assert_equal_batches(one, other):
@@ -69,12 +80,13 @@ def assert_equal_batches(one, other):
         assert all(torch.equal(part.labels[name], same.labels[name]) for name in part.labels)
 
 
-@pytest.mark.parametrize("precision", [torch.float16, torch.float32])
-def test_slices_on_disk_are_those_in_memory(scans, tmp_path, precision):
-    memory, disk = both(scans, tmp_path, thin=2, precision=precision)
+@pytest.mark.parametrize("precision", ["float16", "float32"])
+def test_slices_on_disk_are_those_in_memory(study, scans, precision):
+    memory, disk = both(scans, thin=True, precision=precision)
     assert len({subject.edges for subject in disk.images.files.subjects}) > 1
     assert (disk.images.shape, disk.images.nbytes) == (memory.images.shape, memory.images.nbytes)
     everything = slice(None)
+    assert memory.images.dtype == getattr(torch, precision)
     assert torch.equal(disk.images[everything], memory.images)
     structures = ("lesions", "regions")
     labels = memory.labels(structures, everything)
@@ -94,8 +106,8 @@ def test_slices_on_disk_are_those_in_memory(scans, tmp_path, precision):
 
 @pytest.mark.parametrize("task", ["lesions", "multitask"])
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_batches_from_disk_are_those_from_memory(scans, tmp_path, task, dimensions):
-    memory, disk = both(scans, tmp_path)
+def test_batches_from_disk_are_those_from_memory(study, scans, task, dimensions):
+    memory, disk = both(scans)
     training = (tiny_study() if dimensions == 2 else study_of_volumes()).training
     for seed in range(4):
         batches = [
@@ -111,11 +123,11 @@ def test_batches_from_disk_are_those_from_memory(scans, tmp_path, task, dimensio
         assert_equal_batches(*batches)
 
 
-def test_trainings_from_disk_and_memory_end_with_the_same_weights(study, scans, tmp_path):
-    checkpoints = [train(study, "multitask", s, s) for s in both(scans, tmp_path / "slices")[:1]]
-    first = torch.load(checkpoints[0], weights_only=True)["weights"]
-    disk = both(scans, tmp_path / "slices")[1]
-    again = torch.load(train(study, "multitask", disk, disk), weights_only=True)["weights"]
+def test_trainings_from_disk_and_memory_end_with_the_same_weights(study, scans):
+    first, again = (
+        torch.load(train(study, "multitask", s, s), weights_only=True)["weights"]
+        for s in both(scans)
+    )
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
@@ -132,77 +144,106 @@ def test_a_study_says_where_its_slices_lie(study, scans):
     assert kinds == memory | {"disk": Stored}
 
 
-def test_too_many_slices_for_memory_go_to_disk(study, scans, monkeypatch):
+def test_too_many_slices_for_memory_stay_in_files(study, scans, monkeypatch):
     asked = []
     monkeypatch.setattr(split, "fits", lambda needed, device: asked.append(needed))
     people = subjects_in(scans)
-    assert split._lie_on_disk(study, people)
-    memory = load_slices(people, None, scans / "regions", torch.float32, 2)
-    stacks = memory.labels(("lesions", "regions"), slice(None)).values()
-    needed = sum(stack.nbytes for stack in (memory.images, *stacks))
-    assert needed <= asked[0] < 10 * needed
-    assert most_bytes([replace(people[0], flair=scans / "none.nii")], None, torch.float16) == 0
+    monkeypatch.setattr(split, "split_training", lambda study: (people[:2], people[2:]))
+    parts = split.training_slices(study_of(scans), "multitask")
+    assert all(isinstance(part.images, Stored) for part in parts)
+    stacks = [stack[:] for p in parts for stack in (p.images, p.lesions, p.regions)]
+    assert asked == [sum(stack.nbytes for stack in stacks)]
 
 
-def test_an_interrupted_writing_goes_on_where_it_stopped(scans, tmp_path, monkeypatch):
-    written = []
+@pytest.fixture
+def made(monkeypatch):
+    """Whose files of which kind were made, in order."""
+    found = []
 
-    def stop_at_the_second(subject, *settings):
-        if len(written) == 1:
-            raise KeyboardInterrupt
-        written.append(subject.id)
-        return prepare(subject, *settings)
+    def cut_subject(study, subject, kinds):
+        found.extend((subject.id, kind) for kind in kinds)
+        return cut(study, subject, kinds)
 
-    prepare = store.subject_slices
-    monkeypatch.setattr(store, "subject_slices", stop_at_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        both(scans, tmp_path)
-    monkeypatch.setattr(
-        store, "subject_slices", lambda s, *a: written.append(s.id) or prepare(s, *a)
-    )
-    memory, disk = both(scans, tmp_path)
-    assert written == ["a", "b", "c"]
-    assert torch.equal(disk.images[:], memory.images)
+    cut = prepare.cut_subject
+    monkeypatch.setattr(prepare, "cut_subject", cut_subject)
+    return found
 
 
-def test_a_full_disk_is_named_and_leaves_no_half_file_behind(scans, tmp_path, monkeypatch):
+def all_of(kind):
+    return [(name, kind) for name in GRIDS]
+
+
+def test_an_interrupted_preparing_goes_on_where_it_stopped(study, scans, made, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    cut = prepare.cut_subject
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(
+            prepare, "cut_subject", lambda s, p, kinds: stop() if made else cut(s, p, kinds)
+        )
+        both(scans)
+    both(scans)
+    assert sorted(made) == sorted(all_of("images") + all_of("regions"))
+
+
+def test_a_full_disk_is_named_and_leaves_no_half_file_behind(study, scans, monkeypatch):
     def full(content, path):
         path.write_bytes(b"half a file")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(store.torch, "save", full)
-    with pytest.raises(ImageError, match=r"a\.pt: cannot be written .*No space.*slices\.storage"):
-        both(scans, tmp_path)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    monkeypatch.setattr(prepare.torch, "save", full)
+    with pytest.raises(ImageError, match=r"a\.pt: cannot be written .*No space.*Make room"):
+        both(scans)
+    left = [path.name for path in (study.results / "slices").rglob("*") if path.is_file()]
+    assert left == [".lock"]
 
 
-def test_what_has_changed_is_made_anew_and_nothing_else(scans, tmp_path, monkeypatch):
+def test_what_has_changed_is_made_anew_and_nothing_else(study, scans, tmp_path, made):
     folder = shutil.copytree(scans, tmp_path / "scans")
-    made = []
-    prepare = store.subject_slices
-    monkeypatch.setattr(store, "subject_slices", lambda s, *a: made.append(s.id) or prepare(s, *a))
-    arguments = (tmp_path / "slices", subjects_in(folder), 3.0)
+    labels = study_of(folder).region_labels("c")
 
-    def made_for(*settings, **changes) -> list[str]:
+    def made_for(regions=False, **settings) -> list[tuple[str, str]]:
         made.clear()
-        stored_slices(*arguments, *settings, **changes)
+        prepared_slices(study_of(folder, **settings), subjects_in(folder), regions)
         return list(made)
 
-    assert made_for() == ["a", "b", "c"]
+    def fingerprint():
+        return prepared_slices(study_of(folder), subjects_in(folder), False).fingerprint()
+
+    assert made_for() == all_of("images")
     assert made_for() == []
-    before = stored_slices(*arguments).fingerprint()
+    before = fingerprint()
+    os.utime(folder / "b/flair.nii.gz", (1, 1))  # the same content
+    assert made_for() == []
+    assert fingerprint() == before
+    assert made_for(regions=True) == all_of("regions")  # which lesion models did not wait for
+    assert made_for() == made_for(regions=True) == []
     image = nib.load(folder / "b/flair.nii.gz")
     nib.save(nib.Nifti1Image(image.get_fdata() * 2 + 1, image.affine), folder / "b/flair.nii.gz")
-    assert made_for() == ["b"]
-    assert stored_slices(*arguments).fingerprint() != before
-    regions = (folder / "regions",)
-    assert made_for(*regions) == ["a", "b", "c"]  # which lesion models did not need
-    assert made_for() == made_for(*regions) == []
-    os.utime(folder / "regions/c.nii.gz", (1, 1))
-    assert made_for(*regions) == ["c"]
-    assert made_for(precision=torch.float16) == ["a", "b", "c"]
-    (tmp_path / "slices/images/a.pt").write_bytes(b"no such file of ours")
-    assert made_for(precision=torch.float16) == ["a"]
+    assert made_for() == [("b", "images")]
+    assert fingerprint() != before
+    assert made_for(regions=True) == [("b", "regions")]
+    save_image(labels, np.zeros(GRIDS["c"], np.uint8), load_image(labels))
+    assert made_for(regions=True) == [("c", "regions")]
+    assert made_for(precision="float32") == all_of("images")
+    (study.results / "slices/images/a.pt").write_bytes(b"no such file of ours")
+    assert made_for(precision="float32") == [("a", "images")]
+
+
+def test_of_two_trainings_at_once_one_prepares_what_the_other_reads(study, scans, made):
+    """The second finds a file missing, waits for the first that writes it, and looks again."""
+    folder = study.results / "slices"
+    folder.mkdir(parents=True)
+    with ThreadPoolExecutor() as pool, (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        both_trainings = [pool.submit(both, scans) for _ in range(2)]
+        with pytest.raises(TimeoutError):
+            both_trainings[0].result(timeout=0.2)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        one, other = (training.result()[0] for training in both_trainings)
+    assert sorted(made) == sorted(all_of("images") + all_of("regions"))
+    assert torch.equal(one.images, other.images)
 
 
 def test_memory_stays_flat_whatever_is_drawn(tmp_path):
@@ -229,10 +270,10 @@ def test_memory_stays_flat_whatever_is_drawn(tmp_path):
     assert max(held[10:]) - min(held[10:]) < 3 * one < images.nbytes / 20
 
 
-def test_a_subject_without_any_region_has_none_that_are_known(scans, tmp_path):
-    (subject,) = subjects_in(scans)[:1]
+def test_a_subject_without_any_region_has_none_that_are_known(study, scans):
+    subject = subjects_in(scans)[0]
     flair = load_image(subject.flair)
-    save_image(tmp_path / f"{subject.id}.nii.gz", np.zeros(flair.data.shape, np.uint8), flair)
-    read = load_slices([subject], 4.0, tmp_path)
-    assert (read.regions == 255).all()
+    save_image(study.region_labels(subject.id), np.zeros(flair.data.shape, np.uint8), flair)
+    read = prepared_slices(study, [subject], regions=True)
+    assert (read.regions[:] == 255).all()
     assert not read.holds["regions"].any()

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wmh.learning.networks.halving import pad_to_multiple
+from wmh.learning.networks.encoder_decoders import pad_to_multiple
 
 
 @given(
