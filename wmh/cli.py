@@ -265,7 +265,8 @@ def predict(
         raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
     asked = None if study is None else load_to_predict(study)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: others compute beside it
-    from wmh.predict import predict_folder, predict_scan
+    from wmh.predict.folder import predict_folder
+    from wmh.predict.scan import predict_scan
 
     if asked is not None and asked.cohort.simulated_alone:
         typer.echo(f"The models of study {study} learned from simulated heads alone.", err=True)
@@ -275,13 +276,13 @@ def predict(
         written = predict_scan(asked, out, flair=flair, t1=t1)
         for path in written.paths:
             typer.echo(path)
-        typer.echo(f"Answered by {written.answered_by}. Not for diagnosis.", err=True)
+        typer.echo(f"Answered by {written.predicted_by}. Not for diagnosis.", err=True)
         return
     done = predict_folder(asked, scans, out, jobs)
     left_out = [one.problem for one in done if one.problem is not None]
     kept = sum(one.kept for one in done)
     typer.echo(f"{len(done) - kept - len(left_out)} subjects predicted, {kept} kept: {out}")
-    for who, count in Counter(one.answered_by for one in done if one.answered_by).items():
+    for who, count in Counter(one.predicted_by for one in done if one.predicted_by).items():
         typer.echo(f"  {count} by {who}", err=True)
     if left_out:
         typer.echo(f"{len(left_out)} left out:\n" + "\n".join(f"  - {p}" for p in left_out))

@@ -1,4 +1,4 @@
-"""Whether a scan is like those a study's models were trained on, and if not, in what.
+"""The distribution of the training scans, and where a scan lies in it.
 
 The study's training scans are described once, from the images that ``cohort.csv`` names, and kept
 in ``results/STUDY/training_scans.csv``: extent and voxel size (mm) along the closest right,
@@ -93,11 +93,14 @@ def describe_scan(image: Image) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in zip(names, values, strict=True)}
 
 
-def compare_scan(images: Mapping[str, Image], training: pd.DataFrame) -> list[Quantity]:
+def compare_scan(images: Mapping[str, Image], training: pd.DataFrame | None) -> list[Quantity]:
     """Each quantity of the given images (originals, by modality) beside the training scans'.
 
-    The geometry of an image on the first one's grid is not told twice.
+    The geometry of an image on the first one's grid is not told twice. Nothing where the training
+    scans are not known.
     """
+    if training is None:
+        return []
     found, first = [], next(iter(images.values()))
     for modality, image in images.items():
         rows = training[training["modality"] == modality]
