@@ -313,7 +313,7 @@ def evaluate(
     if study is not None:
         from wmh.analysis.testing import cases_to_evaluate
 
-        table = evaluation.evaluate(cases_to_evaluate(load(study)), jobs)
+        table = evaluation.evaluate(cases_to_evaluate(load_study(study)), jobs)
         shown = evaluation.five_of_configurations(table)
     else:
         pairs = evaluation.find_pairs(truth, prediction)

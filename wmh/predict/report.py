@@ -27,7 +27,7 @@ from wmh.figures.style import save_picture
 from wmh.images import Image, rough_head, to_ras
 from wmh.learning.models import Model
 from wmh.pages import as_webp, write_page
-from wmh.predict.brain_map import frame_mm, paint, scale_top, shades
+from wmh.predict.brain_map import frame_mm, kept_cuts, paint, scale_top, shades
 from wmh.predict.predictor import Predictor, ScanPrediction
 from wmh.provenance import commit_here
 
@@ -88,7 +88,8 @@ def write_report(path: Path, name: str, found: ScanPrediction, predictor: Predic
         predictor=predictor,
         found=found,
         slices=slices_of(found),
-        cuts=paint(values, "% of the region"),
+        cuts=kept_cuts(),
+        painted=paint(values, "% of the region"),
         frame=frame_mm(),
         shades=shades(scale_top(values)),
         regions=found.burden.to_dict("records"),
