@@ -14,7 +14,7 @@ from wmh.images import Image, ImageError
 from wmh.learning.inference import predict_prepared
 from wmh.learning.models import CheckpointError
 from wmh.predict.derivatives import Place, write_derivatives
-from wmh.predict.predictor import ScanPrediction, StudyPredictor, lesions_labelled
+from wmh.predict.predictor import Predictor, ScanPrediction, lesions_labelled
 from wmh.predict.report import slices_of, write_report
 from wmh.predict.scan import predict_scan
 from wmh.settings import Evaluation
@@ -116,7 +116,7 @@ def test_nothing_given_is_an_error(study, tmp_path):
 def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
     given = {"FLAIR": write_scan(tmp_path / "flair.nii.gz")}
     ways = [Evaluation(), Evaluation(mirroring=True), Evaluation(bootstrap_samples=7)]
-    predictors = [StudyPredictor(study.model_copy(update={"evaluation": way}), 1) for way in ways]
+    predictors = [Predictor(study.model_copy(update={"evaluation": way}), 1) for way in ways]
     plain, mirrored, same = (predictor.fingerprint(given) for predictor in predictors)
     assert plain == same != mirrored
     plain, mirrored, same = (predictor.predict(given) for predictor in predictors)

@@ -28,7 +28,7 @@ from wmh.predict.derivatives import (
     write_description,
     write_tsv,
 )
-from wmh.predict.predictor import Predictor, predictor_of
+from wmh.predict.predictor import Predictor
 from wmh.predict.report import write_report
 from wmh.study import Study
 
@@ -60,7 +60,7 @@ def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) 
     say(notice for one in found for notice in one.notices)
     with _only_one(out):
         write_description(out, source)
-        predictor = predictor_of(study, max(1, cores_here() // jobs))
+        predictor = Predictor(study, max(1, cores_here() // jobs))
         _ = predictor.training  # a study's scans are looked at once, before anybody's
         places = [Place(out, bids_name(entry.subject.id)) for entry in found]
         named = Counter(place.name for place in places)

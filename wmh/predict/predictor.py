@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,11 +25,10 @@ from wmh.cohorts.plausible import notices
 from wmh.files import sha256_of
 from wmh.images import Image, ImageError, load_image
 from wmh.learning.devices import choose_device
-from wmh.learning.general import General, load_general
+from wmh.learning.general import load_general
 from wmh.learning.inference import predict_prepared, prepare
 from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.predict.training_distribution import Quantity, compare_scan, training_scans
-from wmh.settings import Evaluation
 from wmh.study import Study
 
 NEAR_MM = 5.0
@@ -114,28 +112,38 @@ def lesions_labelled(regions: np.ndarray, lesions: Image) -> np.ndarray:
     return labelled
 
 
-class Predictor(ABC):
-    """Models that predict, each read once: the general one, or a study's."""
+class Predictor:
+    """Models that predict, each read once: a study's, or the general one where none is named.
 
-    evaluation: Evaluation
-    """How the models are asked."""
-    general: General | None = None
-    """What is known of the general model, where it predicts."""
-    simulated: bool = False
-    """Whether the models learned from simulated heads alone."""
-    training: pd.DataFrame | None
-    """:func:`wmh.predict.training_distribution.training_scans`; None where they are not known."""
+    Of a study, those trained on exactly what is given predict.
+    """
 
-    def __init__(self, threads: int):
-        self.threads = threads
+    def __init__(self, study: Study | None, threads: int):
+        self.study, self.threads = study, threads
+        self._device = choose_device("auto" if study is None else study.compute.device)
+        self.general = load_general(self._device) if study is None else None
+        self.evaluation = (study or self.general).evaluation
+        self.simulated = study is not None and study.cohort.simulated_alone
+        self._lock = Lock()
+        self._read: dict[str, Model] = {}
 
-    @abstractmethod
+    @cached_property
+    def training(self) -> pd.DataFrame | None:
+        """:func:`wmh.predict.training_distribution.training_scans`; None where not known."""
+        return self.general.training_scans if self.general else training_scans(self.study)
+
     def models(self, given: Collection[str]) -> tuple[Model, Model]:
         """The models for lesions and for regions, from the given modalities; one may do both."""
+        if self.general:
+            return self.general.model_of("lesions"), self.general.model_of("regions")
+        lesions, regions = self._names(given)
+        with self._lock:
+            for name in {lesions, regions} - self._read.keys():
+                self._read[name] = load_model_of(self.study, name, self._device)
+        return self._read[lesions], self._read[regions]
 
-    @abstractmethod
-    def weights(self, given: Collection[str]) -> list[str]:
-        """SHA-256 of the files of these models' weights."""
+    def _names(self, given: Collection[str]) -> list[str]:
+        return [choose_model(self.study, task, given) for task in ("lesions", "regions")]
 
     def describe(self, prediction: ScanPrediction) -> str:
         """Which model predicted, from what, in a few words."""
@@ -199,63 +207,15 @@ class Predictor(ABC):
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:
         """A hash of all that a prediction depends on: images, weights, settings, version."""
+        names = [] if self.general else self._names(given)
+        weights = [_sha256(self.study.model_folder(name) / "checkpoint.pt") for name in names]
         parts = {
             "images": {modality: _sha256(path) for modality, path in sorted(given.items())},
-            "weights": self.weights(given),
+            "weights": weights or [self.general.sha256],
             "settings": self.evaluation.model_dump(exclude={"bootstrap_samples", "alpha"}),
             "version": version("wmh"),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-class GeneralPredictor(Predictor):
-    """The general model predicts."""
-
-    def __init__(self, threads: int):
-        super().__init__(threads)
-        self.general = load_general(choose_device("auto"))
-        self.evaluation, self.training = self.general.evaluation, self.general.training_scans
-
-    def models(self, given: Collection[str]) -> tuple[Model, Model]:
-        return self.general.model_of("lesions"), self.general.model_of("regions")
-
-    def weights(self, given: Collection[str]) -> list[str]:
-        return [self.general.sha256]
-
-
-class StudyPredictor(Predictor):
-    """The models of a study predict, from what is given those trained on exactly that."""
-
-    def __init__(self, study: Study, threads: int):
-        super().__init__(threads)
-        self.study, self.evaluation = study, study.evaluation
-        self.simulated = study.cohort.simulated_alone
-        self._device = choose_device(study.compute.device)
-        self._lock = Lock()
-        self._read: dict[str, Model] = {}
-
-    @cached_property
-    def training(self) -> pd.DataFrame | None:
-        return training_scans(self.study)
-
-    def models(self, given: Collection[str]) -> tuple[Model, Model]:
-        lesions, regions = self._names(given)
-        with self._lock:
-            for name in {lesions, regions} - self._read.keys():
-                self._read[name] = load_model_of(self.study, name, self._device)
-        return self._read[lesions], self._read[regions]
-
-    def weights(self, given: Collection[str]) -> list[str]:
-        folders = map(self.study.model_folder, self._names(given))
-        return [_sha256(folder / "checkpoint.pt") for folder in folders]
-
-    def _names(self, given: Collection[str]) -> list[str]:
-        return [choose_model(self.study, task, given) for task in ("lesions", "regions")]
-
-
-def predictor_of(study: Study | None, threads: int) -> Predictor:
-    """The models of a study, or where none is named the general model."""
-    return GeneralPredictor(threads) if study is None else StudyPredictor(study, threads)
 
 
 def _sha256(path: Path) -> str:

@@ -25,7 +25,7 @@ from wmh.images import (
 from wmh.learning.devices import choose_device
 from wmh.learning.general import load_general
 from wmh.learning.inference import predict
-from wmh.predict.predictor import ScanPrediction, lesions_labelled, predictor_of
+from wmh.predict.predictor import Predictor, ScanPrediction, lesions_labelled
 from wmh.study import Study
 
 
@@ -54,7 +54,7 @@ def predict_scan(
     given = {modality: path for modality, path in given.items() if path is not None}
     with ThreadPoolExecutor(1) as beside:  # what draws takes a second to read
         beside.submit(import_module, "wmh.predict.report")
-        predictor = predictor_of(study, cores_here())
+        predictor = Predictor(study, cores_here())
         found = predictor.predict(given)
     from wmh.predict import report
 

@@ -72,8 +72,17 @@ def training_scans(study: Study) -> pd.DataFrame | None:
         return None
     subjects = of_split(read_cohort(cohort), "training")
     scans = [(s.id, "FLAIR", s.flair) for s in subjects] + [(s.id, "T1", s.t1) for s in subjects]
+
+    def row(scan: tuple[str, str, Path | None]) -> dict[str, object] | None:
+        subject, modality, path = scan
+        try:
+            facts = describe_scan(load_image(path or ""))
+        except ImageError:  # an image that is no longer there
+            return None
+        return {"subject": subject, "modality": modality} | facts
+
     with ThreadPoolExecutor(2) as pool:
-        rows = list(tqdm(pool.map(_row, scans), "training scans", len(scans), leave=False))
+        rows = list(tqdm(pool.map(row, scans), "training scans", len(scans), leave=False))
     table = pd.DataFrame([row for row in rows if row is not None])
     if table.empty:
         return None
@@ -139,12 +148,3 @@ def _intensity(modality: str, scan: dict[str, float], rows: pd.DataFrame) -> Qua
         )
     name = "Distance of intensities from the training mean"
     return Quantity(modality, name, "", value, float(apart.min()), float(apart.max()), unlike)
-
-
-def _row(scan: tuple[str, str, Path | None]) -> dict[str, object] | None:
-    """A row of ``training_scans.csv``; None for an image that is no longer there."""
-    subject, modality, path = scan
-    try:
-        return {"subject": subject, "modality": modality} | describe_scan(load_image(path or ""))
-    except ImageError:
-        return None
