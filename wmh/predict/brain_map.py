@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -30,29 +29,11 @@ ROOM_MM = 3.6
 """A region's number is printed where a disc of this radius fits inside it."""
 
 DRAWN = Path(__file__).with_name("brain_map.json")
-"""What :func:`keep_cuts` has drawn."""
+"""What :func:`keep_cuts` has drawn, because that takes seconds."""
 
 COLOURS = colormaps["YlOrRd"]
 SHADES = 6
 """Steps of the printed scale."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """One region in one cut: its outline in mm, and where its number goes, if it has room."""
-
-    label: int
-    path: str
-    place: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Cut:
-    """One axial cut of the atlas: a grey picture of the template and the regions in it."""
-
-    height_mm: int
-    picture: str
-    shapes: tuple[Shape, ...]
 
 
 def paint(values: Mapping[int, float], unit: str) -> dict[int, tuple[str, str, str]]:
@@ -94,31 +75,33 @@ def _colour(value: float, top: float) -> tuple[str, str]:
 
 
 @cache
-def kept_cuts() -> tuple[Cut, ...]:
-    """The cuts as they were drawn once, because that takes seconds."""
-    return tuple(
-        Cut(cut["height_mm"], cut["picture"], tuple(Shape(**shape) for shape in cut["shapes"]))
-        for cut in json.loads(DRAWN.read_text())
-    )
+def kept_cuts() -> list[dict]:
+    """The axial cuts as :func:`draw_cut` drew them."""
+    return json.loads(DRAWN.read_text())
 
 
 def keep_cuts() -> None:
     """Draw every cut and keep it in the package; to be done again when the atlas has changed."""
-    DRAWN.write_text(json.dumps([asdict(draw_cut(height)) for height in CUTS_MM]) + "\n")
+    DRAWN.write_text(json.dumps([draw_cut(height) for height in CUTS_MM]) + "\n")
 
 
-def draw_cut(height_mm: int) -> Cut:
-    """Draw one cut from template and atlas."""
+def draw_cut(height_mm: int) -> dict[str, object]:
+    """Draw one axial cut of the atlas: a grey picture of the template, and the regions in it.
+
+    Each region has its label, its outline in mm as an SVG path, and the place of its number, None
+    where it has no room.
+    """
     atlas, template = built_in_atlas(1), mni_t1(1)
     z = round((height_mm - atlas.affine[2, 3]) / atlas.affine[2, 2])
     labels, grey = (image.data[*BOX, z].T[::-1] for image in (atlas, template))  # front first
     pale = 255 - 90 * np.clip(grey / np.percentile(grey[grey > 0], 99), 0, 1)  # dark tissue, paper
     picture = Picture.fromarray(pale.astype(np.uint8))
     shapes = [_shape(labels == label, label) for label in REGION_LABELS if (labels == label).any()]
-    return Cut(height_mm, webp_address(as_webp(picture, 75)), tuple(shapes))
+    picture = webp_address(as_webp(picture, 75))
+    return {"height_mm": height_mm, "picture": picture, "shapes": shapes}
 
 
-def _shape(mask: np.ndarray, label: int) -> Shape:
+def _shape(mask: np.ndarray, label: int) -> dict[str, object]:
     from skimage import measure  # only drawing anew needs it
 
     smooth = np.pad(ndimage.gaussian_filter(mask.astype(float), 0.8), 1)
@@ -131,4 +114,4 @@ def _shape(mask: np.ndarray, label: int) -> Shape:
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(depth.argmax(), depth.shape)
     place = (column + 0.5, row + 0.5) if depth.max() >= ROOM_MM else None
-    return Shape(label, path, place)
+    return {"label": label, "path": path, "place": place}
