@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 
 from wmh.learning.general import pack
-from wmh.predict.likeness import training_scans
+from wmh.predict.training_distribution import training_scans
 from wmh.study import load_study
 
 TRAINED_ON = [

@@ -41,7 +41,7 @@ from wmh.learning.models import Model, load_model
 from wmh.learning.split import training_slices
 from wmh.learning.training import train
 from wmh.phantom.writing import simulate_study
-from wmh.predict.answer import lesions_labelled
+from wmh.predict.predictor import lesions_labelled
 from wmh.study import Study, load_study, project_root
 
 AROUND_BRAIN_MM = 5.0

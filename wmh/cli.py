@@ -13,10 +13,9 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -26,50 +25,46 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
 fetch = typer.Typer(help="Fetch the public data that a study needs.", no_args_is_help=True)
 app.add_typer(fetch, name="fetch")
 
-
-class Split(StrEnum):
-    """Which part of the challenge's data to fetch."""
-
-    training = "training"
-    test = "test"
-    all = "all"
+File = Path | None
+Mirror = Annotated[
+    str | None,
+    typer.Option(envvar="WMH_MIRROR", help="Folder or address that holds the same files."),
+]
+Destination = Annotated[Path, typer.Option(help="Folder to put them in.")]
+Flair = Annotated[File, typer.Option(help="FLAIR image (NIfTI).")]
+T1 = Annotated[File, typer.Option(help="T1 image (NIfTI), head or brain.")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Subjects at a time.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+STUDY = "Name of a file in studies/."
 
 
 @fetch.command()
 def challenge(
-    split: Annotated[Split, typer.Option(help="Which subjects.")] = Split.all,
+    split: Annotated[
+        Literal["training", "test", "all"], typer.Option(help="Which subjects.")
+    ] = "all",
     observers: Annotated[
         bool, typer.Option("--observers", help="Also the masks of the additional observers.")
     ] = False,
-    dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/wmh_challenge"),
+    dest: Destination = Path("data/wmh_challenge"),
 ) -> None:
     """Fetch the WMH Segmentation Challenge (CC BY-NC 4.0) from DataverseNL; goes on after a cut."""
     from wmh.cohorts import challenge
 
     typer.echo(challenge.NOTICE)
-    echo_fetched(challenge.fetch_challenge(dest, split.value, observers), dest)
-    missing = challenge.missing_subjects(dest, split.value)
+    echo_fetched(challenge.fetch_challenge(dest, split, observers), dest)
+    missing = challenge.missing_subjects(dest, split)
     if missing:
         typer.echo(f"{len(missing)} known subjects are not complete: {', '.join(missing)}")
         raise typer.Exit(1)
 
 
-Mirror = Annotated[
-    str | None,
-    typer.Option(envvar="WMH_MIRROR", help="Folder or address that holds the same files."),
-]
-
-
 @fetch.command()
-def atlas(
-    mirror: Mirror = None,
-    dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/atlas"),
-) -> None:
+def atlas(mirror: Mirror = None, dest: Destination = Path("data/atlas")) -> None:
     """Fetch the JHU atlas, the refined labels and the authors' labels of the 170 subjects."""
     from wmh.cohorts import datasets
 
@@ -81,10 +76,7 @@ def atlas(
 
 
 @fetch.command()
-def heads(
-    mirror: Mirror = None,
-    dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/heads"),
-) -> None:
+def heads(mirror: Mirror = None, dest: Destination = Path("data/heads")) -> None:
     """Fetch label maps of twenty people's whole heads (Apache 2.0)."""
     from wmh.cohorts import datasets
 
@@ -93,10 +85,7 @@ def heads(
 
 
 @fetch.command("open")
-def open_scans(
-    mirror: Mirror = None,
-    dest: Annotated[Path, typer.Option(help="Folder to put them in.")] = Path("data/open_scans"),
-) -> None:
+def open_scans(mirror: Mirror = None, dest: Destination = Path("data/open_scans")) -> None:
     """Fetch openly licensed scans of 35 people with multiple sclerosis (CC BY, MIT).
 
     A study reads them with source csv and the table subjects.csv, which lists who is complete.
@@ -119,18 +108,18 @@ def check(
     path: Annotated[
         Path, typer.Argument(help="A folder (challenge layout or BIDS), or a CSV file.")
     ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    json: Json = False,
     repair: Annotated[
-        Path | None, typer.Option(help="Write 0/1 copies of masks of 0 and 255 to this folder.")
+        File, typer.Option(help="Write 0/1 copies of masks of 0 and 255 to this folder.")
     ] = None,
 ) -> None:
     """Say what is wrong with a cohort, and what to do; exit code 0 only if all is usable."""
     from wmh.cohorts import check
 
     report = check.check_path(path)
-    typer.echo(check.as_json(report) if as_json else check.as_text(report))
+    typer.echo(check.as_json(report) if json else check.as_text(report))
     if repair is not None:
-        typer.echo(f"Written: {check.repair_masks(report, repair)}", err=as_json)
+        typer.echo(f"Written: {check.repair_masks(report, repair)}", err=json)
     if not report.usable:
         raise typer.Exit(1)
 
@@ -139,7 +128,7 @@ def check(
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Folder to write the cohort to.")],
     subjects: Annotated[int, typer.Option(min=8, help="Subjects, over both splits.")] = 33,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+    seed: Seed = 0,
     coarsening: Annotated[int, typer.Option(min=1, help="In-plane coarsening factor.")] = 2,
 ) -> None:
     """Simulate a cohort in the challenge's folder layout."""
@@ -148,42 +137,34 @@ def simulate(
     simulate_cohort(folder, simulation_of(subjects, coarsening), seed)
 
 
-class Method(StrEnum):
-    """How regions come to a scan: by the general model, or from an atlas registered to it."""
-
-    model = "model"
-    affine = "affine"
-    deformable = "deformable"
-    paper = "paper"
-
-
 @app.command()
 def regions(
     out: Annotated[Path, typer.Option(help="Label image to write.")],
-    t1: Annotated[Path | None, typer.Option(help="T1 image (NIfTI), head or brain.")] = None,
-    flair: Annotated[
-        Path | None, typer.Option(help="FLAIR image, beside it or alone: gives the grid.")
-    ] = None,
-    lesions: Annotated[Path | None, typer.Option(help="Lesion mask: white matter too.")] = None,
+    t1: T1 = None,
+    flair: Flair = None,
+    lesions: Annotated[File, typer.Option(help="Lesion mask: white matter too.")] = None,
     white_matter: Annotated[
-        Path | None, typer.Option(help="Instead of a scan: a white-matter mask.")
+        File, typer.Option(help="Instead of a scan: a white-matter mask.")
     ] = None,
     atlas_white_matter: Annotated[
-        Path | None, typer.Option(help="With --white-matter: the atlas's white matter.")
+        File, typer.Option(help="With --white-matter: the atlas's white matter.")
     ] = None,
     atlas_labels: Annotated[
-        Path | None, typer.Option(help="With --white-matter: the atlas's labels.")
+        File, typer.Option(help="With --white-matter: the atlas's labels.")
     ] = None,
     method: Annotated[
-        Method | None,
+        Literal["model", "affine", "deformable", "paper"] | None,
         typer.Option(
             help="By the general model (a scan's default), or by the atlas, registered: affine "
             "(a mask's default), deformable, or as in the paper."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the registration.")] = 0,
+    seed: Seed = 0,
 ) -> None:
-    """Label the white-matter regions of a scan, or carry any atlas onto a white-matter mask."""
+    """Label the white-matter regions of a scan, or carry any atlas onto a white-matter mask.
+
+    The labels lie on the grid of the FLAIR, or of the T1 when it is alone.
+    """
     from wmh.atlas.labelling import carry_atlas, label_scan
     from wmh.atlas.tissue import LEAST_BORDER_CONTRAST
     from wmh.cohorts.plausible import notices, say
@@ -193,7 +174,7 @@ def regions(
     masks = (white_matter, atlas_white_matter, atlas_labels)
     paths = {"FLAIR": flair, "T1": t1}
     given = {modality: load_image(path) for modality, path in paths.items() if path}
-    by_model = method is None or method is Method.model
+    by_model = method is None or method == "model"
     fit, contrast = None, None
     if given and not any(masks) and (t1 or by_model):
         say(notices(given, in_slices=by_model))
@@ -202,9 +183,9 @@ def regions(
 
             contrast = label_by_model(out, given, lesions)
         else:
-            fit, contrast = label_scan(out, t1, flair, lesions, method.value, seed)
-    elif not given and all(masks) and method is not Method.model:
-        fit = carry_atlas(out, *masks, (method or Method.affine).value, seed)
+            fit, contrast = label_scan(out, t1, flair, lesions, method, seed)
+    elif not given and all(masks) and method != "model":
+        fit = carry_atlas(out, *masks, method or "affine", seed)
     else:
         raise typer.BadParameter(
             "give --t1, --flair or both, or --white-matter with --atlas-white-matter and "
@@ -231,28 +212,27 @@ def segment_tissue(
     device: Annotated[str, typer.Option(help="gpu or cpu.")] = "gpu",
 ) -> None:
     """Segment T1 images with the FAST-AID Brain container, as the published labels were made."""
-    from wmh.atlas.fast_aid import FastAidError, run_fast_aid
+    from wmh.atlas.fast_aid import run_fast_aid
 
-    stop_on(FastAidError, run_fast_aid, folder, out, container, threads, device)
+    run_fast_aid(folder, out, container, threads, device)
 
 
 @app.command()
 def predict(
     scans: Annotated[
-        Path | None,
+        File,
         typer.Argument(help="A BIDS data set, a challenge tree or a CSV table (id, flair, t1)."),
     ] = None,
-    flair: Annotated[Path | None, typer.Option(help="FLAIR image (NIfTI).")] = None,
-    t1: Annotated[Path | None, typer.Option(help="T1 image (NIfTI).")] = None,
+    flair: Flair = None,
+    t1: T1 = None,
     out: Annotated[
-        Path | None,
+        File,
         typer.Option(help="Folder to write the results to; else NAME_wmh, after what is given."),
     ] = None,
     study: Annotated[
-        str | None,
-        typer.Option(help="Study whose models answer, instead of the general one."),
+        str | None, typer.Option(help="Study whose models answer, instead of the general one.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Subjects predicted at a time.")] = 2,
+    jobs: Jobs = 2,
 ) -> None:
     """Find lesions and their regions in one person's scan, or in everyone's of a folder.
 
@@ -263,25 +243,33 @@ def predict(
     given = scans or flair or t1
     if given is None or (scans and (flair or t1)):
         raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
-    asked = None if study is None else load_to_predict(study)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: others compute beside it
-    from wmh.predict import predict_folder, predict_scan
+    asked = None
+    if study is not None:
+        from wmh.ready import raise_without_gpu
+        from wmh.study import load_study
 
-    if asked is not None and asked.cohort.simulated_alone:
-        typer.echo(f"The models of study {study} learned from simulated heads alone.", err=True)
+        asked = load_study(study)
+        raise_without_gpu(asked)
+        if asked.cohort.simulated_alone:
+            typer.echo(f"The models of study {study} learned from simulated heads alone.", err=True)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: others compute beside it
     name = re.sub(r"\.(nii|nii\.gz|csv|tsv)$", "", given.absolute().name)
     out = out or Path(f"{name}_wmh")
     if scans is None:
+        from wmh.predict.scan import predict_scan
+
         written = predict_scan(asked, out, flair=flair, t1=t1)
         for path in written.paths:
             typer.echo(path)
-        typer.echo(f"Answered by {written.answered_by}. Not for diagnosis.", err=True)
+        typer.echo(f"Answered by {written.predicted_by}. Not for diagnosis.", err=True)
         return
+    from wmh.predict.folder import predict_folder
+
     done = predict_folder(asked, scans, out, jobs)
     left_out = [one.problem for one in done if one.problem is not None]
     kept = sum(one.kept for one in done)
     typer.echo(f"{len(done) - kept - len(left_out)} subjects predicted, {kept} kept: {out}")
-    for who, count in Counter(one.answered_by for one in done if one.answered_by).items():
+    for who, count in Counter(one.predicted_by for one in done if one.predicted_by).items():
         typer.echo(f"  {count} by {who}", err=True)
     if left_out:
         typer.echo(f"{len(left_out)} left out:\n" + "\n".join(f"  - {p}" for p in left_out))
@@ -291,19 +279,17 @@ def predict(
 @app.command()
 def evaluate(
     truth: Annotated[
-        Path | None, typer.Argument(help="True lesions: a NIfTI file or a folder of them.")
+        File, typer.Argument(help="True lesions: a NIfTI file or a folder of them.")
     ] = None,
     prediction: Annotated[
-        Path | None, typer.Argument(help="Predicted lesions: a file or a folder.")
+        File, typer.Argument(help="Predicted lesions: a file or a folder.")
     ] = None,
     study: Annotated[
         str | None, typer.Option(help="Measure this study's predictions instead.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Also write every measure to this CSV table.")
-    ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Subjects measured at a time.")] = 2,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    out: Annotated[File, typer.Option(help="Also write every measure to this CSV table.")] = None,
+    jobs: Jobs = 2,
+    json: Json = False,
 ) -> None:
     """Measure predicted lesions as the WMH challenge does.
 
@@ -327,7 +313,7 @@ def evaluate(
     if study is not None:
         from wmh.analysis.testing import cases_to_evaluate
 
-        table = evaluation.evaluate(cases_to_evaluate(load(study)), jobs)
+        table = evaluation.evaluate(cases_to_evaluate(load_study(study)), jobs)
         shown = evaluation.five_of_configurations(table)
     else:
         pairs = evaluation.find_pairs(truth, prediction)
@@ -349,56 +335,33 @@ def evaluate(
 
 
 @app.command()
-def run(study: Annotated[str, typer.Argument(help="Name of a file in studies/.")] = "demo") -> None:
+def run(study: Annotated[str, typer.Argument(help=STUDY)] = "demo") -> None:
     """Run every notebook of a study that is not up to date."""
-    from wmh.pipeline.driver import RunError, run_study
+    from wmh.pipeline.driver import run_study
+    from wmh.study import load_study
 
-    stop_on(RunError, run_study, load(study))
+    run_study(load_study(study))
 
 
 @app.command()
 def notebook(
     notebook: Annotated[str, typer.Argument(help="Name of a notebook, e.g. 05_evaluation.")],
-    study: Annotated[str, typer.Option(help="Name of a file in studies/.")] = "demo",
+    study: Annotated[str, typer.Option(help=STUDY)] = "demo",
     model: Annotated[str | None, typer.Option(help="Model, for the training notebooks.")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Which of its repeated trainings.")] = 1,
 ) -> None:
     """Run one notebook of a study, whether or not it is up to date."""
-    from wmh.pipeline.notebook import StageError, run_notebook
+    from wmh.pipeline.notebook import run_notebook
     from wmh.pipeline.stages import find_stage
+    from wmh.study import load_study
 
-    settings = load(study)
-    stop_on(StageError, run_notebook, settings, find_stage(settings, notebook, model, repeat))
+    settings = load_study(study)
+    run_notebook(settings, find_stage(settings, notebook, model, repeat))
 
 
 def echo_fetched(fetched, folder: Path) -> None:
     """Say what a fetch brought."""
     typer.echo(f"{len(fetched.new)} files fetched, {len(fetched.kept)} were there: {folder}")
-
-
-def stop_on(error: type[Exception], call, *arguments) -> None:
-    """Call a function; an ``error`` it raises is the last line printed, with exit code 1."""
-    try:
-        call(*arguments)
-    except error as reason:
-        print(f"wmh: {reason}", file=sys.stderr)
-        raise typer.Exit(1) from reason
-
-
-def load(study: str):
-    """Read a study's settings."""
-    from wmh.study import load_study
-
-    return load_study(study)
-
-
-def load_to_predict(study: str):
-    """Read a study's settings; raises an error where its models have no GPU to answer on."""
-    from wmh.ready import raise_without_gpu
-
-    settings = load(study)
-    raise_without_gpu(settings)
-    return settings
 
 
 def _notice(standard: Callable, message: Warning, category: type, file: str, *where: object) -> str:
@@ -410,25 +373,22 @@ def _notice(standard: Callable, message: Warning, category: type, file: str, *wh
 def main() -> None:
     """Run the command.
 
-    Errors of the user's files and settings are one line, exit code 2; so are those of the machine,
-    a full disk or too little memory, exit code 1. Stopped by SIGTERM it leaves nothing half-written
-    and no worker behind.
+    Errors of the user's files and settings are one line, exit code 2; so are a stage or program
+    that fails and those of the machine, a full disk or too little memory, exit code 1. Stopped by
+    SIGTERM it leaves nothing half-written and no worker behind.
     """
     signal.signal(signal.SIGTERM, _stop)
     warnings.formatwarning = partial(_notice, warnings.formatwarning)
     try:
         app()
-    except (ValueError, FileNotFoundError) as error:
-        if type(error).__module__.split(".")[0] != "wmh":
-            raise
-        print(f"wmh: {error}", file=sys.stderr)
-        sys.exit(2)
-    except (OSError, MemoryError, ImportError, RuntimeError) as error:
-        said = of_the_machine(error)
+    except Exception as error:
+        ours = type(error).__module__.split(".")[0] == "wmh"
+        machine = isinstance(error, OSError | MemoryError | ImportError | RuntimeError)
+        said = error if ours else of_the_machine(error) if machine else None
         if said is None:
             raise
         print(f"wmh: {said}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if ours and isinstance(error, ValueError | FileNotFoundError) else 1)
 
 
 def _stop(number: int, frame: object) -> None:

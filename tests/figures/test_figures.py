@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from wmh.dependencies import notebook_code
 
 from tests.analysis.fake_results import keep_models, write_fake_study
 from wmh import results
+from wmh.dependencies import notebook_code
 from wmh.figures import (
     FIGURES,
     load_burden,

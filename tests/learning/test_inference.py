@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.images import Image, ImageError
+from wmh.learning.cut import as_thick
 from wmh.learning.inference import predict, predict_prepared, prepare, shows_head
 from wmh.learning.models import load_model
 from wmh.learning.training import train
@@ -90,12 +93,17 @@ def test_a_scan_with_thin_slices_is_seen_as_thick_as_those_learned_from(trained)
     assert model.slice_thickness_mm == 3.0
     thick = oblique_head(False)
     thin = Image(np.repeat(thick.data, 3, axis=2), thick.affine @ np.diag([1, 1, 1 / 3, 1]))
-    person = prepare({"FLAIR": thin}, model.voxel_size_mm, model.slice_thickness_mm)
-    as_learned = prepare({"FLAIR": thick}, model.voxel_size_mm, model.slice_thickness_mm)
-    middle = person.slices[1::3]  # of the three slices that each thick one was parted into
-    torch.testing.assert_close(middle, as_learned.slices, atol=1e-4, rtol=0)
-    expected = predict_prepared(model, person).probability
-    np.testing.assert_array_equal(predict(model, {"FLAIR": thin}).probability, expected)
+    learned, seen = (
+        as_thick(person.slices, person.plan.thickness_mm, model.slice_thickness_mm)
+        for person in (prepare({"FLAIR": image}, model.voxel_size_mm) for image in (thick, thin))
+    )
+    middle = seen[1::3]  # of the three slices that each thick one was parted into
+    torch.testing.assert_close(middle, learned, atol=1e-4, rtol=0)
+    found, sharp = (
+        predict(asked, {"FLAIR": thin}).probability
+        for asked in (model, replace(model, slice_thickness_mm=0.0))
+    )
+    assert np.abs(found - sharp).max() > 1e-4
 
 
 @pytest.mark.parametrize("inputs", ["flair_t1_dropout", "interchangeable"])

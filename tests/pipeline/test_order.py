@@ -56,8 +56,8 @@ class Checkout:
         return done.stdout
 
     def try_to_run(self, study: str = "smoke", **variables: str) -> subprocess.CompletedProcess:
-        command = f"from wmh.cli import app; app(['run', '{study}'])"
-        return self.python("-c", command, **variables)
+        command = "from wmh.cli import main; main()"
+        return self.python("-c", command, "run", study, **variables)
 
     def snakemake(self, *arguments: str, study: str = "smoke") -> str:
         given = ("--cores", "2", "--scheduler", "greedy", "--config", f"study={study}")

@@ -8,7 +8,7 @@ import pytest
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import checkpoints, general
 from wmh.learning.training import train
-from wmh.predict.likeness import EXTENT, INTENSITY, VOXEL
+from wmh.predict.training_distribution import EXTENT, INTENSITY, VOXEL
 from wmh.settings import Evaluation
 
 MODELS = {

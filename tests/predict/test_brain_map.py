@@ -5,8 +5,8 @@ from wmh.predict import brain_map
 
 def test_the_cut_that_is_kept_is_the_one_that_is_drawn():
     height = brain_map.CUTS_MM[2]
-    kept = next(cut for cut in brain_map._cuts() if cut.height_mm == height)
-    drawn = brain_map._cut(height)
-    assert [shape.label for shape in kept.shapes] == [shape.label for shape in drawn.shapes]
-    assert [shape.path for shape in kept.shapes] == [shape.path for shape in drawn.shapes]
-    assert [cut.height_mm for cut in brain_map._cuts()] == list(brain_map.CUTS_MM)
+    kept = next(cut for cut in brain_map.kept_cuts() if cut["height_mm"] == height)
+    drawn = brain_map.draw_cut(height)
+    for part in ("label", "path"):
+        assert [s[part] for s in kept["shapes"]] == [s[part] for s in drawn["shapes"]]
+    assert [cut["height_mm"] for cut in brain_map.kept_cuts()] == list(brain_map.CUTS_MM)

@@ -5,15 +5,17 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tests.browser import DESK, PHONE, assert_self_contained, assert_sound, examine, needs_browser
 from tests.predict.conftest import write_scan
 from wmh.cohorts.bids import find_bids
-from wmh.predict import predict_folder
-from wmh.predict.likeness import INTENSITY, compare_scan, describe_scan
-from wmh.predict.slices import outline_path
+from wmh.images import load_image
+from wmh.predict.folder import predict_folder
+from wmh.predict.report import outline_path
+from wmh.predict.training_distribution import INTENSITY, compare_scan, describe_scan
 
 
 @pytest.fixture
@@ -123,15 +125,11 @@ def test_a_report_in_a_browser(study, tmp_path, width):
 
 
 def test_outlines_follow_the_edges_of_voxels():
-    import numpy as np
-
     assert outline_path(np.array([[True]])) == "M0 0h1M0 1h1M0 0v1M1 0v1"
     assert outline_path(np.zeros((2, 2), bool)) == ""
 
 
 def test_a_scan_is_alike_to_itself_and_unlike_a_coarser_one(tmp_path):
-    from wmh.images import load_image
-
     scan = load_image(write_scan(tmp_path / "a.nii.gz"))
     training = pd.DataFrame([{"subject": "a", "modality": "FLAIR"} | describe_scan(scan)] * 2)
     training.loc[1, INTENSITY] += 0.01  # two people are never the same

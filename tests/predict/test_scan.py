@@ -13,11 +13,10 @@ from tests.predict.conftest import write_scan
 from wmh.images import Image, ImageError
 from wmh.learning.inference import predict_prepared
 from wmh.learning.models import CheckpointError
-from wmh.predict import predict_scan
-from wmh.predict.answer import Answer, StudyAnswerer, lesions_labelled
-from wmh.predict.derivatives import Place, write_images
-from wmh.predict.page import write_report
-from wmh.predict.slices import slices_of
+from wmh.predict.derivatives import Place, write_derivatives
+from wmh.predict.predictor import Predictor, ScanPrediction, lesions_labelled
+from wmh.predict.report import slices_of, write_report
+from wmh.predict.scan import predict_scan
 from wmh.settings import Evaluation
 
 
@@ -86,7 +85,7 @@ def test_a_full_disk_leaves_nothing_half_written(study, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("wmh.predict.scan.write_report", full)
+    monkeypatch.setattr("wmh.predict.report.write_report", full)
     with pytest.raises(OSError, match="No space left"):
         predict_scan(study, tmp_path / "out", flair=flair)
     assert [path.name for path in tmp_path.iterdir()] == ["flair.nii.gz"]
@@ -97,7 +96,7 @@ def test_an_answer_that_is_no_number_is_not_written(study, tmp_path, monkeypatch
         found = predict_prepared(*given)
         return replace(found, probability=np.full(found.like.data.shape, np.nan))
 
-    monkeypatch.setattr("wmh.predict.answer.predict_prepared", nan)
+    monkeypatch.setattr("wmh.predict.predictor.predict_prepared", nan)
     with pytest.raises(ImageError, match=r"flair\.nii\.gz: .*no number"):
         predict_scan(study, tmp_path / "out", flair=write_scan(tmp_path / "flair.nii.gz"))
     assert not (tmp_path / "out").exists()
@@ -117,32 +116,32 @@ def test_nothing_given_is_an_error(study, tmp_path):
 def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
     given = {"FLAIR": write_scan(tmp_path / "flair.nii.gz")}
     ways = [Evaluation(), Evaluation(mirroring=True), Evaluation(bootstrap_samples=7)]
-    answerers = [StudyAnswerer(study.model_copy(update={"evaluation": way}), 1) for way in ways]
-    plain, mirrored, same = (answerer.fingerprint(given) for answerer in answerers)
+    predictors = [Predictor(study.model_copy(update={"evaluation": way}), 1) for way in ways]
+    plain, mirrored, same = (predictor.fingerprint(given) for predictor in predictors)
     assert plain == same != mirrored
-    plain, mirrored, same = (answerer.answer(given).probability for answerer in answerers)
-    np.testing.assert_array_equal(plain, same)
-    assert np.abs(plain - mirrored).max() > 0.01
-    for answerer, says, words in (
-        (answerers[0], False, "none: images were looked at as they are"),
-        (answerers[1], True, "images were also looked at mirrored left to right"),
+    plain, mirrored, same = (predictor.predict(given) for predictor in predictors)
+    np.testing.assert_array_equal(plain.probability, same.probability)
+    assert np.abs(plain.probability - mirrored.probability).max() > 0.01
+    for predictor, found, says, words in (
+        (predictors[0], plain, False, "none: images were looked at as they are"),
+        (predictors[1], mirrored, True, "images were also looked at mirrored left to right"),
     ):
-        answer, place = answerer.answer(given), Place(tmp_path / str(says), "sub-1")
-        sidecars = write_images(answer, place, given, tmp_path)
-        assert [one["AveragedWithMirrored"] for one in sidecars.values()] == [says] * 3
-        page = write_report(place.report, "sub-1", answer, None, answerer).read_text()
+        place = Place(tmp_path / str(says), "sub-1")
+        write_derivatives(found, place, given, tmp_path, "")
+        assert place.read_record()["AveragedWithMirrored"] is says
+        page = write_report(place.report, "sub-1", found, predictor).read_text()
         assert f"<dt>Mirroring</dt><dd>{words}" in page
 
 
-def answer_with(lesions: np.ndarray) -> Answer:
-    """An answer whose left half is a region and whose right half is none."""
+def prediction_with(lesions: np.ndarray) -> ScanPrediction:
+    """A prediction whose left half is a region and whose right half is none."""
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     regions = np.zeros((20, 20, 10), np.uint8)
     regions[:10] = 12
     head = Image(np.full(regions.shape, 100.0, np.float32), affine)
     images = {"FLAIR": head}
     masks = (Image(lesions, affine), Image(regions, affine))
-    return Answer(images, images, head, lesions * 1.0, *masks, None, None, 0.5, False)
+    return ScanPrediction(images, images, head, lesions * 1.0, *masks, None, None, 0.5, False)
 
 
 def test_lesions_near_a_region_belong_to_it():
@@ -160,17 +159,17 @@ def test_much_lesion_outside_the_regions_is_warned_of(outside, doubted):
     lesions = np.zeros((20, 20, 10), np.uint8)
     lesions[5, :6, :10] = 1  # 60 voxels of 0.008 ml in the region
     lesions[15, :outside, 0] = 1
-    answer = answer_with(lesions)
-    assert answer.outside_ml == pytest.approx(0.008 * outside)
-    assert bool(answer.notices) == doubted
+    found = prediction_with(lesions)
+    assert found.outside_ml == pytest.approx(0.008 * outside)
+    assert bool(found.notices) == doubted
     if doubted:
-        assert answer.notices[0].startswith("0.1 of 0.5 ml of lesion lie outside the 34")
+        assert found.notices[0].startswith("0.1 of 0.5 ml of lesion lie outside the 34")
 
 
 def test_a_page_opens_at_the_slice_with_most_lesion_in_the_brain():
     lesions = np.zeros((20, 20, 10), np.uint8)
     lesions[12:, :, 1] = 1  # outside
     lesions[5, 5, 6] = 1
-    assert slices_of(answer_with(lesions)).fullest == 6
+    assert slices_of(prediction_with(lesions)).fullest == 6
     lesions[5, 5, 6] = 0
-    assert slices_of(answer_with(lesions)).fullest == 0  # all slices hold as much brain
+    assert slices_of(prediction_with(lesions)).fullest == 0  # all slices hold as much brain

@@ -207,7 +207,7 @@ def find_pairs(truth: Path | str, prediction: Path | str) -> Pairs:
     else all files that hold nothing but 0, 1 and 2; scans are never taken for one. They pair by
     their path below the folder or by their subject and session: ``sub-1_ses-a`` of a BIDS name, the
     folder of ``ID/wmh.nii.gz`` or ``ID/result.nii.gz``, and the ID of ``ID_lesions.nii.gz``. What
-    :func:`wmh.predict.predict_folder` made of a subject pairs with that subject's truth. Raises
+    ``wmh predict`` made of a subject pairs with that subject's truth. Raises
     :class:`ImageError` when nothing pairs.
     """
     truth, prediction = Path(truth), Path(prediction)

@@ -151,7 +151,7 @@ def _predict_subject(
     images = dict(zip(MODALITIES, load_pair(subject), strict=True))
     for asked, modalities in GIVEN.items():
         chosen = {m: images[m] for m in modalities}
-        person = prepare(chosen, study.slices.voxel_size_mm, models[0].slice_thickness_mm)
+        person = prepare(chosen, study.slices.voxel_size_mm)
         for given, model, path, record, made_of in waiting:
             if given == asked:
                 record.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ part them; then the MNI152 template, which shows the brain alone, is laid over w
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -64,15 +65,16 @@ def rough_brain(t1: Image) -> Image:
 
 def align_template(brain: Image, seed: int) -> np.ndarray:
     """The affine (4, 4) from the MNI152 template's world to that of :func:`rough_brain`, RAS mm."""
-    return refine(brain, align_coarsely(brain, seed)[1], seed)
+    return refine(brain, align_coarsely(brain, seed)[0][1], seed)
 
 
 def align_coarsely(
-    brain: Image, seed: int, turn_over: np.ndarray | None = None
-) -> tuple[float, np.ndarray]:
+    brain: Image, seed: int, turned_over: Sequence[np.ndarray] = ()
+) -> list[tuple[float, np.ndarray]]:
     """Mutual information of brain and template at 8 mm where they fit best, and that affine.
 
-    The template may be turned over (3, 3) before it is laid on the brain; it is then not tipped.
+    First with the template upright, tipped by each pitch; then turned over by each of
+    ``turned_over`` (3, 3), and not tipped.
     """
     coarse = isotropic(brain, COARSE_MM)
     if min(coarse.data.shape) < FEWEST_VOXELS:
@@ -83,16 +85,15 @@ def align_coarsely(
         nib.affines.apply_affine(image.affine, ndimage.center_of_mass(image.data))
         for image in (brain, template)
     )
-    turns = [turn_over]
-    if turn_over is None:
-        turns = [Rotation.from_euler("x", pitch, degrees=True).as_matrix() for pitch in PITCHES]
-    fits = []
-    for turn in turns:
+
+    def fit(turn: np.ndarray) -> tuple[float, np.ndarray]:
         start = nib.affines.from_matvec(turn, centre - turn @ template_centre)
-        fits.append(descend(template, coarse, start, seed, around, times=1))
-    scores = [mutual_information(template, coarse, matrix, around) for matrix in fits]
-    best = int(np.argmax(scores))
-    return scores[best], fits[best]
+        matrix = descend(template, coarse, start, seed, around, times=1)
+        return mutual_information(template, coarse, matrix, around), matrix
+
+    pitches = Rotation.from_euler("x", np.array(PITCHES)[:, None], degrees=True).as_matrix()
+    upright = max(map(fit, pitches), key=lambda found: found[0])  # of equal ones the first
+    return [upright, *map(fit, turned_over)]
 
 
 def refine(brain: Image, start: np.ndarray, seed: int) -> np.ndarray:

@@ -112,12 +112,11 @@ def _fit(brain: Image) -> tuple[str | None, float, np.ndarray]:
     Returns how the head is turned over (None when it is upright), the mutual information at 8 mm,
     and the affine (4, 4) from template to world mm.
     """
-    upright, matrix = align_coarsely(brain, SEED)
-    score, turned = upright, None
-    for turn, flip in TURNS.items():
-        other, other_matrix = align_coarsely(brain, SEED, flip)
-        if other > max(MUCH_BETTER * upright, score):
-            score, turned, matrix = other, turn, other_matrix
+    upright, *others = align_coarsely(brain, SEED, list(TURNS.values()))
+    turned, (score, matrix) = None, upright
+    for turn, other in zip(TURNS, others, strict=True):
+        if other[0] > max(MUCH_BETTER * upright[0], score):
+            turned, (score, matrix) = turn, other
     return turned, score, refine(brain, matrix, SEED)
 
 

@@ -36,7 +36,7 @@ class General:
 
     ``trained_on`` are the data sets and ``scores`` how well it did on people it never saw, as rows
     of tables to be printed. ``training_scans`` is that of
-    :func:`wmh.predict.likeness.training_scans`.
+    :func:`wmh.predict.training_distribution.training_scans`.
     """
 
     models: list[Model]

@@ -54,7 +54,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A person's images on one grid, and cut into slices (N, 2, H, W) as networks see them."""
+    """A person's images on one grid, and cut into slices (N, 2, H, W) of their own thickness."""
 
     given: tuple[str, ...]
     like: Image
@@ -63,23 +63,25 @@ class Prepared:
     slices: torch.Tensor
 
 
-def prepare(
-    images: Mapping[str, Image], voxel_size_mm: float | None, slice_thickness_mm: float = 0.0
-) -> Prepared:
+def prepare(images: Mapping[str, Image], voxel_size_mm: float | None) -> Prepared:
     """Bring images to one grid, normalise and cut them; what is not given is blank.
 
     The grid is that of the FLAIR, or of the T1 when it is alone; a T1 on another grid is brought to
-    the FLAIR's through the headers. Thinner slices than ``slice_thickness_mm`` are averaged with
-    their neighbours.
+    the FLAIR's through the headers.
     """
     given = tuple(modality for modality in MODALITIES if modality in images)
     like = images[given[0]]
     aligned = {modality: resample_to(images[modality], like) for modality in given}
+<<<<<<< HEAD
     plan = plan_slices(like, voxel_size_mm)
     stacks = {
         modality: as_thick(plan.to_slices(normalise(image)), plan.thickness_mm, slice_thickness_mm)
         for modality, image in aligned.items()
     }
+=======
+    plan = cut(like, voxel_size_mm)
+    stacks = {modality: plan.slices(normalise(image)) for modality, image in aligned.items()}
+>>>>>>> 4b6a0cd33d0fe80e91ba3f55e795d8e9f043aa86
     blank = torch.zeros_like(stacks[given[0]])
     slices = torch.stack([stacks.get(modality, blank) for modality in MODALITIES], dim=1)
     return Prepared(given, like, aligned, plan, slices)
@@ -98,14 +100,17 @@ def predict(model: Model, images: Mapping[str, Image], settings: Evaluation = AS
             f"{' and '.join(images)}",
             "Choose another model, or give the image it needs",
         )
-    person = prepare(images, model.voxel_size_mm, model.slice_thickness_mm)
-    return predict_prepared(model, person, settings)
+    return predict_prepared(model, prepare(images, model.voxel_size_mm), settings)
 
 
 @torch.inference_mode()
 def predict_prepared(model: Model, person: Prepared, settings: Evaluation = AS_IS) -> Prediction:
-    """Predict from images that were prepared at the model's voxel size and slice thickness."""
-    plan, stack, given = person.plan, person.slices, person.given
+    """Predict from images that were prepared at the model's voxel size.
+
+    Thinner slices than those that the model learned from are averaged with their neighbours.
+    """
+    plan, given = person.plan, person.given
+    stack = as_thick(person.slices, plan.thickness_mm, model.slice_thickness_mm)
     first, end = plan.span
     inside = stack[first:end]
     parted = model.settings.dimensions == 2  # a 3-D network needs all slices together

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -30,56 +29,20 @@ ROOM_MM = 3.6
 """A region's number is printed where a disc of this radius fits inside it."""
 
 DRAWN = Path(__file__).with_name("brain_map.json")
-"""What :func:`keep_cuts` has drawn."""
+"""What :func:`keep_cuts` has drawn, because that takes seconds."""
 
 COLOURS = colormaps["YlOrRd"]
 SHADES = 6
 """Steps of the printed scale."""
 
 
-@dataclass(frozen=True)
-class Shape:
-    """One region in one cut: its outline in mm, and where its number goes, if it has room."""
-
-    label: int
-    path: str
-    place: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Cut:
-    """One axial cut of the atlas: a grey picture of the template and the regions in it."""
-
-    height_mm: int
-    picture: str
-    shapes: tuple[Shape, ...]
-
-
-@dataclass(frozen=True)
-class Painted:
-    """A region as it is drawn for one subject."""
-
-    label: int
-    title: str
-    path: str
-    place: tuple[float, float] | None
-    fill: str
-    ink: str
-
-
-def paint(values: Mapping[int, float], unit: str) -> list[tuple[Cut, list[Painted]]]:
-    """Every cut with its regions in the colours of their values (0 or more, or NaN)."""
+def paint(values: Mapping[int, float], unit: str) -> dict[int, tuple[str, str, str]]:
+    """Title, fill and ink of each region for its value (0 or more, or NaN)."""
     top = scale_top(values)
-    painted = []
-    for cut in _cuts():
-        regions = []
-        for shape in cut.shapes:
-            value = values.get(shape.label, np.nan)
-            fill, ink = _colour(value, top)
-            title = f"{shape.label} {region_name(shape.label)}: {number(value, 1)} {unit}"
-            regions.append(Painted(shape.label, title, shape.path, shape.place, fill, ink))
-        painted.append((cut, regions))
-    return painted
+    return {
+        label: (f"{label} {region_name(label)}: {number(value, 1)} {unit}", *_colour(value, top))
+        for label, value in values.items()
+    }
 
 
 def scale_top(values: Mapping[int, float]) -> float:
@@ -112,55 +75,43 @@ def _colour(value: float, top: float) -> tuple[str, str]:
 
 
 @cache
-def _cuts() -> tuple[Cut, ...]:
-    """The cuts as they were drawn once, because that takes seconds."""
-    kept = json.loads(DRAWN.read_text())
-    return tuple(
-        Cut(cut["height_mm"], cut["picture"], tuple(Shape(**shape) for shape in cut["shapes"]))
-        for cut in kept
-    )
-
-
-def draw_cuts() -> list[Cut]:
-    """Draw every cut from template and atlas."""
-    return [_cut(height) for height in CUTS_MM]
+def kept_cuts() -> list[dict]:
+    """The axial cuts as :func:`draw_cut` drew them."""
+    return json.loads(DRAWN.read_text())
 
 
 def keep_cuts() -> None:
     """Draw every cut and keep it in the package; to be done again when the atlas has changed."""
-    DRAWN.write_text(json.dumps([asdict(cut) for cut in draw_cuts()]) + "\n")
+    DRAWN.write_text(json.dumps([draw_cut(height) for height in CUTS_MM]) + "\n")
 
 
-def _cut(height_mm: int) -> Cut:
+def draw_cut(height_mm: int) -> dict[str, object]:
+    """Draw one axial cut of the atlas: a grey picture of the template, and the regions in it.
+
+    Each region has its label, its outline in mm as an SVG path, and the place of its number, None
+    where it has no room.
+    """
     atlas, template = built_in_atlas(1), mni_t1(1)
     z = round((height_mm - atlas.affine[2, 3]) / atlas.affine[2, 2])
-    labels = _plane(atlas.data, z)
-    grey = _plane(template.data, z)
+    labels, grey = (image.data[*BOX, z].T[::-1] for image in (atlas, template))  # front first
     pale = 255 - 90 * np.clip(grey / np.percentile(grey[grey > 0], 99), 0, 1)  # dark tissue, paper
     picture = Picture.fromarray(pale.astype(np.uint8))
     shapes = [_shape(labels == label, label) for label in REGION_LABELS if (labels == label).any()]
-    return Cut(height_mm, webp_address(as_webp(picture, 75)), tuple(shapes))
+    picture = webp_address(as_webp(picture, 75))
+    return {"height_mm": height_mm, "picture": picture, "shapes": shapes}
 
 
-def _plane(data: np.ndarray, z: int) -> np.ndarray:
-    """One cut (rows from anterior to posterior, columns from left to right)."""
-    return data[*BOX, z].T[::-1]
-
-
-def _shape(mask: np.ndarray, label: int) -> Shape:
+def _shape(mask: np.ndarray, label: int) -> dict[str, object]:
     from skimage import measure  # only drawing anew needs it
 
     smooth = np.pad(ndimage.gaussian_filter(mask.astype(float), 0.8), 1)
     contours = [
         measure.approximate_polygon(contour, 0.3) for contour in measure.find_contours(smooth, 0.5)
     ]
-    path = "".join(_closed(contour - 0.5) for contour in contours if len(contour) > 3)
+    outlines = [contour[:-1] - 0.5 for contour in contours if len(contour) > 3]
+    points = [" ".join(f"{column:.1f} {row:.1f}" for row, column in line) for line in outlines]
+    path = "".join(f"M{line}Z" for line in points)
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(depth.argmax(), depth.shape)
     place = (column + 0.5, row + 0.5) if depth.max() >= ROOM_MM else None
-    return Shape(label, path, place)
-
-
-def _closed(contour: np.ndarray) -> str:
-    points = " ".join(f"{column:.1f} {row:.1f}" for row, column in contour[:-1])
-    return f"M{points}Z"
+    return {"label": label, "path": path, "place": place}

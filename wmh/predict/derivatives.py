@@ -1,10 +1,10 @@
-"""One subject's results as BIDS derivatives: images, their sidecars and a table of regions."""
+"""BIDS derivatives: images, sidecars and a table of regions per subject, and one table of all."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,16 +13,37 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_hex
 
-from wmh.atlas.regions import REGIONS
+from wmh.atlas.regions import REGION_LABELS, REGIONS, region_name
 from wmh.cohorts.bids import OWN_PREDICTIONS
 from wmh.figures.slices import region_colours
+from wmh.files import complete
 from wmh.images import save_image
 from wmh.learning.models import Model
-from wmh.predict.answer import Answer
+from wmh.predict.predictor import ScanPrediction
 
 BIDS_VERSION = "1.10.0"
 MASK, PROBABILITY = "label-WMH_mask", "label-WMH_probseg"
-REGION_LABELS, REGION_TABLE = "label-WMregions_dseg", "label-WMregions_morph"
+LABEL_IMAGE, REGION_TABLE = "label-WMregions_dseg", "label-WMregions_morph"
+
+COHORT_TABLE = "participants_burden"
+COHORT_COLUMNS = {
+    "participant_id": {"Description": "Person"},
+    "session_id": {"Description": "Session; n/a where there is one only"},
+    "source_id": {"Description": "The subject's id in the data that were given"},
+    "model": {"Description": "Model that answered for lesions"},
+    "given": {"Description": "Images it was given: FLAIR+T1, FLAIR or T1"},
+    "wmh_total_ml": {"Description": "Volume of all lesions", "Units": "ml"},
+    "wmh_count": {"Description": "Number of connected lesions", "Units": "1"},
+    "notices": {"Description": "What looks wrong with the images; n/a where nothing does"},
+}
+"""The first columns of the table of all, with their meanings and units; regions' columns follow."""
+
+QUANTITIES = {
+    "lesion_ml": ("wmh_ml", "Lesion volume in {}", "ml"),
+    "percent_of_region": ("percent", "Share of {} that is lesion", "%"),
+    "share_of_lesions": ("share", "Share of all lesion volume that lies in {}", "1"),
+}
+"""Columns of a subject's table of regions: their ending in the table of all, meaning and unit."""
 
 
 @dataclass(frozen=True)
@@ -48,33 +69,26 @@ class Place:
 
     @property
     def record(self) -> Path:
-        """The sidecar that is written last and holds the fingerprint of what was answered."""
+        """The sidecar that is written last and holds the fingerprint of what was predicted."""
         return self.file(MASK, ".json")
 
-    def files(self) -> list[Path]:
-        """All of the subject's files, the record last."""
-        images = (PROBABILITY, REGION_LABELS, MASK)
-        return [
-            *(self.file(kind, ".nii.gz") for kind in images),
-            self.file(REGION_TABLE, ".tsv"),
-            self.report,
-            *(self.file(kind, ".json") for kind in images),
-        ]
+    def read_record(self) -> dict:
+        """The content of :attr:`record`."""
+        return json.loads(self.record.read_text())
 
     def is_done(self, fingerprint: str) -> bool:
-        """Whether all files are there and answer from what the fingerprint stands for."""
-        if not all(path.is_file() for path in self.files()):
+        """Whether all files are there, predicted from what the fingerprint stands for."""
+        kinds = (PROBABILITY, LABEL_IMAGE, MASK)
+        files = [self.file(kind, ending) for kind in kinds for ending in (".nii.gz", ".json")]
+        if not all(
+            path.is_file() for path in (*files, self.file(REGION_TABLE, ".tsv"), self.report)
+        ):
             return False
         try:
-            record = json.loads(self.record.read_text())
+            record = self.read_record()
             return record.get("Fingerprint") == fingerprint and "Notices" in record
         except ValueError:
             return False
-
-
-def notices_of(place: Place) -> tuple[str, ...]:
-    """What a finished subject's record says looks wrong with the images."""
-    return tuple(json.loads(place.record.read_text())["Notices"])
 
 
 def write_description(root: Path, source: Path) -> None:
@@ -92,58 +106,100 @@ def write_description(root: Path, source: Path) -> None:
         "GeneratedBy": [made_by],
         "DatasetLinks": {"raw": Path(os.path.relpath(data, root)).as_posix()},
     }
-    write_json(root / "dataset_description.json", description)
+    _write_json(root / "dataset_description.json", description)
     colours = region_colours()
     rows = [
         {"index": region.label, "name": region.name, "color": to_hex(colours(region.label))}
         for region in REGIONS
     ]
-    write_tsv(pd.DataFrame(rows), root / f"{REGION_LABELS}.tsv")
-    _write(root / ".bidsignore", "**/report.html\nparticipants_burden.*\nleft_out.tsv\n")
+    write_tsv(pd.DataFrame(rows), root / f"{LABEL_IMAGE}.tsv")
+    with complete(root / ".bidsignore") as part:
+        part.write_text(f"**/report.html\n{COHORT_TABLE}.*\nleft_out.tsv\n")
 
 
-def write_images(
-    answer: Answer, place: Place, given: Mapping[str, Path], source: Path
-) -> dict[str, dict]:
-    """Write a subject's images and table of regions; returns the sidecars, not written yet."""
-    save_image(place.file(MASK, ".nii.gz"), answer.lesions.data, answer.like)
+def write_derivatives(
+    found: ScanPrediction,
+    place: Place,
+    given: Mapping[str, Path],
+    source: Path,
+    fingerprint: str,
+) -> None:
+    """Write a subject's images, table of regions and sidecars, the record last: now it is done."""
+    save_image(place.file(MASK, ".nii.gz"), found.lesions.data, found.like)
     # three decimals, so that it packs small
-    save_image(place.file(PROBABILITY, ".nii.gz"), np.round(answer.probability, 3), answer.like)
-    save_image(place.file(REGION_LABELS, ".nii.gz"), answer.regions.data, answer.like)
-    table = answer.burden.rename(columns={"region": "index", "region_name": "name"})
+    save_image(place.file(PROBABILITY, ".nii.gz"), np.round(found.probability, 3), found.like)
+    save_image(place.file(LABEL_IMAGE, ".nii.gz"), found.regions.data, found.like)
+    table = found.burden.rename(columns={"region": "index", "region_name": "name"})
     write_tsv(table, place.file(REGION_TABLE, ".tsv"))
     sources = [_uri(path, source) for path in given.values()]
-    common = {"Sources": sources, "SpatialReference": sources[0], "Manual": False}
-    common["AveragedWithMirrored"] = answer.mirrored
-    common["Given"] = answer.given
-    lesions = _model_facts(answer.lesion_model)
-    return {
-        PROBABILITY: {**common, "LabelMap": ["WMH"], **lesions},
-        REGION_LABELS: {**common, **_model_facts(answer.region_model)},
-        MASK: {
-            **common,
-            "Type": "Lesion",
-            "Threshold": answer.threshold,
-            **lesions,
-            "LesionVolumeMl": round(answer.lesion_ml, 4),
-            "LesionCount": answer.lesion_count,
-            "Notices": list(answer.notices),
-        },
+    common = {
+        "Sources": sources,
+        "SpatialReference": sources[0],
+        "Manual": False,
+        "AveragedWithMirrored": found.mirrored,
+        "Given": "+".join(found.images),
     }
+    lesions, regions = _generated_by(found.lesion_model), _generated_by(found.region_model)
+    measured = {
+        "LesionVolumeMl": round(found.lesion_ml, 4),
+        "LesionCount": found.lesion_count,
+        "Notices": list(found.notices),
+    }
+    kind = {"Type": "Lesion", "Threshold": found.threshold}
+    for name, content in (
+        (PROBABILITY, common | {"LabelMap": ["WMH"]} | lesions),
+        (LABEL_IMAGE, common | regions),
+        (MASK, common | kind | lesions | measured),
+    ):
+        _write_json(place.file(name, ".json"), content | {"Fingerprint": fingerprint})
 
 
-def write_sidecars(place: Place, sidecars: Mapping[str, dict], fingerprint: str) -> None:
-    """Write the sidecars of :func:`write_images`, the record last: now the subject is done."""
-    for kind, content in sidecars.items():
-        write_json(place.file(kind, ".json"), content | {"Fingerprint": fingerprint})
+def write_cohort_table(root: Path, subjects: Iterable[tuple[Place, str]]) -> None:
+    """Write ``participants_burden.tsv`` and its data dictionary from the subjects' own files.
+
+    ``subjects`` are places that are done, each with the subject's id in the source.
+    """
+    meanings = COHORT_COLUMNS | {
+        f"region_{label:02d}_{ending}": {
+            "Description": meaning.format(region_name(label)),
+            "Units": unit,
+        }
+        for ending, meaning, unit in QUANTITIES.values()
+        for label in REGION_LABELS
+    }
+    rows = []
+    for place, source_id in subjects:
+        record = place.read_record()
+        regions = pd.read_csv(place.file(REGION_TABLE, ".tsv"), sep="\t").set_index("index")
+        person, _, session = place.name.partition("_")
+        facts = (
+            person,
+            session or None,
+            source_id,
+            record["GeneratedBy"]["Model"],
+            record["Given"],
+            record["LesionVolumeMl"],
+            record["LesionCount"],
+            "; ".join(record["Notices"]) or None,
+        )
+        burden = regions.loc[list(REGION_LABELS), list(QUANTITIES)].to_numpy().ravel(order="F")
+        rows.append([*facts, *burden])
+    write_tsv(pd.DataFrame(rows, columns=list(meanings)), root / f"{COHORT_TABLE}.tsv")
+    _write_json(root / f"{COHORT_TABLE}.json", meanings)
 
 
 def write_tsv(table: pd.DataFrame, path: Path) -> None:
     """Write a table as BIDS has it: tabs, and ``n/a`` for what is not known."""
-    _write(path, table.to_csv(sep="\t", index=False, na_rep="n/a", float_format="%.6g"))
+    with complete(path) as part:
+        table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
 
 
-def _model_facts(model: Model) -> dict[str, object]:
+def _write_json(path: Path, content: object) -> None:
+    with complete(path) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _generated_by(model: Model) -> dict[str, object]:
     return {
         "GeneratedBy": {
             "Name": OWN_PREDICTIONS,
@@ -165,18 +221,3 @@ def _uri(path: Path, source: Path) -> str:
     return (
         f"bids:raw:{path.relative_to(data).as_posix()}" if path.is_relative_to(data) else str(path)
     )
-
-
-def write_json(path: Path, content: object) -> None:
-    _write(path, json.dumps(content, indent=2) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a text; it appears under its name only when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

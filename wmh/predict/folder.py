@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,69 +21,68 @@ from wmh.cohorts.sources import find_subjects
 from wmh.cores import cores_here
 from wmh.images import ImageError, all_or_nothing, raise_unless_writable
 from wmh.learning.models import CheckpointError
-from wmh.predict.answer import Answerer, answerer_of
-from wmh.predict.cohort_table import write_cohort_table
 from wmh.predict.derivatives import (
     Place,
-    notices_of,
+    write_cohort_table,
+    write_derivatives,
     write_description,
-    write_images,
-    write_sidecars,
     write_tsv,
 )
-from wmh.predict.page import write_report
+from wmh.predict.predictor import Predictor
+from wmh.predict.report import write_report
 from wmh.study import Study
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one subject: answered now, kept from before, or left out for a problem."""
+    """What became of one subject: predicted now, kept from before, or left out for a problem."""
 
     subject: str
     place: Place
     kept: bool = False
     notices: tuple[str, ...] = ()
     problem: Problem | None = None
-    answered_by: str | None = None
+    predicted_by: str | None = None
 
 
 def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) -> list[Done]:
     """Predict everyone of a BIDS data set, a challenge tree or a CSV table, in that order.
 
-    A study's models answer, or the general model where ``study`` is None. ``out`` becomes a BIDS
+    A study's models predict, or the general model where ``study`` is None. ``out`` becomes a BIDS
     derivatives data set, to which one process at a time writes. Who is there already, from the same
-    images, weights and settings, is kept. A subject that cannot be answered for stops no other: it
-    is returned with its problem, and listed in ``left_out.tsv``. Raises
-    :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
+    images, weights and settings, is kept. A subject that cannot be predicted stops no other: it is
+    returned with its problem, and listed in ``left_out.tsv``. Of no subject more than names, words
+    and numbers stays in memory. Raises :class:`wmh.cohorts.cohort.CohortError` when no subject is
+    found.
     """
     raise_unless_writable(out)
     found = find_subjects(source, needed=())
     say(notice for one in found for notice in one.notices)
     with _only_one(out):
-        return _predict_everyone(study, found, source, out, jobs)
+        write_description(out, source)
+        predictor = Predictor(study, max(1, cores_here() // jobs))
+        _ = predictor.training  # a study's scans are looked at once, before anybody's
+        places = [Place(out, bids_name(entry.subject.id)) for entry in found]
+        named = Counter(place.name for place in places)
 
+        def work(entry: Found, place: Place) -> Done:
+            return _predict_subject(entry, place, named[place.name] > 1, predictor, source)
 
-def _predict_everyone(
-    study: Study | None, found: list[Found], source: Path, out: Path, jobs: int
-) -> list[Done]:
-    write_description(out, source)
-    answerer = answerer_of(study, max(1, cores_here() // jobs))
-    training = answerer.training
-    places = [Place(out, bids_name(entry.subject.id)) for entry in found]
-    twice = {name for name, count in Counter(place.name for place in places).items() if count > 1}
-
-    def work(entry: Found, place: Place) -> Done:
-        return _predict_subject(entry, place, place.name in twice, answerer, training, source)
-
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        results = pool.map(work, found, places)
-        done = list(tqdm(results, "predicting", len(found), unit="subject"))
-    finally:  # once it is stopped, nobody else is begun
-        pool.shutdown(cancel_futures=True)
-    say(notice for one in done for notice in one.notices)
-    write_cohort_table(out, [(one.place, one.subject) for one in done if one.problem is None])
-    _write_left_out(out, done)
+        pool = ThreadPoolExecutor(jobs)
+        try:
+            results = pool.map(work, found, places)
+            done = list(tqdm(results, "predicting", len(found), unit="subject"))
+        finally:  # once it is stopped, nobody else is begun
+            pool.shutdown(cancel_futures=True)
+        say(notice for one in done for notice in one.notices)
+        write_cohort_table(out, [(one.place, one.subject) for one in done if not one.problem])
+        left_out = [
+            (one.subject, one.problem.file, one.problem.problem, one.problem.remedy)
+            for one in done
+            if one.problem
+        ]
+        columns = ["source_id", "file", "problem", "remedy"]
+        write_tsv(pd.DataFrame(left_out, columns=columns), out / "left_out.tsv")
     return done
 
 
@@ -101,58 +100,41 @@ def _only_one(out: Path) -> Iterator[None]:
 
 
 def _predict_subject(
-    found: Found,
-    place: Place,
-    doubled: bool,
-    answerer: Answerer,
-    training: pd.DataFrame | None,
-    source: Path,
+    entry: Found, place: Place, doubled: bool, predictor: Predictor, source: Path
 ) -> Done:
-    subject = found.subject
+    subject = entry.subject
+
+    def left_out(problem: str, remedy: str) -> Done:
+        return Done(subject.id, place, problem=Problem(subject.id, problem, remedy))
+
     if doubled:
         remedy = "Give every subject an id that differs from all others in letters or digits"
-        return _left_out(found, place, f"several subjects would be named {place.name}", remedy)
-    if found.problems:
-        return Done(subject.id, place, problem=found.problems[0])
+        return left_out(f"several subjects would be named {place.name}", remedy)
+    if entry.problems:
+        return Done(subject.id, place, problem=entry.problems[0])
     given = {"FLAIR": subject.flair, "T1": subject.t1}
     given = {modality: path for modality, path in given.items() if path is not None}
     try:
-        fingerprint = answerer.fingerprint(given)
+        fingerprint = predictor.fingerprint(given)
         if place.is_done(fingerprint):
-            return Done(subject.id, place, kept=True, notices=notices_of(place))
-        answer = answerer.answer(given)
-        with all_or_nothing(place.root) as root:
+            notices = tuple(place.read_record()["Notices"])
+            return Done(subject.id, place, kept=True, notices=notices)
+        found = predictor.predict(given)
+        with all_or_nothing(place.root) as root:  # files move as they were written, the record last
             fresh = replace(place, root=root)
-            sidecars = write_images(answer, fresh, given, source)
-            write_report(fresh.report, subject.id, answer, training, answerer)
-            write_sidecars(fresh, sidecars, fingerprint)
+            write_report(fresh.report, subject.id, found, predictor)
+            write_derivatives(found, fresh, given, source, fingerprint)
             place.record.unlink(missing_ok=True)  # until all is moved the subject is not done
     except ImageError as error:
         problem = Problem(str(error.path), error.problem, error.remedy)
         return Done(subject.id, place, problem=problem)
     except CheckpointError as error:
-        return _left_out(found, place, str(error), "See `wmh predict --help`")
+        return left_out(str(error), "See `wmh predict --help`")
     except OSError as error:
         remedy = "Make room on the disk, or name another folder; who is done is kept"
-        return _left_out(found, place, f"{place.folder}: {error.strerror or error}", remedy)
+        return left_out(f"{place.folder}: {error.strerror or error}", remedy)
     except Exception as error:  # what nobody thought of must not cost the others their results
         remedy = "This is a fault of the program; please report it with the image's header"
-        return _left_out(found, place, f"{type(error).__name__}: {error}", remedy)
-    said = answerer.describe(answer)
-    return Done(subject.id, place, notices=answer.notices, answered_by=said)
-
-
-def _left_out(found: Found, place: Place, problem: str, remedy: str) -> Done:
-    return Done(found.subject.id, place, problem=Problem(found.subject.id, problem, remedy))
-
-
-def _write_left_out(out: Path, done: Iterable[Done]) -> None:
-    rows = [
-        (one.subject, one.problem.file, one.problem.problem, one.problem.remedy)
-        for one in done
-        if one.problem is not None
-    ]
-    write_tsv(
-        pd.DataFrame(rows, columns=["source_id", "file", "problem", "remedy"]),
-        out / "left_out.tsv",
-    )
+        return left_out(f"{type(error).__name__}: {error}", remedy)
+    said = predictor.describe(found)
+    return Done(subject.id, place, notices=found.notices, predicted_by=said)

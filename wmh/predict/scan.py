@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import torch
@@ -12,8 +13,6 @@ import torch
 from wmh.atlas.tissue import border_contrast
 from wmh.cohorts.plausible import say
 from wmh.cores import cores_here
-from wmh.figures.sheets import overview
-from wmh.figures.style import save_picture
 from wmh.files import write_table
 from wmh.images import (
     Image,
@@ -26,20 +25,16 @@ from wmh.images import (
 from wmh.learning.devices import choose_device
 from wmh.learning.general import load_general
 from wmh.learning.inference import predict
-from wmh.predict.answer import Answer, Answerer, answerer_of, lesions_labelled
-from wmh.predict.page import write_report
+from wmh.predict.predictor import Predictor, ScanPrediction, lesions_labelled
 from wmh.study import Study
-
-DPI = 200
-"""Of the picture, whose slices are then about as fine as those of a scan."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What was answered for one scan, who answered, and the files it went to."""
+    """What was predicted for one scan, which model did, and the files it went to."""
 
-    answer: Answer
-    answered_by: str
+    prediction: ScanPrediction
+    predicted_by: str
     paths: list[Path]
 
 
@@ -48,7 +43,7 @@ def predict_scan(
 ) -> Written:
     """Predict one person's lesions and regions and write them to ``out``.
 
-    A study's models answer, or the general model where ``study`` is None. ``lesions.nii.gz``,
+    A study's models predict, or the general model where ``study`` is None. ``lesions.nii.gz``,
     ``probability.nii.gz`` and ``regions.nii.gz`` lie on the grid of the FLAIR, or of the T1 when it
     is alone. ``burden.csv`` holds lesion volumes (ml) per region, ``overview.png`` shows them and
     ``report.html`` lets you look closer. The originals are only read. What looks wrong is said on
@@ -57,12 +52,27 @@ def predict_scan(
     raise_unless_writable(out)
     given = {"FLAIR": flair, "T1": t1}
     given = {modality: path for modality, path in given.items() if path is not None}
-    answerer = answerer_of(study, cores_here())
-    answer = answerer.answer(given)
-    say(answer.notices)
-    with all_or_nothing(out) as fresh:
-        written = _write(answerer, fresh, answer)
-    return Written(answer, answerer.describe(answer), [out / path.name for path in written])
+    with ThreadPoolExecutor(1) as beside:  # what draws takes a second to read
+        beside.submit(import_module, "wmh.predict.report")
+        predictor = Predictor(study, cores_here())
+        found = predictor.predict(given)
+    from wmh.predict import report
+
+    say(found.notices)
+    predicted_by = predictor.describe(found)
+    name = next(iter(found.originals.values())).path.name.partition(".nii")[0]
+    with all_or_nothing(out) as fresh, ThreadPoolExecutor(1) as beside:
+        page = beside.submit(report.write_report, fresh / "report.html", name, found, predictor)
+        written = [
+            save_image(fresh / "lesions.nii.gz", found.lesions.data, found.like),
+            # three decimals, so that it packs small
+            save_image(fresh / "probability.nii.gz", found.probability.round(3), found.like),
+            save_image(fresh / "regions.nii.gz", found.regions.data, found.like),
+            write_table(found.burden, fresh / "burden.csv"),
+            report.write_picture(fresh / "overview.png", found, predicted_by),
+            page.result(),
+        ]
+    return Written(found, predicted_by, [out / path.name for path in written])
 
 
 def label_by_model(out: Path, images: Mapping[str, Image], lesions: Path | None) -> float | None:
@@ -81,23 +91,3 @@ def label_by_model(out: Path, images: Mapping[str, Image], lesions: Path | None)
     save_image(out, labels, found.like)
     t1 = found.images.get("T1")
     return None if t1 is None else border_contrast(t1, replace(t1, data=labels))
-
-
-def _write(answerer: Answerer, out: Path, answer: Answer) -> list[Path]:
-    write_table(answer.burden, out / "burden.csv")
-    written = [
-        save_image(out / "lesions.nii.gz", answer.lesions.data, answer.like),
-        # three decimals, so that it packs small
-        save_image(out / "probability.nii.gz", answer.probability.round(3), answer.like),
-        save_image(out / "regions.nii.gz", answer.regions.data, answer.like),
-        out / "burden.csv",
-    ]
-    note = answerer.describe(answer)
-    name = next(iter(answer.originals.values())).path.name.partition(".nii")[0]
-    with ThreadPoolExecutor(1) as beside:
-        page = beside.submit(
-            write_report, out / "report.html", name, answer, answerer.training, answerer
-        )
-        figure = overview(answer.images, answer.lesions, answer.regions, answer.burden, note)
-        picture = save_picture(figure, out / "overview.png", DPI)
-    return [*written, picture, page.result()]

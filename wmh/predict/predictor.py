@@ -1,10 +1,9 @@
-"""What the general model, or a study's models, say about one person's scan."""
+"""Lesions and regions of one person's scan, by the general model or by a study's models."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -23,13 +22,13 @@ from wmh.analysis.metrics import connected_lesions
 from wmh.atlas.grids import bounding_box
 from wmh.atlas.regions import REST_LABELS
 from wmh.cohorts.plausible import notices
+from wmh.files import sha256_of
 from wmh.images import Image, ImageError, load_image
 from wmh.learning.devices import choose_device
-from wmh.learning.general import General, load_general
-from wmh.learning.inference import Prediction, predict_prepared, prepare
+from wmh.learning.general import load_general
+from wmh.learning.inference import predict_prepared, prepare
 from wmh.learning.models import Model, choose_model, load_model_of
-from wmh.predict.likeness import training_scans
-from wmh.settings import Evaluation
+from wmh.predict.training_distribution import Quantity, compare_scan, training_scans
 from wmh.study import Study
 
 NEAR_MM = 5.0
@@ -40,7 +39,7 @@ MOST_OUTSIDE = 0.1
 
 
 @dataclass(frozen=True)
-class Answer:
+class ScanPrediction:
     """Lesions and regions of one person, on the grid of the FLAIR, or of the T1 when it is alone.
 
     ``originals`` are the images as given, by modality, ``images`` the same on one grid.
@@ -59,6 +58,8 @@ class Answer:
     """Whether lesions are the mean with those from the mirrored images."""
     of_images: tuple[str, ...] = ()
     """What looks wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
+    quantities: tuple[Quantity, ...] = ()
+    """The images beside the training scans; none where these are not known."""
 
     @cached_property
     def burden(self) -> pd.DataFrame:
@@ -78,7 +79,7 @@ class Answer:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What looks wrong with the images, or with the answer itself, a sentence each."""
+        """Sentences on what looks wrong with the images, or with the prediction itself."""
         if self.outside_ml <= MOST_OUTSIDE * self.lesion_ml:
             return self.of_images
         return (
@@ -86,11 +87,6 @@ class Answer:
             f"{self.outside_ml:.1f} of {self.lesion_ml:.1f} ml of lesion lie outside the 34 "
             "white-matter regions, where true lesions hardly do; look at the slices",
         )
-
-    @property
-    def given(self) -> str:
-        """The modalities given, as in tables: ``FLAIR+T1``."""
-        return "+".join(self.images)
 
     @cached_property
     def lesion_count(self) -> int:
@@ -116,43 +112,50 @@ def lesions_labelled(regions: np.ndarray, lesions: Image) -> np.ndarray:
     return labelled
 
 
-class Answerer(ABC):
-    """Models, each read once, and what they answer: a study's, or the general one."""
+class Predictor:
+    """Models that predict, each read once: a study's, or the general one where none is named.
 
-    evaluation: Evaluation
-    """How the models are asked."""
-    general: General | None = None
-    """What is known of the general model, where it answers."""
-    simulated: bool = False
-    """Whether the models learned from simulated heads alone."""
+    Of a study, those trained on exactly what is given predict.
+    """
 
-    def __init__(self, threads: int):
-        self.threads = threads
+    def __init__(self, study: Study | None, threads: int):
+        self.study, self.threads = study, threads
+        self._device = choose_device("auto" if study is None else study.compute.device)
+        self.general = load_general(self._device) if study is None else None
+        self.evaluation = (study or self.general).evaluation
+        self.simulated = study is not None and study.cohort.simulated_alone
+        self._lock = Lock()
+        self._read: dict[str, Model] = {}
 
-    def describe(self, answer: Answer) -> str:
-        """Which model answered, from what, in a few words."""
-        model = answer.lesion_model
-        who = "general model" if self.general else f"model {model.name} of study {model.study}"
-        return f"{who}, given {' and '.join(answer.originals)}"
-
-    @property
-    @abstractmethod
+    @cached_property
     def training(self) -> pd.DataFrame | None:
-        """What the training scans look like: :func:`wmh.predict.likeness.training_scans`."""
+        """:func:`wmh.predict.training_distribution.training_scans`; None where not known."""
+        return self.general.training_scans if self.general else training_scans(self.study)
 
-    @abstractmethod
-    def _models(self, given: Collection[str]) -> tuple[Model, Model]:
-        """The models that answer for lesions and for regions; one may do both."""
+    def models(self, given: Collection[str]) -> tuple[Model, Model]:
+        """The models for lesions and for regions, from the given modalities; one may do both."""
+        if self.general:
+            return self.general.model_of("lesions"), self.general.model_of("regions")
+        lesions, regions = self._names(given)
+        with self._lock:
+            for name in {lesions, regions} - self._read.keys():
+                self._read[name] = load_model_of(self.study, name, self._device)
+        return self._read[lesions], self._read[regions]
 
-    @abstractmethod
-    def _hashes(self, given: Collection[str]) -> list[str]:
-        """Of their weights' files."""
+    def _names(self, given: Collection[str]) -> list[str]:
+        return [choose_model(self.study, task, given) for task in ("lesions", "regions")]
 
-    def answer(self, given: Mapping[str, Path]) -> Answer:
-        """Answer from images by modality, FLAIR and T1 or one of the two.
+    def describe(self, prediction: ScanPrediction) -> str:
+        """Which model predicted, from what, in a few words."""
+        model = prediction.lesion_model
+        who = "general model" if self.general else f"model {model.name} of study {model.study}"
+        return f"{who}, given {' and '.join(prediction.originals)}"
+
+    def predict(self, given: Mapping[str, Path]) -> ScanPrediction:
+        """Predict from images by modality, FLAIR and T1 or one of the two.
 
         Raises :class:`wmh.images.ImageError` for an image that cannot be used and
-        :class:`wmh.learning.models.CheckpointError` when no model answers from these.
+        :class:`wmh.learning.models.CheckpointError` when no model predicts from these.
         """
         if not given:
             raise ImageError(None, "no image given", "Give --flair, --t1 or both")
@@ -160,23 +163,23 @@ class Answerer(ABC):
         images = {modality: load_image(path) for modality, path in given.items()}
         with ThreadPoolExecutor(1) as beside:
             doubts = beside.submit(notices, images)
+            quantities = beside.submit(lambda: compare_scan(images, self.training))
             try:
-                answer = self._answer(images)
+                prediction = self._predict(images)
             except ImageError:
                 doubts.result()  # that the two do not overlap says more than what came of it
                 raise
-        return replace(answer, of_images=tuple(doubts.result()))
+        return replace(
+            prediction, of_images=tuple(doubts.result()), quantities=tuple(quantities.result())
+        )
 
-    def _answer(self, images: Mapping[str, Image]) -> Answer:
-        """The answer, but for what looks wrong with the images."""
-        lesion_model, region_model = self._models(images)
+    def _predict(self, images: dict[str, Image]) -> ScanPrediction:
+        """Lesions and regions; the images themselves are looked at beside it."""
+        lesion_model, region_model = self.models(images)
         prepared = cache(partial(prepare, images))  # most often the same for both models
-
-        def ask(model: Model, settings: Evaluation) -> Prediction:
-            person = prepared(model.voxel_size_mm, model.slice_thickness_mm)
-            return predict_prepared(model, person, settings)
-
-        found = ask(lesion_model, self.evaluation)
+        found = predict_prepared(
+            lesion_model, prepared(lesion_model.voxel_size_mm), self.evaluation
+        )
         if not np.isfinite(found.probability).all():
             raise ImageError(
                 found.like.path,
@@ -186,10 +189,11 @@ class Answerer(ABC):
         regions = found.regions
         if region_model is not lesion_model:  # mirrored, regions gain 0.008 and take twice as long
             unmirrored = self.evaluation.model_copy(update={"mirroring": False})
-            regions = ask(region_model, unmirrored).regions
+            person = prepared(region_model.voxel_size_mm)
+            regions = predict_prepared(region_model, person, unmirrored).regions
         lesions = Image(found.lesions(self.evaluation.threshold), found.like.affine)
-        return Answer(
-            originals=dict(images),
+        return ScanPrediction(
+            originals=images,
             images=found.images,
             like=found.like,
             probability=found.probability.astype(np.float32),
@@ -202,78 +206,21 @@ class Answerer(ABC):
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:
-        """A hash of all that an answer depends on: images, weights, settings, version."""
+        """A hash of all that a prediction depends on: images, weights, settings, version."""
+        names = [] if self.general else self._names(given)
+        weights = [_sha256(self.study.model_folder(name) / "checkpoint.pt") for name in names]
         parts = {
             "images": {modality: _sha256(path) for modality, path in sorted(given.items())},
-            "weights": self._hashes(given),
+            "weights": weights or [self.general.sha256],
             "settings": self.evaluation.model_dump(exclude={"bootstrap_samples", "alpha"}),
             "version": version("wmh"),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-class GeneralAnswerer(Answerer):
-    """The general model answers."""
-
-    def __init__(self, threads: int):
-        super().__init__(threads)
-        self.general = load_general(choose_device("auto"))
-        self.evaluation = self.general.evaluation
-
-    @property
-    def training(self) -> pd.DataFrame | None:
-        """As the file of the weights has it."""
-        return self.general.training_scans
-
-    def _models(self, given: Collection[str]) -> tuple[Model, Model]:
-        return self.general.model_of("lesions"), self.general.model_of("regions")
-
-    def _hashes(self, given: Collection[str]) -> list[str]:
-        return [self.general.sha256]
-
-
-class StudyAnswerer(Answerer):
-    """The models of a study answer, for what is given those trained on exactly that."""
-
-    def __init__(self, study: Study, threads: int):
-        super().__init__(threads)
-        self.study, self.evaluation = study, study.evaluation
-        self.simulated = study.cohort.simulated_alone
-        self._device = choose_device(study.compute.device)
-        self._lock = Lock()
-        self._read: dict[str, Model] = {}
-
-    @cached_property
-    def training(self) -> pd.DataFrame | None:
-        """None where the study's cohort is not at hand."""
-        return training_scans(self.study)
-
-    def _models(self, given: Collection[str]) -> tuple[Model, Model]:
-        lesions, regions = (self._model(name) for name in self._choose(given))
-        return lesions, regions
-
-    def _hashes(self, given: Collection[str]) -> list[str]:
-        return [_sha256(self.study.model_folder(n) / "checkpoint.pt") for n in self._choose(given)]
-
-    def _choose(self, given: Collection[str]) -> list[str]:
-        return [choose_model(self.study, task, given) for task in ("lesions", "regions")]
-
-    def _model(self, name: str) -> Model:
-        with self._lock:
-            if name not in self._read:
-                self._read[name] = load_model_of(self.study, name, self._device)
-            return self._read[name]
-
-
-def answerer_of(study: Study | None, threads: int) -> Answerer:
-    """Who answers: the models of a study, or where none is named the general model."""
-    return GeneralAnswerer(threads) if study is None else StudyAnswerer(study, threads)
-
-
 def _sha256(path: Path) -> str:
     """Of a file's content; of a file that cannot be read, a word that says so."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError:
         return "unreadable"

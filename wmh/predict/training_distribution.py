@@ -1,4 +1,4 @@
-"""Whether a scan is like those a study's models were trained on, and if not, in what.
+"""The distribution of the training scans, and where a scan lies in it.
 
 The study's training scans are described once, from the images that ``cohort.csv`` names, and kept
 in ``results/STUDY/training_scans.csv``: extent and voxel size (mm) along the closest right,
@@ -72,8 +72,17 @@ def training_scans(study: Study) -> pd.DataFrame | None:
         return None
     subjects = of_split(read_cohort(cohort), "training")
     scans = [(s.id, "FLAIR", s.flair) for s in subjects] + [(s.id, "T1", s.t1) for s in subjects]
+
+    def row(scan: tuple[str, str, Path | None]) -> dict[str, object] | None:
+        subject, modality, path = scan
+        try:
+            facts = describe_scan(load_image(path or ""))
+        except ImageError:  # an image that is no longer there
+            return None
+        return {"subject": subject, "modality": modality} | facts
+
     with ThreadPoolExecutor(2) as pool:
-        rows = list(tqdm(pool.map(_row, scans), "training scans", len(scans), leave=False))
+        rows = list(tqdm(pool.map(row, scans), "training scans", len(scans), leave=False))
     table = pd.DataFrame([row for row in rows if row is not None])
     if table.empty:
         return None
@@ -93,11 +102,14 @@ def describe_scan(image: Image) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in zip(names, values, strict=True)}
 
 
-def compare_scan(images: Mapping[str, Image], training: pd.DataFrame) -> list[Quantity]:
+def compare_scan(images: Mapping[str, Image], training: pd.DataFrame | None) -> list[Quantity]:
     """Each quantity of the given images (originals, by modality) beside the training scans'.
 
-    The geometry of an image on the first one's grid is not told twice.
+    The geometry of an image on the first one's grid is not told twice. Nothing where the training
+    scans are not known.
     """
+    if training is None:
+        return []
     found, first = [], next(iter(images.values()))
     for modality, image in images.items():
         rows = training[training["modality"] == modality]
@@ -136,12 +148,3 @@ def _intensity(modality: str, scan: dict[str, float], rows: pd.DataFrame) -> Qua
         )
     name = "Distance of intensities from the training mean"
     return Quantity(modality, name, "", value, float(apart.min()), float(apart.max()), unlike)
-
-
-def _row(scan: tuple[str, str, Path | None]) -> dict[str, object] | None:
-    """A row of ``training_scans.csv``; None for an image that is no longer there."""
-    subject, modality, path = scan
-    try:
-        return {"subject": subject, "modality": modality} | describe_scan(load_image(path or ""))
-    except ImageError:
-        return None
