@@ -117,7 +117,7 @@ def _predict_repeat(study: Study) -> None:
     models = [load_model_of(study, model, device) for model in study.models]
     asked = study.evaluation.model_dump_json(include={"threshold", "mirroring", "slices_at_once"})
     settings = (asked, study.slices.model_dump_json(), f"{device.type}, {study.compute.threads}")
-    all_share = (*settings, f"{models[0].slice_thickness_mm}", code_of("wmh.learning.inference"))
+    all_share = (*settings, code_of("wmh.learning.inference"))
     made_by = {
         model.name: fingerprint([study.model_folder(model.name) / "checkpoint.pt"], *all_share)
         for model in models
