@@ -233,7 +233,7 @@ def test_what_has_changed_is_made_anew_and_nothing_else(study, scans, tmp_path, 
 
 def test_of_two_trainings_at_once_one_prepares_what_the_other_reads(study, scans, made):
     """The second finds a file missing, waits for the first that writes it, and looks again."""
-    folder = study.results / "slices"
+    folder = study_of(scans).results / "slices"
     folder.mkdir(parents=True)
     with ThreadPoolExecutor() as pool, (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
