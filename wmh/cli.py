@@ -312,6 +312,7 @@ def evaluate(
             raise typer.BadParameter(f"--out {out} is a folder; name the table to write")
     if study is not None:
         from wmh.analysis.testing import cases_to_evaluate
+        from wmh.study import load_study
 
         table = evaluation.evaluate(cases_to_evaluate(load_study(study)), jobs)
         shown = evaluation.five_of_configurations(table)
