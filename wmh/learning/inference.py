@@ -72,16 +72,8 @@ def prepare(images: Mapping[str, Image], voxel_size_mm: float | None) -> Prepare
     given = tuple(modality for modality in MODALITIES if modality in images)
     like = images[given[0]]
     aligned = {modality: resample_to(images[modality], like) for modality in given}
-<<<<<<< HEAD
     plan = plan_slices(like, voxel_size_mm)
-    stacks = {
-        modality: as_thick(plan.to_slices(normalise(image)), plan.thickness_mm, slice_thickness_mm)
-        for modality, image in aligned.items()
-    }
-=======
-    plan = cut(like, voxel_size_mm)
-    stacks = {modality: plan.slices(normalise(image)) for modality, image in aligned.items()}
->>>>>>> 4b6a0cd33d0fe80e91ba3f55e795d8e9f043aa86
+    stacks = {modality: plan.to_slices(normalise(image)) for modality, image in aligned.items()}
     blank = torch.zeros_like(stacks[given[0]])
     slices = torch.stack([stacks.get(modality, blank) for modality in MODALITIES], dim=1)
     return Prepared(given, like, aligned, plan, slices)
