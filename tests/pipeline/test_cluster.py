@@ -33,5 +33,33 @@ def test_cores_and_cards_of_this_machine_count_where_no_profile_decides(profile,
 
 def test_a_folder_that_is_no_profile_is_named(tmp_path):
     done = CliRunner().invoke(app, ["run", "smoke", "--profile", str(tmp_path)])
-    assert done.exit_code == 1
-    assert done.stderr == f"wmh: {tmp_path}: no Snakemake profile; it is a folder with a config.yaml\n"
+
+    remedy = "no Snakemake profile; it is a folder with a config.yaml"
+    assert str(done.exception) == f"{tmp_path}: {remedy}"
+
+
+TIME = "2026-01-01T07:20:09"
+ENDED = f"slurmstepd-n1: error: *** JOB 16 ON n1 CANCELLED AT {TIME} DUE TO TIME LIMIT ***"
+    "slurmstepd-n1: error: *** JOB 16 ON n1 CANCELLED AT 2026-01-01T07:20:09 DUE TO TIME LIMIT ***"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "notebook 03_train_lesions flair failed: KeyError: x. Log: a.log",
+            "notebook 03_train_lesions flair failed: KeyError: x. Log: a.log",
+        ),
+        (
+            ENDED,
+            f"study demo failed: JOB 16 ON n1 CANCELLED AT {TIME} DUE TO TIME LIMIT. "
+            "Log: {job}",
+        ),
+    ],
+)
+def test_why_a_job_ended_is_read_from_the_log_that_snakemake_names(said, told, tmp_path):
+    log, job = tmp_path / "snakemake.log", tmp_path / "16.log"
+    log.write_text(f"WorkflowError:\n    log: {job} (check log file(s) for error details)\n")
+    job.write_text(f"host: n1\n{said}\nWorkflowError:\n")
+    assert driver._what_failed(load_study("demo"), log) == told.format(job=job)

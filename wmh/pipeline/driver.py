@@ -122,10 +122,20 @@ def _only_run(study: Study) -> Iterator[int]:
 
 
 def _what_failed(study: Study, log: Path) -> str:
-    """One line of Snakemake's log: the notebook that failed, why, and where its log is."""
-    lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
-    if told := [line for line in lines if re.match(r"notebook \S.* failed: ", line)]:
-        return told[0]
-    named = [line.rstrip(":") for line in lines if "Error" in line or "Exception" in line]
+    """One line: the notebook that failed, why, and where its log is.
+
+    Snakemake's log says it, or those of the cluster's jobs that it names.
+    """
+    text = log.read_text()
+    jobs = [Path(name) for name in re.findall(r"log: (\S+) \(check log", text)]
+    for path in (log, *filter(Path.is_file, jobs)):
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        if told := [line for line in lines if re.match(r"notebook \S.* failed: ", line)]:
+            return told[0]
+        if ended := [line.strip("* ") for line in lines if " CANCELLED AT " in line]:
+            reason = re.sub(r".*\*\*\* ", "", ended[0])  # the cluster's word: its time was up
+            return f"study {study.name} failed: {reason}. Log: {path}"
+    lines = [line.strip(": ") for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if "Error" in line or "Exception" in line]
     reason = (named or lines[-1:] or ["no reason given"])[0]
     return f"study {study.name} failed: {reason}. Log: {log.relative_to(project_root())}"
