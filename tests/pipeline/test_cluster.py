@@ -40,8 +40,6 @@ def test_a_folder_that_is_no_profile_is_named(tmp_path):
 
 TIME = "2026-01-01T07:20:09"
 ENDED = f"slurmstepd-n1: error: *** JOB 16 ON n1 CANCELLED AT {TIME} DUE TO TIME LIMIT ***"
-    "slurmstepd-n1: error: *** JOB 16 ON n1 CANCELLED AT 2026-01-01T07:20:09 DUE TO TIME LIMIT ***"
-)
 
 
 @pytest.mark.parametrize(
@@ -53,8 +51,7 @@ ENDED = f"slurmstepd-n1: error: *** JOB 16 ON n1 CANCELLED AT {TIME} DUE TO TIME
         ),
         (
             ENDED,
-            f"study demo failed: JOB 16 ON n1 CANCELLED AT {TIME} DUE TO TIME LIMIT. "
-            "Log: {job}",
+            f"study demo failed: JOB 16 ON n1 CANCELLED AT {TIME} DUE TO TIME LIMIT. Log: {{job}}",
         ),
     ],
 )
