@@ -1,12 +1,13 @@
 """The order of a study: one rule a notebook, with what it depends on and what it leaves.
 
-`./run_all.sh STUDY` runs this here. By hand, or on a cluster with any of Snakemake's executors:
+`./run_all.sh STUDY` runs this here, `./run_all.sh STUDY --profile profiles/slurm` on a cluster. By hand:
 
     snakemake --cores 2 --config study=demo
 
 A rule depends on its notebook, the part of the package that notebook reaches, the settings named in
 its `params`, and the tables of earlier rules; it is run again when one of them changes. `accelerator`
-is a resource: with `--resources accelerator=1` trainings run one at a time.
+is a resource: with `--resources accelerator=1` trainings run one at a time. `gpu` is what a cluster
+gives a job.
 """
 
 import sys
@@ -28,6 +29,7 @@ DRAWN = expand(f"{FIGURES}/{{name}}.{{kind}}", name=results.FIGURES, kind=("png"
 EVERYWHERE = ("seed", "compute")
 ASKED = ("evaluation.threshold", "evaluation.mirroring", "evaluation.slices_at_once")
 HALF = max(1, workflow.cores // 2)
+GPU = int(STUDY.compute.device == "cuda")
 
 
 def sources(notebook, **options):
@@ -142,6 +144,7 @@ rule train_lesions:
     threads: STUDY.compute.threads
     resources:
         accelerator=1,
+        gpu=GPU,
     shell:
         run("03_train_lesions {params.options}")
 
@@ -163,6 +166,7 @@ rule train_regions_multitask:
     priority: 1  # they take longest
     resources:
         accelerator=1,
+        gpu=GPU,
     shell:
         run("04_train_regions_multitask {params.options}")
 
@@ -181,6 +185,7 @@ rule evaluation:
     threads: workflow.cores
     resources:
         accelerator=1,
+        gpu=GPU,
     shell:
         run("05_evaluation")
 

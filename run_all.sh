@@ -12,6 +12,7 @@ Usage: ./run_all.sh [STUDY|test|lab]
 
   ./run_all.sh          every notebook, table and figure of the demo study (two CPU cores, minutes)
   ./run_all.sh STUDY    the same for studies/STUDY.yaml: demo, smoke, paper, or your own
+                        (STUDY --profile profiles/slurm: each notebook as a job of a cluster)
   ./run_all.sh test     the tests; further arguments go to pytest
   ./run_all.sh lab      JupyterLab, on the notebooks
   ./run_all.sh --help   this text
@@ -77,8 +78,8 @@ case "${1:-demo}" in
         fail "unknown option $1"
         ;;
     *)
-        [[ $# -le 1 ]] || fail "one study at a time; got: $*"
+        [[ $# -le 1 || "$2" == -* ]] || fail "one study at a time; got: $*"
         set_up
-        exec wmh run "${1:-demo}"
+        exec wmh run "${@:-demo}"
         ;;
 esac

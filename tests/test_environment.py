@@ -18,7 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
 PINS = dict(re.findall(r"^([\w.-]+)==(\S+)", LOCK, re.MULTILINE))
 EXTRAS = PROJECT["optional-dependencies"]
-DECLARED = [*PROJECT["dependencies"], *EXTRAS["setup"], *EXTRAS["test"]]
+DECLARED = [*PROJECT["dependencies"], *(name for extra in EXTRAS.values() for name in extra)]
 
 
 def run(command: list[str], **environment: str) -> subprocess.CompletedProcess:

@@ -65,6 +65,7 @@ def test_a_gpu_is_looked_for_where_one_is_asked_for(change, device, monkeypatch,
     if device == "cuda":
         with pytest.raises(StudyError, match=r"compute\.device is cuda, and no GPU is here; set"):
             raise_unless_ready(study)
+        raise_unless_ready(study, gpu=False)
         (tmp_path / "nvidia0").touch()
     raise_unless_ready(study)
 

@@ -336,12 +336,17 @@ def evaluate(
 
 
 @app.command()
-def run(study: Annotated[str, typer.Argument(help=STUDY)] = "demo") -> None:
+def run(
+    study: Annotated[str, typer.Argument(help=STUDY)] = "demo",
+    profile: Annotated[
+        File, typer.Option(help="Folder of a Snakemake profile: profiles/slurm for a cluster.")
+    ] = None,
+) -> None:
     """Run every notebook of a study that is not up to date."""
     from wmh.pipeline.driver import run_study
     from wmh.study import load_study
 
-    run_study(load_study(study))
+    run_study(load_study(study), profile)
 
 
 @app.command()

@@ -14,9 +14,13 @@ DEVICES, GPUS = Path("/dev"), ("nvidia[0-9]*", "dxg", "kfd")
 """Files that stand for GPUs: NVIDIA's, any in a Linux below Windows, AMD's."""
 
 
-def raise_unless_ready(study: Study) -> None:
-    """Raise :class:`StudyError` where a study cannot run for want of a GPU, images or a table."""
-    raise_without_gpu(study)
+def raise_unless_ready(study: Study, gpu: bool = True) -> None:
+    """Raise :class:`StudyError` where a study cannot run for want of a GPU, images or a table.
+
+    Without ``gpu`` it is not looked for one: the machine that sends jobs to a cluster has none.
+    """
+    if gpu:
+        raise_without_gpu(study)
     cohort, simulation = study.cohort, study.cohort.simulation
     heads = simulation.heads_folder if simulation and simulation.anatomy == "heads" else None
     atlas = study.regions.atlas_folder if study.regions.atlas in ("jhu", "published") else None

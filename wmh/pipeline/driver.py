@@ -25,14 +25,17 @@ class RunError(RuntimeError):
     """A study that did not go through. The message names the notebook and its log."""
 
 
-def run_study(study: Study) -> None:
+def run_study(study: Study, profile: Path | None = None) -> None:
     """Bring everything a study makes up to date: notebooks, tables, figures and pages.
 
-    What is already up to date is left alone, and an interrupted run is gone on with. Raises
-    :class:`RunError` when a notebook fails or when the study is already being run, and
-    :class:`StudyError` when this machine lacks what it needs.
+    It runs here, or where a Snakemake ``profile`` says, such as on a cluster. What is already up to
+    date is left alone, and an interrupted run is gone on with. Raises :class:`RunError` when a
+    notebook fails or when the study is already being run, and :class:`StudyError` when what it
+    needs is not there.
     """
-    raise_unless_ready(study)
+    if profile is not None and not (profile / "config.yaml").is_file():
+        raise RunError(f"{profile}: no Snakemake profile; it is a folder with a config.yaml")
+    raise_unless_ready(study, gpu=profile is None)
     root, began = project_root(), time.time()
     index = study.results / "html" / "index.html"
     log = study.results / "logs" / "snakemake.log"
@@ -41,7 +44,7 @@ def run_study(study: Study) -> None:
         print(f"Study {study.name}: {study.title} ({len(stages_of(study))} stages)", flush=True)
         environment = os.environ | {DRIVER: name_driver(), "WMH_ROOT": str(root)}
         code = subprocess.run(
-            _snakemake(study),
+            _snakemake(study, profile),
             cwd=root,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -81,20 +84,21 @@ def _stops_with_all_it_started(study: Study) -> Iterator[None]:
             signal.signal(one, handler)
 
 
-def _snakemake(study: Study) -> list[str]:
-    """The command that runs the Snakefile here: all cores, and a GPU for one training at a time.
+def _snakemake(study: Study, profile: Path | None) -> list[str]:
+    """The command that runs the Snakefile, here or where a profile says.
 
-    Snakemake's own lock is left out because a killed run would leave it locked; ours ends with the
-    process. Its greedy scheduler needs no solver to start.
+    Here it has all cores, and a GPU for one training at a time; its greedy scheduler needs no
+    solver to start. Snakemake's own lock is left out because a killed run would leave it locked;
+    ours ends with the process.
     """
     on_gpu = study.compute.device != "cpu" and gpus_here()
+    here = ["--cores", str(cores_here()), "--scheduler", "greedy", "--latency-wait", "2"]
+    here += ["--resources", "accelerator=1"] if on_gpu else []
     return [
         *(sys.executable, "-m", "snakemake"),
         *("--snakefile", "Snakefile", "--config", f"study={study.name}"),
-        *("--cores", str(cores_here())),
-        *("--scheduler", "greedy", "--nolock", "--rerun-incomplete", "--latency-wait", "2"),
-        *("--quiet", "host"),
-        *(("--resources", "accelerator=1") if on_gpu else ()),
+        *("--nolock", "--rerun-incomplete", "--quiet", "host"),
+        *(here if profile is None else ["--profile", str(profile.resolve())]),
     ]
 
 
@@ -118,10 +122,20 @@ def _only_run(study: Study) -> Iterator[int]:
 
 
 def _what_failed(study: Study, log: Path) -> str:
-    """One line of Snakemake's log: the notebook that failed, why, and where its log is."""
-    lines = [line.strip() for line in log.read_text().splitlines() if line.strip()]
-    if told := [line for line in lines if re.match(r"notebook \S.* failed: ", line)]:
-        return told[0]
-    named = [line.rstrip(":") for line in lines if "Error" in line or "Exception" in line]
+    """One line: the notebook that failed, why, and where its log is.
+
+    Snakemake's log says it, or those of the cluster's jobs that it names.
+    """
+    text = log.read_text()
+    jobs = [Path(name) for name in re.findall(r"log: (\S+) \(check log", text)]
+    for path in (log, *filter(Path.is_file, jobs)):
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        if told := [line for line in lines if re.match(r"notebook \S.* failed: ", line)]:
+            return told[0]
+        if ended := [line.strip("* ") for line in lines if " CANCELLED AT " in line]:
+            reason = re.sub(r".*\*\*\* ", "", ended[0])  # the cluster's word: its time was up
+            return f"study {study.name} failed: {reason}. Log: {path}"
+    lines = [line.strip(": ") for line in text.splitlines() if line.strip()]
+    named = [line for line in lines if "Error" in line or "Exception" in line]
     reason = (named or lines[-1:] or ["no reason given"])[0]
     return f"study {study.name} failed: {reason}. Log: {log.relative_to(project_root())}"
