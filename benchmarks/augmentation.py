@@ -1,4 +1,4 @@
-"""Batch preparation: slices a second at 128 x 128 with two channels, beside other packages.
+"""Batch preparation: slices per second at 128 x 128 with two channels, beside other packages.
 
     PYTHONPATH=. python benchmarks/augmentation.py
 

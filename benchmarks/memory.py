@@ -91,7 +91,7 @@ def measure(storage: str, count: int) -> None:
 
 def main() -> None:
     """Measure every cohort in a process of its own."""
-    print("| slices.storage | subjects | GB of slices | GB of memory for them | ms a batch |")
+    print("| slices.storage | subjects | GB of slices | GB of memory for them | ms per batch |")
     print("| --- | ---: | ---: | ---: | ---: |", flush=True)
     for storage, counts in COHORTS.items():
         for count in counts:

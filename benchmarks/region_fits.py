@@ -23,7 +23,7 @@ TILT = Rotation.from_euler("xyz", (15, -10, 12), degrees=True).as_matrix()
 VOXEL_MM = (1, 1, 3)
 BLURS_MM = (8.0, 4.0)
 POINTS = 300
-"""Points a region that must find their label in the atlas."""
+"""Points per region that must find their label in the atlas."""
 
 
 def displaced_heads(mirror: Path, count: int) -> Iterator[tuple[Image, Image]]:

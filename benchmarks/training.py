@@ -131,7 +131,7 @@ def laps(trainee: Trainee, number: int) -> list[float]:
 
 
 def parts(name: str, trainee: Trainee) -> None:
-    """Print how a step's time is spent, and slices a second."""
+    """Print how a step's time is spent, and slices per second."""
     for number in range(2):
         trainee.step(number)
     table = [laps(trainee, number) for number in range(ROUNDS)]
@@ -173,7 +173,7 @@ def variants() -> None:
 
 
 def matrix_rate() -> float:
-    """Floating-point operations a second of a large bfloat16 matrix product."""
+    """Floating-point operations per second of a large bfloat16 matrix product."""
     edge, repeats = (8192, 20) if GPU else (2048, 3)
     left, right = (torch.randn(edge, edge, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
     left @ right
@@ -190,7 +190,7 @@ def paper() -> None:
     epoch = 20 * sum(s.shape[2] for s in SCANNERS.values() if s.in_training)
     validated = epoch / PAPER.training.folds
     print(f"Matrix rate in bfloat16: {rate / 1e12:.2f} TFLOP/s; steps timed: {PAPER_STEPS}.\n")
-    print("| model | slices/s | of the matrix rate | s an epoch | minutes in all |")
+    print("| model | slices/s | of the matrix rate | s per epoch | minutes in all |")
     print("| --- | ---: | ---: | ---: | ---: |", flush=True)
     minutes, known = {}, {}
     for name, model in PAPER.models.items():
@@ -216,7 +216,7 @@ def paper() -> None:
 
 
 def validation_seconds(trainee: Trainee) -> float:
-    """Seconds a slice of validation; of one head where there is no GPU."""
+    """Seconds per slice of validation; of one head where there is no GPU."""
     heads = SUBJECTS if GPU else 1
     few = slice(0, heads * SLICES_EACH)
     slices = replace(
@@ -241,7 +241,7 @@ def inference() -> None:
     head = sum((axis / r) ** 2 for axis, r in zip(axes, (0.75, 0.9, 1.0), strict=True)) < 1
     noise = np.random.default_rng(0).uniform(80, 120, head.shape)
     image = Image((head * noise).astype(np.float32), np.diag([0.958, 0.958, 3.0, 1.0]))
-    print("| study | predicts | inputs | s a subject |\n| --- | --- | --- | ---: |", flush=True)
+    print("| study | predicts | inputs | s per subject |\n| --- | --- | --- | ---: |", flush=True)
     for study in (PAPER, DEMO):
         for task, inputs in (("lesions", "flair_t1"), ("multitask", "interchangeable")):
             network = study.training.network

@@ -314,7 +314,7 @@ def _read(path: Path) -> Image:
         ) from error
     if data.dtype.kind not in "biuf":
         kind = "complex numbers" if data.dtype.kind == "c" else "colours"
-        remedy = "Save the magnitude as one number a voxel, for instance as float32"
+        remedy = "Save the magnitude as one number per voxel, for instance as float32"
         raise ImageError(path, f"its voxels are {kind}", remedy)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]

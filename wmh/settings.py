@@ -153,7 +153,7 @@ class NetworkSettings(Settings):
     @model_validator(mode="after")
     def _one_decoder_block_a_level(self) -> NetworkSettings:
         if len(self.decoder_channels) != self.depth:
-            raise ValueError(f"decoder_channels must hold {self.depth} numbers, one a level")
+            raise ValueError(f"decoder_channels must hold {self.depth} numbers, one per level")
         return self
 
     @model_validator(mode="after")

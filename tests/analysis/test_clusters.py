@@ -13,7 +13,7 @@ from wmh.analysis.clusters import (
 
 
 def profiles_of(groups, n=8, spread=0.3, seed=0):
-    """``n`` subjects a group, each with most lesion in its group's regions."""
+    """``n`` subjects per group, each with most lesion in its group's regions."""
     rng = np.random.default_rng(seed)
     tables = []
     for regions in groups:

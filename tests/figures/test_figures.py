@@ -322,7 +322,7 @@ def test_who_has_no_lesion_stands_at_the_edge_of_the_volumes(study):
         return cohort.assign(lesion_ml=cohort["lesion_ml"].where(cohort["id"] != "100", 0))
 
     data = load_pipeline(changed(study, "healed", {"cohort": healed}))
-    assert "one point a subject; at the left edge, who has none." in data.caption
+    assert "one point per subject; at the left edge, who has none." in data.caption
     axes = next(a for a in plot_pipeline(data).axes if a.get_xlabel() == "lesion volume (ml)")
     points = np.concatenate([part.get_offsets()[:, 0] for part in axes.collections])
     assert len(points) == 16

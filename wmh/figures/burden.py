@@ -100,7 +100,7 @@ def load_burden(study: Study) -> Burden:
     if pairs:
         shown = ", ".join(SOURCES_WORDS[source].format(labels=labels) for source in pairs)
         caption += (
-            f"(c) Agreement of regional lesion volume with the truth for {shown}; one point a "
+            f"(c) Agreement of regional lesion volume with the truth for {shown}; one point per "
             "subject and region, square-root axes: line, mean difference; dashed, limits of "
             "agreement (± 1.96 standard deviations; points of one subject are not independent). "
             "ICC(A,1) of the volume summed over the regions, with its "

@@ -39,7 +39,7 @@ ROW_MM = 6.2
 
 @dataclass(frozen=True)
 class Claims:
-    """The rows of ``claims.csv``, one a part of a claim, with effects in smallest that matter."""
+    """The rows of ``claims.csv``, one per part of a claim, with effects in smallest that matter."""
 
     rows: pd.DataFrame
     caption: str
@@ -80,7 +80,7 @@ def scale_to_smallest(claims: pd.DataFrame) -> pd.DataFrame:
 
 @styled
 def plot_claims(data: Claims) -> StyledFigure:
-    """A line a claim with its verdict, and below it a line a part: effect, interval, numbers."""
+    """A line per claim with its verdict; below it, one per part: effect, interval, numbers."""
     count = len(data.rows) + 1.25 * data.rows["claim"].nunique()
     figure = new_figure(DOUBLE_COLUMN, ROW_MM * count + 14)
     figure.get_layout_engine().set(wspace=0, w_pad=0.02)

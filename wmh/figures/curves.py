@@ -23,7 +23,7 @@ from wmh.study import Study, StudyError
 
 @dataclass(frozen=True)
 class Curves:
-    """Each model's ``history.csv``, one a repeat, in the order always shown."""
+    """Each model's ``history.csv``, one per repeat, in the order always shown."""
 
     histories: dict[str, list[pd.DataFrame]]
     caption: str
@@ -58,7 +58,7 @@ def load_curves(study: Study) -> Curves:
 
 @styled
 def plot_curves(data: Curves) -> StyledFigure:
-    """A column a model: losses above, validation Dice below."""
+    """A column per model: losses above, validation Dice below."""
     figure = new_figure(DOUBLE_COLUMN, 70)
     above, below = figure.subplots(2, len(data.histories), sharex="col", squeeze=False)
     for (model, tables), upper, lower in zip(data.histories.items(), above, below, strict=True):

@@ -68,9 +68,9 @@ def load_measures(study: Study) -> Measures:
         else ""
     )
     caption = (
-        "The challenge's five measures by input configuration. (a) One point a subject; bars are "
+        "The challenge's five measures by input configuration. (a) One point per subject; bars are "
         f"means; AVD on a square-root axis.{undefined}{_repeat_words(repeat_means['dice'])} (b) "
-        "Paired differences, one grey point a subject. "
+        "Paired differences, one grey point per subject. "
         f"{test_words(comparisons, pairs['family'].unique(), alpha)} "
         f"{cohort_words(study, values['subject'].nunique())}"
     )

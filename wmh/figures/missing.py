@@ -59,8 +59,8 @@ def load_missing(study: Study) -> Missing:
     caption = (
         "A missing image. (a, c) Dice and lesion F1 of each model when given both images, only "
         "FLAIR or only T1; the concatenated model gets zeros for the missing one; the models of a "
-        "single image stand beside them for reference. One point a subject, bars are means. (b, d) "
-        f"Paired differences. {test_words(comparisons, pairs['family'].unique(), alpha)} "
+        "single image stand beside them for reference. One point per subject, bars are means. "
+        f"(b, d) Paired differences. {test_words(comparisons, pairs['family'].unique(), alpha)} "
         f"{cohort_words(study, values['subject'].nunique())}"
     )
     return Missing(values, in_order(values["model"], MODELS), pairs, alpha, caption)
@@ -68,7 +68,7 @@ def load_missing(study: Study) -> Missing:
 
 @styled
 def plot_missing(data: Missing) -> StyledFigure:
-    """A row a measure: values by what was given, and the paired differences that were tested."""
+    """A row per measure: values by what was given, and the paired differences that were tested."""
     tested = data.pairs["metric"].value_counts().max() if len(data.pairs) else 1
     figure = new_figure(DOUBLE_COLUMN, len(SHOWN) * max(48, 9 * tested + 14) + 8)
     grid = figure.subplots(len(SHOWN), 2, width_ratios=(1.7, 1))

@@ -93,7 +93,7 @@ def load_pipeline(study: Study) -> Pipeline:
         f"lesions ({lesion_model or 'the true ones'}) and "
         f"regions ({region_model or f'the {kind} ones'}); lesion volume by region from the two. "
         f"{SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
-        f"(c) True lesion volume, one point a subject{empty}. "
+        f"(c) True lesion volume, one point per subject{empty}. "
         f"{cohort_kind(study).capitalize()} cohort{further}, study {study.name!r}: "
         f"n = {counts.get('training', 0)} training and {counts.get('test', 0)} test subjects."
     )
@@ -200,7 +200,7 @@ def _draw_path(figure: Figure, part: SubFigure, data: Pipeline) -> None:
 
 
 def _draw_models(axes: Axes, models: list[str]) -> None:
-    """A line a model: its marker and its name."""
+    """A line per model: its marker and its name."""
     axes.axis("off")
     axes.set(xlim=(0, 1), ylim=(len(models) - 0.2, -1.2))
     for at, model in enumerate(models):

@@ -107,7 +107,7 @@ def means_table(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences_table(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Paired comparisons: a line a pair, a column a measure; n where a measure has fewer pairs."""
+    """Paired comparisons: a line per pair, a column per measure; n where it has fewer pairs."""
     everyone = comparisons["n"].max()
     rows: dict[str, dict[str, str]] = {}
     for row in comparisons.to_dict("records"):

@@ -91,7 +91,7 @@ def load_qualitative(study: Study) -> Qualitative:
 
 @styled
 def plot_qualitative(data: Qualitative) -> StyledFigure:
-    """A row a subject: FLAIR, T1, truth, then each configuration's findings on the FLAIR."""
+    """A row per subject: FLAIR, T1, truth, then each configuration's findings on the FLAIR."""
     names = list(data.cases[0].predictions)
     columns = ["FLAIR image", "T1 image", "Truth", *names]
     shapes = [height_over_width(case.flair) for case in data.cases]

@@ -86,7 +86,7 @@ def load_regions(study: Study) -> Regions:
         f"the median mean Dice ({subject}), two axial slices; left and right of a structure share "
         f"a hue. {SIDES} (b) Dice of each region between model and {kind} labels, "
         "mean over subjects, on the atlas (axial cuts, heights z in mm). (c) Mean over the 34 "
-        f"regions, one point a subject, bars are means{registered}. Nothing is tested here. "
+        f"regions, one point per subject, bars are means{registered}. Nothing is tested here. "
         f"{cohort_words(study, len(by_subject[models[0]]))}"
     )
     return Regions(

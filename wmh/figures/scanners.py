@@ -58,7 +58,7 @@ def load_scanners(study: Study) -> Scanners:
     counts = values.drop_duplicates("subject")["scanner"].isin(seen)
     caption = (
         "Each configuration by scanner: scanners with training subjects, then scanners the models "
-        "never saw. Left: one point a subject, bars are means. Right: means over the "
+        "never saw. Left: one point per subject, bars are means. Right: means over the "
         f"{counts.sum()} subjects of seen and the {(~counts).sum()} of unseen scanners. Of "
         "these gaps, those in Dice of the four input configurations are tested in notebook 6, no "
         f"others. {cohort_words(study, values['subject'].nunique())}"

@@ -1,4 +1,4 @@
-"""A map of the brain, a value a region: axial cuts of the atlas as drawings with numbered regions.
+"""Brain map, one value per region: axial cuts of the atlas as drawings with numbered regions.
 
 Drawn as SVG, so that it stays sharp, weighs little, and each region says what it is.
 """

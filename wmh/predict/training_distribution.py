@@ -61,7 +61,7 @@ class Quantity:
 
 
 def training_scans(study: Study) -> pd.DataFrame | None:
-    """The study's training scans, one row an image; None when its cohort is not at hand.
+    """The study's training scans, one row per image; None when its cohort is not at hand.
 
     Read from ``training_scans.csv`` if that is newer than the cohort table; written there else.
     """

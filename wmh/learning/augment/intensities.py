@@ -68,7 +68,7 @@ def transfer(p: dict[str, torch.Tensor], axis: int, space: torch.Size) -> torch.
     lines are acquired from the middle of k-space outwards, so the answer is real.
     """
     last = axis == len(space) - 1
-    frequency = (torch.fft.rfftfreq if last else torch.fft.fftfreq)(space[axis])  # cycles a pixel
+    frequency = (torch.fft.rfftfreq if last else torch.fft.fftfreq)(space[axis])  # cycles per pixel
     damped = torch.exp(-2 * (math.pi * p["blur"][:, None] * frequency).square())
     limit = 0.5 / torch.where(p["coarse_axis"] == axis, p["coarseness"], 1.0)[:, None]
     moment = (frequency.abs() * (2 * MOMENTS)).long().clamp(max=MOMENTS - 1)

@@ -40,7 +40,7 @@ def sampling_grid(space: torch.Size, drawn: Parameters, device: torch.device) ->
     most scans has far thicker voxels than the other two.
 
     Coordinates are a sum of functions of space: the linear ones that turn, enlarge and mirror, and
-    the elastic displacement's cubic ones. One product of matrices an axis adds them all up.
+    the elastic displacement's cubic ones. One product of matrices per axis adds them all up.
     """
     linear = _linear(space, drawn)  # (B, d, d)
     samples, dimensions = linear.shape[:2]
