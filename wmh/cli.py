@@ -405,7 +405,7 @@ def _stop(number: int, frame: object) -> None:
 
 
 def of_the_machine(error: Exception) -> str | None:
-    """What to say of an error that is the machine's: no room on disk or in memory; else None."""
+    """Explain an error that is the machine's, no room on disk or in memory; None for any other."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"{error.filename or 'the folder written to'}: no room is left on the disk. Make room, "

@@ -28,7 +28,7 @@ ENDINGS = (".nii", ".nii.gz")
 BACKGROUND_SPREAD = 0.1
 """Share of the range of intensities within which the background is one level."""
 NEAR_0, NOISE_FLOOR = 0.05, 0.2
-"""How far below and above 0 the background may lie as it is, as a share of bright intensities."""
+"""Shares of bright intensities by which a background left as it is may lie below and above 0."""
 DARKER_THAN_AROUND = 0.2
 """Share of a head that is darker than the background once the head alone was standardised."""
 LARGEST_DISAGREEMENT = 30.0

@@ -21,7 +21,7 @@ WRONG_HEADER_MM = 5.0
 LEAST_OVERLAP = 0.5
 """Share of the head in the FLAIR that the T1's field of view must hold."""
 BETTER = 1.05
-"""How many times the mutual information must rise for a quick fit to be believed over headers."""
+"""Factor by which mutual information must rise for a quick fit to be believed over headers."""
 HEAD_MM = 4.0
 """Distance of the points at which a head is looked at."""
 BINS = 32

@@ -29,7 +29,7 @@ _LIKE = {
     "FLAIR": re.compile(r"(^|_)[^_]*flair$|_acq-[^_]*flair[^_]*_(.*_)?T2w?$", re.IGNORECASE),
     "T1w": re.compile(r"(^|_)(T1w?|[^_]*mprage)$", re.IGNORECASE),
 }
-"""How names end that mean the same as BIDS's ``_FLAIR`` and ``_T1w``."""
+"""Name endings that mean the same as BIDS's ``_FLAIR`` and ``_T1w``."""
 _LESION_WORD = re.compile(r"lesion|wmh|wml|hyperintens|desc-manual[^_]*_mask", re.IGNORECASE)
 _SCAN = re.compile(r"(^|_)([^_-]*flair|t[12]w?|pd|swi|probseg|probability)$", re.IGNORECASE)
 _NATIVE_SPACES = {None, "FLAIR", "orig", "individual"}

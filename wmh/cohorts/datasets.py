@@ -175,7 +175,7 @@ def raise_unless_git_blob(blob: str, path: Path) -> None:
 
 
 def _address(path: str, mirror: str | None) -> str:
-    """Where the file at ``path``, a folder of :data:`REPOSITORIES` and a name, is to be had."""
+    """Return the address of ``path``, a folder of :data:`REPOSITORIES` and a file's name."""
     folder, _, name = path.partition("/")
     if mirror is None:
         return f"https://raw.githubusercontent.com/{REPOSITORIES[folder]}/{quote(name)}"

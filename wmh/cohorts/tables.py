@@ -28,7 +28,7 @@ CSV_COLUMNS = ("id", *NEEDED)
 """Columns a study's CSV must have; ``split``, ``scanner``, ``true_regions`` may stand beside."""
 
 MISSING = {"", "n/a", "na", "nan", "none", "null", "-", "--", "?"}
-"""What people write, in either case, into a cell whose value they do not know."""
+"""Words, in either case, that people write into a cell whose value they do not know."""
 
 SURPLUS = "more cells than the first row names columns"
 SURPLUS_REMEDY = 'Put a cell that holds the separator in quotes ("a,b"), or take the last one away'

@@ -33,7 +33,7 @@ from wmh.study import Study, StudyError, project_root
 
 KEYS = ["subject", "scanner", "model", "inputs_given"]
 SIDES_OF_PAIR = ["model_a", "inputs_a", "model_b", "inputs_b"]
-"""What identifies a comparison within a measure."""
+"""Columns that identify a comparison within a measure."""
 
 Configuration = tuple[str, str]
 """A model and the images it is given."""
@@ -273,7 +273,7 @@ def fullest_prediction(study: Study, model: str, subject: str, kind: str) -> Pat
 
 
 def labels_to_browse(study: Study, kind: str) -> dict[str, Callable[[Subject], Image]]:
-    """What can be looked at over a test subject, as loaders by name.
+    """Loaders, by name, of what can be looked at over a test subject.
 
     ``kind`` is ``lesions`` or ``regions``, of each model from each set of images it can be given;
     beside regions also the registered ones.

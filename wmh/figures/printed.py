@@ -307,7 +307,7 @@ def rank_words(rank: LeaderboardRank) -> str:
 
 
 def found_words(relation: pd.DataFrame, raised: Iterable[int], alpha: float) -> str:
-    """Where a simulated effect was put, and where it was found."""
+    """Say where a simulated effect was put, and where it was found."""
     if relation.empty:
         return "These are too few subjects to show it on."
     found = relation.loc[relation["p_holm"] < alpha, "region_name"]

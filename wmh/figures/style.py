@@ -71,7 +71,7 @@ NO_DATES = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
 }
-"""What matplotlib would write into a file beside the figure, by its kind, set to nothing."""
+"""Metadata that matplotlib would write into each kind of file, set to nothing."""
 
 
 @dataclass(frozen=True)

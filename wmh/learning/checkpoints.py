@@ -1,4 +1,4 @@
-"""What a training leaves on disk: the state to go on from, and the checkpoint to predict with.
+"""Files that a training leaves: the state to go on from, and the checkpoint to predict with.
 
 A cut at any moment leaves the last whole file. Files are read with ``weights_only=True``: they hold
 tensors and plain values, no code.
@@ -35,7 +35,7 @@ class State:
 
 
 def identity_of(study: Study, model: str, *data: Slices) -> dict[str, str]:
-    """What must be equal for an interrupted training to go on: settings, data and code."""
+    """Return what must be equal for an interrupted training to go on: settings, data and code."""
     settings = (study.models[model], study.training, study.compute)
     return {
         "model": model,
@@ -48,7 +48,7 @@ def identity_of(study: Study, model: str, *data: Slices) -> dict[str, str]:
 
 
 def facts_of(study: Study, model: str) -> dict[str, object]:
-    """What a trained model is, and must be for the study to use it, as its checkpoint says."""
+    """Return the facts of a model that its checkpoint states and its study must share."""
     settings = study.models[model]
     return {
         "study": study.name,
@@ -63,7 +63,7 @@ def facts_of(study: Study, model: str) -> dict[str, object]:
 
 
 def origin_of(study: Study, model: str, learn: Slices, validate: Slices) -> dict[str, object]:
-    """What a model is trained with, as plain values: settings, subjects, device, code.
+    """Return what a model is trained with, as plain values: settings, subjects, device, code.
 
     ``commit`` and ``dirty`` (files differ from it) are None outside a git checkout.
     """

@@ -1,4 +1,4 @@
-"""How a volume is cut into axial slices for a network, and how its answer is put back.
+"""Cut a volume into axial slices for a network, and put its answer back.
 
 Images stay in native space. Array axes are turned to the closest right-anterior-superior order,
 slices may be resampled in plane to the study's voxel size, and intensities are divided by their
@@ -36,7 +36,7 @@ BRIGHTEST = 4.0
 
 @dataclass(frozen=True)
 class SlicePlan:
-    """How a volume was cut into slices, so that predictions can be put back on its grid."""
+    """Record of how a volume was cut, so that predictions can be put back on its grid."""
 
     like: Image
     native: tuple[int, int]
@@ -49,12 +49,12 @@ class SlicePlan:
 
     @property
     def depth_mm(self) -> torch.Tensor:
-        """How far below the crown of the head each slice of the span lies, in mm."""
+        """Depth below the crown of the head of each slice of the span, in mm."""
         first, end = self.span
         return torch.arange(end - first - 1, -1, -1) * self.thickness_mm
 
     def to_slices(self, volume: np.ndarray) -> torch.Tensor:
-        """SlicePlan a volume on the grid of ``like`` into slices (Z, H, W), float32."""
+        """Cut a volume on the grid of ``like`` into slices (Z, H, W), float32."""
         turned = to_ras(Image(volume, self.like.affine)).data
         stack = torch.from_numpy(np.ascontiguousarray(turned.transpose(2, 0, 1), dtype=np.float32))
         if self.resampled != self.native:
@@ -72,7 +72,7 @@ class SlicePlan:
         return from_ras(stack.numpy().transpose(1, 2, 0), self.like)
 
     def labels_to_slices(self, labels: np.ndarray) -> torch.Tensor:
-        """SlicePlan a volume of labels: each pixel (Z, H, W) takes the nearest voxel's label."""
+        """Cut a volume of labels: each pixel (Z, H, W) takes the nearest voxel's label."""
         turned = to_ras(Image(labels, self.like.affine)).data
         stack = torch.from_numpy(np.ascontiguousarray(turned.transpose(2, 0, 1)))
         stack = _nearest(stack, self.resampled)
@@ -185,7 +185,7 @@ def _nearest(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
 
 
 def window(stack: torch.Tensor, corner: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
-    """SlicePlan or zero-pad (..., H, W) to the window that starts at ``corner``."""
+    """Cut or zero-pad (..., H, W) to the window that starts at ``corner``."""
     height, width = stack.shape[-2:]
     top, left = corner
     padding = (-left, left + size[1] - width, -top, top + size[0] - height)
@@ -193,7 +193,7 @@ def window(stack: torch.Tensor, corner: tuple[int, int], size: tuple[int, int]) 
 
 
 def centred(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """SlicePlan or pad (..., H, W) to ``size`` about its centre."""
+    """Cut or pad (..., H, W) to ``size`` about its centre."""
     corner = tuple((now - then) // 2 for now, then in zip(stack.shape[-2:], size, strict=True))
     return window(stack, corner, size)
 

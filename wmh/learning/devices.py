@@ -1,4 +1,4 @@
-"""Where a network computes, how precisely, and what memory there is."""
+"""Device on which a network computes, its precision, and its memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 import torch
 
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-"""How CUDA, PyTorch's CPU allocator, and cuDNN and cuBLAS say that memory ran out."""
+"""Words in which CUDA, PyTorch's CPU allocator, and cuDNN and cuBLAS say that memory ran out."""
 
 MEMORY_OF = {"cpu": "the machine's memory", "cuda": "the GPU's memory"}
 
@@ -75,7 +75,7 @@ def keep_freed_memory() -> bool:
 
 
 def fits(needed: int, device: torch.device) -> bool:
-    """Whether slices of so many bytes may lie in the device's memory."""
+    """Return whether slices of so many bytes may lie in the device's memory."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
@@ -84,7 +84,7 @@ def fits(needed: int, device: torch.device) -> bool:
 
 
 def _left_to_group() -> list[int]:
-    """What a container or a batch system leaves to this process on Linux, where it sets a limit."""
+    """Bytes left to this process by a container or batch system on Linux, where it sets a limit."""
     try:
         group = Path("/proc/self/cgroup").read_text().partition("0::/")[2].strip()
         folder = Path("/sys/fs/cgroup") / group
@@ -106,7 +106,7 @@ def when_out_of_memory(in_words: Callable[[], Exception]) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory ran out; not all that do are of a type of their own."""
+    """Return whether an error says that memory ran out; not all that do have their own type."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(error) for words in MEMORY_WORDS)

@@ -65,7 +65,7 @@ def load_general(device: torch.device | str = "cpu") -> General:
 
 
 def read_general(device: torch.device | str = "cpu") -> dict:
-    """What the general model's file holds, as :func:`pack` wrote it."""
+    """Read the general model's file, as :func:`pack` wrote it."""
     if not WEIGHTS.is_file():
         raise CheckpointError(
             f"{WEIGHTS}: the general model is not there. Install wmh again, or name a study whose "

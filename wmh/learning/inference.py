@@ -36,7 +36,7 @@ Modalities = Collection[str]
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model answers, as arrays on the grid of ``like``; None for what it does not predict.
+    """A model's answer, as arrays on the grid of ``like``; None for what it does not predict.
 
     ``images`` are the given ones, all on that grid. ``probability`` is the lesion probability
     (0 to 1), ``regions`` hold labels 0 to 36.
@@ -174,7 +174,7 @@ def _shares(
 
 
 def shows_head(images: torch.Tensor, given: Modalities) -> dict[str, torch.Tensor]:
-    """Which slices (N,) of images (N, 2, H, W) each modality shows, and does not leave blank."""
+    """Return which slices (N,) of images (N, 2, H, W) each modality does not leave blank."""
     tissue = {
         modality: (images[:, MODALITIES.index(modality)] > TISSUE).sum(dim=(1, 2))
         for modality in given
@@ -195,7 +195,7 @@ def mirrored_back(probability: torch.Tensor, structure: str) -> torch.Tensor:
 
 
 def _too_large(model: Model, person: Prepared, size: tuple[int, ...], parted: bool) -> ImageError:
-    """What is said when so many slices (N, C, H, W) at once were too many for the memory."""
+    """Return the error for so many slices (N, C, H, W) at once that memory ran out."""
     count, _, height, width = size
     device = model.device.type
     fewer = f"lower evaluation.slices_at_once to {count // 2}, or " if parted and count > 1 else ""

@@ -18,23 +18,23 @@ MODALITIES = ("FLAIR", "T1")
 """Order of the modalities along the channel axis of every stack of slices."""
 
 GIVEN = {"FLAIR": ("FLAIR",), "T1": ("T1",), "FLAIR+T1": ("FLAIR", "T1")}
-"""What a model may be given, by the name it has in the tables."""
+"""Modalities that a model may be given, by their name in the tables."""
 
 GIVEN_TITLES = {"FLAIR+T1": "FLAIR + T1", "FLAIR": "FLAIR only", "T1": "T1 only"}
-"""How that is printed, in the order it is shown in."""
+"""Printed forms of those names, in the order they are shown in."""
 
 View = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
 class InputConfiguration:
-    """How the modalities reach a network."""
+    """A way for the modalities to reach a network."""
 
     name: str
     title: str
     views: tuple[View, ...]
     fills_missing: bool = False
-    """Whether a missing modality may be shown as an all-zero channel."""
+    """True where a missing modality may be shown as an all-zero channel."""
 
     @property
     def channels(self) -> int:
@@ -50,11 +50,11 @@ class InputConfiguration:
         return tuple(view for view in able if len(shown(view)) == most)
 
     def accepts(self, given: Collection[str]) -> bool:
-        """Whether a network of this configuration can predict from the given modalities."""
+        """Return whether a network of this configuration can predict from the given modalities."""
         return bool(self.views_for(given))
 
     def uses(self, given: Collection[str]) -> bool:
-        """Whether it can, and looks at every one of them."""
+        """Return whether it can, and looks at every one of them."""
         seen = {modality for view in self.views_for(given) for modality in view}
         return bool(seen) and set(given) <= seen
 
@@ -86,10 +86,7 @@ def shown(view: View) -> set[str]:
 
 
 def show(images: torch.Tensor, view: View, given: Collection[str] = MODALITIES) -> torch.Tensor:
-    """Select a view's channels from images (B, 2, ...); blank or not given ones become zeros.
-
-    Returns (B, channels, ...).
-    """
+    """Show a view of images (B, 2, ...) as (B, channels, ...), zeros where blank or not given."""
     import torch  # Here, for figures and statistics read the tables above without it.
 
     channels = [

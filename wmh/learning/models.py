@@ -44,7 +44,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device that holds the weights."""
         return next(self.networks[0].parameters()).device
 
 
@@ -100,7 +100,7 @@ def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
 
 
 def read_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dict:
-    """What a checkpoint holds: tensors and plain values.
+    """Read a checkpoint: tensors and plain values.
 
     Raises :class:`CheckpointError` for a missing file, or one that is no checkpoint.
     """

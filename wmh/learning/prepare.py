@@ -29,7 +29,7 @@ from wmh.learning.slices import Files, Slices, Stored, StoredSubject, is_structu
 from wmh.study import Study
 
 CODE = [Path(module.__file__) for module in (images, cohort, cut, skeletons, slices)]
-"""What makes slices out of images, beside this module."""
+"""Files whose code makes slices out of images, beside this module."""
 
 
 def prepared_slices(study: Study, subjects: Sequence[Subject], regions: bool) -> Slices:
@@ -88,7 +88,7 @@ def prepared_slices(study: Study, subjects: Sequence[Subject], regions: bool) ->
 
 
 def cut_subject(study: Study, subject: Subject, kinds: Collection[str]) -> dict[str, dict]:
-    """What the files of these kinds, ``images`` and ``regions``, hold of a subject.
+    """Return what the files of these kinds, ``images`` and ``regions``, hold of a subject.
 
     Slices with head, in a window of their own size. Raises :class:`ImageError`, which names the
     file, when labels lie on another grid than their FLAIR.

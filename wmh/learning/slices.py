@@ -65,7 +65,7 @@ class Slices:
 
     @cached_property
     def holds(self) -> dict[str, torch.Tensor]:
-        """Whether each slice holds a structure (N,)."""
+        """True where a slice holds a structure (N,), by structure."""
 
         def of(structure: str, labels: Stack) -> torch.Tensor:
             if isinstance(labels, Stored):
@@ -154,7 +154,7 @@ class Slices:
 
 @dataclass(frozen=True)
 class StoredSubject:
-    """What is known of a subject's files without reading their slices."""
+    """Facts about a subject's files that are known without reading their slices."""
 
     paths: tuple[Path, ...]
     made_of: tuple[str, ...]
@@ -163,7 +163,7 @@ class StoredSubject:
     """Of the subject's own window, in pixels."""
     depth_mm: torch.Tensor
     labelled: dict[str, torch.Tensor]
-    """How many pixels of each slice hold a structure, (n,) each."""
+    """Pixels of each slice that hold a structure, (n,) each."""
 
 
 class Files:
@@ -223,7 +223,7 @@ class Stored:
         return found
 
     def labelled(self) -> torch.Tensor:
-        """How many pixels of each slice hold the structure (N,)."""
+        """Count the pixels of each slice that hold the structure (N,)."""
         return torch.cat([subject.labelled[self.name] for subject in self.files.subjects])
 
     def fingerprint(self) -> bytes:
@@ -257,7 +257,7 @@ class StoredVoxels:
 
 
 def open_slices(*paths: Path) -> dict[str, torch.Tensor]:
-    """What a subject's files hold, mapped into memory and read only where it is looked at."""
+    """Open a subject's files, mapped into memory and read only where they are looked at."""
     content = {}
     for path in paths:
         content |= torch.load(path, mmap=True, weights_only=True)
@@ -269,5 +269,5 @@ Stack = torch.Tensor | Stored
 
 
 def is_structure(structure: str, labels: torch.Tensor) -> torch.Tensor:
-    """Where labels say lesion (label 1, not other pathology), or any region."""
+    """True where labels say lesion (label 1, not other pathology), or any region."""
     return labels == 1 if structure == "lesions" else (labels > 0) & (labels != LEFT_OUT)

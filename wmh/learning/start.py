@@ -15,7 +15,7 @@ from wmh.learning.networks.place import PLACE_CHANNELS
 from wmh.study import Study, load_study
 
 GENERAL = "general"
-"""What ``training.start_from`` calls the weights that come with the package."""
+"""Name in ``training.start_from`` of the weights that come with the package."""
 
 
 def start_from(network: nn.Module, study: Study, model: str) -> None:
@@ -50,7 +50,7 @@ def start_from(network: nn.Module, study: Study, model: str) -> None:
 
 
 def _content(study: Study, model: str) -> dict:
-    """What to start a model from: the general model for its first structure, or one of its name."""
+    """Read what a model starts from: the general model for its first structure, or its namesake."""
     source = study.training.start_from
     if source != GENERAL:
         return read_checkpoint(load_study(source).model_folder(model) / "checkpoint.pt")

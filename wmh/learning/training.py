@@ -57,7 +57,7 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Step:
-    """What is looked at later of a step, so that no step waits for a GPU: two scalars, and ids."""
+    """Values of a step looked at later, so that no step waits for a GPU: two scalars, and ids."""
 
     loss: torch.Tensor
     gradient_norm: torch.Tensor
@@ -132,7 +132,7 @@ class Run(State):
 
     @property
     def is_to_validate(self) -> bool:
-        """Whether it is time to look how well the network does, and that was not done yet."""
+        """True where validation is due at this step, and was not done yet."""
         due = self.step % self.training.validate_every == 0 or self.step == self.settings.steps
         return due and self.step > (self.history[-1]["step"] if self.history else 0)
 
@@ -185,7 +185,7 @@ class Run(State):
         return float(losses.mean())
 
     def _too_large(self) -> TrainingError:
-        """What is said when memory ran out: for a batch, or for a person to validate on."""
+        """Return the error for memory that ran out: for a batch, or for a person to validate on."""
         memory, training = MEMORY_OF[self.device.type], self.training
         if self.step and self.is_to_validate:
             return TrainingError(
@@ -206,7 +206,7 @@ class Run(State):
         )
 
     def _kept(self) -> str:
-        """What is kept of a training that stopped, and who may go on from it."""
+        """Say what is kept of a training that stopped, and who may go on from it."""
         if not self.history:
             return ""
         return (

@@ -1,4 +1,4 @@
-"""How well a network does on the validation subjects, while it is trained."""
+"""Measure a network on the validation subjects, while it is trained."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ PATCHES_AT_ONCE = 2
 
 @dataclass(frozen=True)
 class Patches:
-    """Where patches lie: (B, 3) each, pixels along right and front, and numbers of slices.
+    """Places of patches: (B, 3) each, pixels along right and front, and numbers of slices.
 
     ``low`` and ``high`` bound what there is of the patch's subject; beyond, a patch is zero.
     """
@@ -53,7 +53,7 @@ class Patches:
         return (stack[up, :, right, front] * there[..., None]).movedim(-1, 1)
 
     def where(self, slices: Slices) -> torch.Tensor:
-        """Where they lie, as a network's place channels take it: (B, 3, 2)."""
+        """Return their places as a network's place channels take them: (B, 3, 2)."""
         first = self.low[:, 2]
         crown = slices.depth_mm[first]
         below = slices.depth_mm[(first + 1).clamp(max=self.high[:, 2] - 1)]

@@ -29,7 +29,7 @@ ROOM_MM = 3.6
 """A region's number is printed where a disc of this radius fits inside it."""
 
 DRAWN = Path(__file__).with_name("brain_map.json")
-"""What :func:`keep_cuts` has drawn, because that takes seconds."""
+"""File that holds what :func:`keep_cuts` has drawn, because that takes seconds."""
 
 COLOURS = colormaps["YlOrRd"]
 SHADES = 6

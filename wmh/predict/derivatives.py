@@ -48,7 +48,7 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where one subject's derivatives lie: ``sub-1`` or ``sub-1_ses-a`` in a folder."""
+    """Place of one subject's derivatives: ``sub-1`` or ``sub-1_ses-a`` in a folder."""
 
     root: Path
     name: str
@@ -77,7 +77,7 @@ class Place:
         return json.loads(self.record.read_text())
 
     def is_done(self, fingerprint: str) -> bool:
-        """Whether all files are there, predicted from what the fingerprint stands for."""
+        """Return whether all files are there, predicted from what the fingerprint stands for."""
         kinds = (PROBABILITY, LABEL_IMAGE, MASK)
         files = [self.file(kind, ending) for kind in kinds for ending in (".nii.gz", ".json")]
         if not all(

@@ -35,7 +35,7 @@ from wmh.study import Study
 
 @dataclass(frozen=True)
 class Done:
-    """What became of one subject: predicted now, kept from before, or left out for a problem."""
+    """Outcome of one subject: predicted now, kept from before, or left out for a problem."""
 
     subject: str
     place: Place

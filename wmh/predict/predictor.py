@@ -55,9 +55,9 @@ class ScanPrediction:
     region_model: Model
     threshold: float
     mirrored: bool
-    """Whether lesions are the mean with those from the mirrored images."""
+    """True where lesions are the mean with those from the mirrored images."""
     of_images: tuple[str, ...] = ()
-    """What looks wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
+    """Things that look wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
     quantities: tuple[Quantity, ...] = ()
     """The images beside the training scans; none where these are not known."""
 
@@ -146,7 +146,7 @@ class Predictor:
         return [choose_model(self.study, task, given) for task in ("lesions", "regions")]
 
     def describe(self, prediction: ScanPrediction) -> str:
-        """Which model predicted, from what, in a few words."""
+        """Say in a few words which model predicted, and from what."""
         model = prediction.lesion_model
         who = "general model" if self.general else f"model {model.name} of study {model.study}"
         return f"{who}, given {' and '.join(prediction.originals)}"

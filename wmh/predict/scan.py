@@ -31,7 +31,7 @@ from wmh.study import Study
 
 @dataclass(frozen=True)
 class Written:
-    """What was predicted for one scan, which model did, and the files it went to."""
+    """Prediction for one scan, the model that made it, and the files it went to."""
 
     prediction: ScanPrediction
     predicted_by: str

@@ -57,7 +57,7 @@ class Quantity:
     low: float
     high: float
     unlike: str | None
-    """What is wrong when the value is unlike the training scans; None when it is not."""
+    """Message that says how the value is unlike the training scans; None where it is not."""
 
 
 def training_scans(study: Study) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-"""What intensities and movement share: smooth functions of space, and changes of some rows."""
+"""Parts that intensities and movement share: smooth functions of space, changes of some rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What scanners do to intensities: in k-space, in contrast, in gain, and as noise.
+"""Changes that scanners make to intensities: in k-space, in contrast, in gain, and as noise.
 
 Each channel of each sample is a row of its own; see :func:`change_some`.
 """
@@ -61,7 +61,7 @@ def corrupt(images: torch.Tensor, drawn: Parameters) -> torch.Tensor:
 
 
 def transfer(p: dict[str, torch.Tensor], axis: int, space: torch.Size) -> torch.Tensor:
-    """What the scan does to each spatial frequency along one axis: (rows, frequencies), complex.
+    """Return the scan's factor on each spatial frequency along one axis: (rows, frequencies).
 
     Blur damps high frequencies, a coarser resolution has none above its limit. The phase errors
     are those of a head that lies elsewhere, along the axis, at each of a few moments of the scan;

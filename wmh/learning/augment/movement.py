@@ -34,7 +34,7 @@ def move(
 
 
 def sampling_grid(space: torch.Size, drawn: Parameters, device: torch.device) -> torch.Tensor:
-    """Where each output pixel is read from, (B, *space, d); grid_sample takes the last axis first.
+    """Return where each output pixel is read from: (B, *space, d), as grid_sample takes it.
 
     The first array axis runs left to right; volumes turn about their third axis alone, which in
     most scans has far thicker voxels than the other two.

@@ -1,4 +1,4 @@
-"""What happens to each sample of a batch, and how it is drawn."""
+"""Parameters of what happens to each sample of a batch, and their draw."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOMENTS = 6
 
 @dataclass
 class Parameters:
-    """What happens to each of B samples with C channels in d dimensions; all tensors on the CPU.
+    """Changes to each of B samples with C channels in d dimensions; all tensors on the CPU.
 
     Lengths are shares of half the image's edge where no unit is named.
     """

@@ -31,7 +31,7 @@ def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Mod
 
 
 def parts_of(network: nn.Module) -> pd.DataFrame:
-    """How many parameters each part of a network has, a line a part, and a last one for all."""
+    """Count the parameters of a network, one line per part, and a last one for all."""
     counts: dict[str, int] = {}
     for name, parameter in network.named_parameters():
         words = name.removeprefix("network.").split(".")

@@ -16,7 +16,7 @@ STRUCTURES = {
     "regions": ("regions",),
     "multitask": ("lesions", "regions"),
 }
-"""What a network of each task predicts."""
+"""Structures that a network of each task predicts."""
 
 Parts = tuple[nn.Module, dict[str, nn.Module]]
 """An encoder, from images to a list of features; for each structure, a decoder of that list."""

@@ -50,7 +50,7 @@ class Encoder(nn.Module):
         self.halve = HALVING[dimensions](2)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """What the Res paths bring from each level, the finest first, and the lowest level."""
+        """Outputs of the Res paths, the finest level first, then the lowest level itself."""
         features = []
         for block, path in zip(self.blocks[:-1], self.paths, strict=True):
             image = block(images)

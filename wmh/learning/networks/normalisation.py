@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 MIDDLE_MM = (10.0, 120.0)
-"""How far below the crown the middle of a head begins and ends: most of the brain, no neck."""
+"""Depths below the crown at which a head's middle begins and ends: most of the brain, no neck."""
 
 Chosen = slice | torch.Tensor
 """Some slices of a batch, as an index."""
@@ -58,7 +58,7 @@ def statistics_from(chosen: Chosen) -> Iterator[None]:
 
 
 def middle_of_head(depth_mm: torch.Tensor, shown: torch.Tensor | None = None) -> Chosen:
-    """Which slices, in order, lie in the middle of the head; all of them where none does.
+    """Return the slices that lie in the middle of the head, in order; all of them where none does.
 
     Of those in the middle only the ones ``shown`` (N,) as all others are, without a blank channel.
 

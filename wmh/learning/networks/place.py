@@ -1,4 +1,4 @@
-"""Where each pixel lies, as further channels of an image.
+"""Place of each pixel, as further channels of an image.
 
 One slice or patch alone does not tell left from right or a gyrus from the one above it (coordinate
 convolution; Liu et al. 2018).

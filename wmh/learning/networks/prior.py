@@ -1,4 +1,4 @@
-"""Where each region lies in the training subjects' slices, as a first guess to be corrected."""
+"""Place of each region in the training subjects' slices, as a first guess to be corrected."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from wmh.settings import NetworkSettings
 
 DETAIL_CHANNELS = 16
 SEEN_CHANNELS, HIDDEN_CHANNELS = 48, 96
-"""What the head of the regions takes from the image, and how much it thinks about it."""
+"""Channels that the head of the regions takes from the image, and those of its hidden layer."""
 
 
 class SharedEncoder(nn.Module):
