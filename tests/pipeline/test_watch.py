@@ -112,7 +112,7 @@ def test_a_run_that_is_stopped_says_so_in_a_line_and_leaves_nobody_behind(tmp_pa
         "signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal\n"
         "from wmh import cli\n"
         "from wmh.pipeline import driver\n"
-        f"driver._snakemake = lambda study: [sys.executable, '-c', {snakemake!r}]\n"
+        f"driver._snakemake = lambda study, profile: [sys.executable, '-c', {snakemake!r}]\n"
         "sys.argv = ['wmh', 'run', 'smoke']\n"
         "cli.main()\n"
     )
