@@ -12,7 +12,7 @@ from wmh.learning import training
 from wmh.learning.batches import Batch, draw_batch, draw_people, draw_slices
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import build_network
+from wmh.learning.networks.build import build_network
 from wmh.learning.skeletons import tubed_skeletons_of_slices
 from wmh.learning.slices import Slices
 from wmh.learning.training import Run, TrainingError, steady_dice, train

@@ -13,7 +13,7 @@ from wmh.learning.cut import centred
 from wmh.learning.devices import send
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, View, show
 from wmh.learning.losses import labels_for, pixels
-from wmh.learning.networks import STRUCTURES
+from wmh.learning.networks.encoder_decoders import STRUCTURES
 from wmh.learning.slices import Slices
 from wmh.learning.volumes import draw_patches
 from wmh.settings import Training

@@ -12,7 +12,7 @@ from torch import nn
 
 from wmh.learning.checkpoints import facts_of
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, shown
-from wmh.learning.networks import build_network, to_device
+from wmh.learning.networks.build import build_network, to_device
 from wmh.settings import NetworkSettings
 from wmh.study import Study
 

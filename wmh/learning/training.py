@@ -42,7 +42,9 @@ from wmh.learning.devices import (
 )
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import STRUCTURES, WithRegionPrior, build_network, to_device
+from wmh.learning.networks.build import build_network, to_device
+from wmh.learning.networks.encoder_decoders import STRUCTURES
+from wmh.learning.networks.prior import WithRegionPrior
 from wmh.learning.optimiser import build_optimiser, learning_rate
 from wmh.learning.slices import Slices
 from wmh.learning.start import start_from

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from wmh.learning.networks import middle_of_head, place, statistics_from
+from wmh.learning.networks.encoder_decoders import pad_to
+from wmh.learning.networks.normalisation import middle_of_head, statistics_from
+from wmh.learning.networks.place import place
 from wmh.learning.slices import Slices, Stack
 from wmh.settings import NetworkSettings, Training
 
@@ -124,25 +125,17 @@ def logits_of_slices(
         with statistics_from(middle_of_head(depth_mm, shown)):
             return network(images, depth_mm)
     volume = images.permute(1, 2, 3, 0)[None]  # (1, C, X, Y, Z)
-    missing = [
-        max(0, patch - n) for patch, n in zip(settings.patch_size, volume.shape[2:], strict=True)
-    ]
-    before = [n // 2 for n in missing]
-    padding = [n for low, all_ in zip(before, missing, strict=True) for n in (all_ - low, low)]
-    volume = functional.pad(volume, padding[::-1])
+    volume, inside = pad_to(volume, settings.patch_size)
     thickness_mm = depth_mm[0] - depth_mm[min(1, len(depth_mm) - 1)]
     where = place_of_patch(
-        -torch.tensor([before]),
+        -torch.tensor([[along.start for along in inside[1:]]]),
         images.shape[2:],
         torch.zeros(1),
         depth_mm[:1].cpu(),
         thickness_mm.cpu()[None],
     )
     logits = _over_patches(network, volume, where, settings.patch_size)
-    kept = tuple(
-        slice(low, low + n) for low, n in zip(before, (*images.shape[2:], len(images)), strict=True)
-    )
-    return {name: scores[0][(slice(None), *kept)].movedim(-1, 0) for name, scores in logits.items()}
+    return {name: scores[inside][0].movedim(-1, 0) for name, scores in logits.items()}
 
 
 def _over_patches(

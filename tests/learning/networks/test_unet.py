@@ -3,8 +3,9 @@ import torch
 
 from wmh.encoders import nearest_encoders
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import CLASSES, STRUCTURES, build_network, place
-from wmh.learning.networks.place import fine_place
+from wmh.learning.networks.build import build_network
+from wmh.learning.networks.encoder_decoders import CLASSES, STRUCTURES
+from wmh.learning.networks.place import fine_place, place
 from wmh.learning.networks.unet import RegionHead
 from wmh.settings import LossSettings, NetworkSettings
 

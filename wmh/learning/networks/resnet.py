@@ -6,6 +6,8 @@ import; only other encoders need it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -87,10 +89,10 @@ class Decoder(nn.Module):
         super().__init__()
         *skips, deepest = encoder_channels[1:]
         before = (deepest, *channels)
-        self.blocks = nn.ModuleList(
-            UpBlock(below + skip, width)
-            for below, skip, width in zip(before, [*skips[::-1], 0], channels, strict=False)
-        )
+        self.blocks = nn.ModuleList()
+        for below, skip, width in zip(before, [*skips[::-1], 0], channels, strict=False):
+            first, second = convolution(below + skip, width), convolution(width, width)
+            self.blocks.append(nn.Sequential(OrderedDict(conv1=first, conv2=second)))
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         """From features of every depth, the images first, to (B, channels[-1], H, W)."""
@@ -100,18 +102,6 @@ class Decoder(nn.Module):
             seen = functional.interpolate(seen, size)
             seen = block(seen if skip is None else torch.cat([seen, skip], dim=1))
         return seen
-
-
-class UpBlock(nn.Module):
-    """Two convolutions."""
-
-    def __init__(self, before: int, width: int):
-        super().__init__()
-        self.conv1, self.conv2 = convolution(before, width), convolution(width, width)
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """From (B, before, H, W) to (B, width, H, W)."""
-        return self.conv2(self.conv1(features))
 
 
 def convolution(before: int, width: int) -> nn.Sequential:
