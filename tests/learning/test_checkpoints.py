@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.learning.conftest import tiny_slices, tiny_study
-from wmh.learning import checkpoints, training
+from wmh.learning import models, training
 from wmh.learning.models import load_model_of
 from wmh.learning.training import train
 from wmh.settings import ModelSettings, SliceSettings, Training
@@ -21,7 +21,7 @@ def read(checkpoint) -> dict:
 
 
 def test_a_checkpoint_holds_all_that_its_weights_come_from(study, monkeypatch):
-    monkeypatch.setattr(checkpoints, "commit_here", lambda: CODE)
+    monkeypatch.setattr(models, "commit_here", lambda: CODE)
     content = read(train(study, "multitask", LEARN, VALIDATE))
     settings = content["settings"]
     assert ModelSettings(**settings["model"]) == study.models["multitask"]
@@ -46,9 +46,7 @@ def test_without_git_there_is_no_commit(study):
 
 def test_the_commit_is_that_at_the_start(study, monkeypatch):
     commits = ["at the start", "at the end"]
-    monkeypatch.setattr(
-        checkpoints, "commit_here", lambda: {"commit": commits.pop(0), "dirty": False}
-    )
+    monkeypatch.setattr(models, "commit_here", lambda: {"commit": commits.pop(0), "dirty": False})
     assert read(train(study, "flair", LEARN, VALIDATE))["commit"] == "at the start"
 
 

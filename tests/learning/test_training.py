@@ -89,7 +89,7 @@ def test_the_loop_that_a_notebook_shows_gives_the_same_bits(study, notebook, cut
 
 def test_a_state_of_other_data_is_not_gone_on_from(study, monkeypatch, capsys):
     with monkeypatch.context() as cut_short:
-        cut_short.setattr(training, "finish", lambda *args: None)  # leaves resume.pt behind
+        cut_short.setattr(Run, "finish", lambda run: None)  # leaves resume.pt behind
         train(study, "flair", LEARN, VALIDATE)
     train(study, "flair", tiny_slices(5), VALIDATE)
     assert "of other data" in capsys.readouterr().out
