@@ -85,6 +85,6 @@ def test_the_packages_own_model_answers_from_either_image():
     found = load_general()
     for task in ("lesions", "regions"):
         configuration = found.model_of(task).configuration
-        assert all(configuration.accepts(given) for given in (["FLAIR"], ["T1"]))
+        assert all(configuration.views_for(given) for given in (["FLAIR"], ["T1"]))
     assert found.trained_on and found.scores
     assert {"FLAIR", "T1"} <= set(found.training_scans["modality"])

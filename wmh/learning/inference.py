@@ -83,7 +83,7 @@ def predict(model: Model, images: Mapping[str, Image], settings: Evaluation = AS
     The answer lies on the grid that :func:`prepare` chooses; ``settings`` are the study's. Raises
     :class:`ImageError` when the model cannot answer from what is given, or memory runs out.
     """
-    if not model.configuration.accepts(images):
+    if not model.configuration.views_for(images):
         raise ImageError(
             next((image.path for image in images.values()), None),
             f"model {model.name!r} ({model.configuration.title}) cannot answer from "
@@ -139,7 +139,7 @@ def _answer(
     mean = _shares(model, images, depth_mm, given, mirroring, whole)
     for modality in given:
         alone = ~whole & shown[modality]
-        if alone.any() and model.configuration.accepts((modality,)):
+        if alone.any() and model.configuration.views_for((modality,)):
             shares = _shares(model, images, depth_mm, (modality,), mirroring, shown[modality])
             for name, share in shares.items():
                 mean[name][alone] = share[alone]

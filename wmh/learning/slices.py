@@ -204,11 +204,8 @@ class Stored:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, which: torch.Tensor | slice | tuple) -> torch.Tensor:
-        """Slices of these numbers; for a tuple, what it says of them, as pixels of patches."""
-        if isinstance(which, tuple):
-            numbers, order = which[0].unique(return_inverse=True)
-            return self[numbers][(order, *which[1:])]
+    def __getitem__(self, which: torch.Tensor | slice) -> torch.Tensor:
+        """Slices of these numbers."""
         if isinstance(which, slice):
             which = torch.arange(*which.indices(len(self)))
         found = torch.empty(len(which), *self.shape[1:], dtype=self.dtype)

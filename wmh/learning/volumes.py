@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.nn import functional
 
+from wmh.learning.cut import window
 from wmh.learning.networks.encoder_decoders import pad_to
 from wmh.learning.networks.normalisation import middle_of_head, statistics_from
 from wmh.learning.networks.place import place
@@ -37,21 +39,15 @@ class Patches:
 
     def of(self, stack: Stack) -> torch.Tensor:
         """Cut the patches out of slices: (B, C, X, Y, Z) out of (N, C, H, W), or both without C."""
-        at = self.start[:, :, None]
-        inside, indices = [], []
-        for axis, edge in enumerate(self.size):
-            along = at[:, axis] + torch.arange(edge)  # (B, edge)
-            low, high = self.low[:, axis, None], self.high[:, axis, None]
-            shape = [len(along), 1, 1, 1]
-            shape[axis + 1] = edge
-            inside.append(((along >= low) & (along < high)).reshape(shape))
-            indices.append(along.clamp(low, high - 1).reshape(shape))
-        device = stack.device
-        right, front, up = (index.to(device, non_blocking=True) for index in indices)
-        there = (inside[0] & inside[1] & inside[2]).to(device, non_blocking=True)
-        if stack.ndim == 3:
-            return stack[up, right, front] * there
-        return (stack[up, :, right, front] * there[..., None]).movedim(-1, 1)
+        *in_plane, depth = self.size
+        patches = []
+        for (*corner, up), low, high in zip(
+            self.start.tolist(), self.low[:, 2].tolist(), self.high[:, 2].tolist(), strict=True
+        ):
+            first, end = max(up, low), min(up + depth, high)
+            part = window(stack[first:end], corner, in_plane).movedim(0, -1)
+            patches.append(functional.pad(part, (first - up, up + depth - end)))
+        return torch.stack(patches)
 
     def where(self, slices: Slices) -> torch.Tensor:
         """Return their places as a network's place channels take them: (B, 3, 2)."""
