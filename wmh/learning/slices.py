@@ -53,16 +53,6 @@ class Slices:
     def __len__(self) -> int:
         return len(self.images)
 
-    def numbers_of(self, person: int) -> torch.Tensor:
-        """Numbers of a subject's slices."""
-        first, end = self.spans[person].tolist()
-        return torch.arange(first, end)
-
-    def holding(self, structure: str, person: int) -> torch.Tensor:
-        """Numbers of a subject's slices that hold lesion (label 1), or any region."""
-        numbers = self.numbers_of(person)
-        return numbers[self.holds[structure][numbers]]
-
     @cached_property
     def labelled(self) -> dict[str, torch.Tensor]:
         """Pixels of each slice that hold a structure (N,), by structure."""
@@ -77,7 +67,7 @@ class Slices:
 
     @cached_property
     def holds(self) -> dict[str, torch.Tensor]:
-        """True where a slice holds a structure (N,), by structure."""
+        """True where a slice holds lesion (label 1), or any region: (N,) by structure."""
         return {name: pixels > 0 for name, pixels in self.labelled.items()}
 
     @cached_property
