@@ -188,7 +188,6 @@ class Stored:
         one = files.open(0)[name]
         self.dtype = one.dtype
         self.shape = torch.Size([int(files.ends[-1]), *one.shape[1:-2], *files.size])
-        self.ndim = len(self.shape)
         self.nbytes = self.shape.numel() * self.dtype.itemsize
 
     def __len__(self) -> int:
