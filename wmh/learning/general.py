@@ -1,8 +1,7 @@
 """The general model, which comes with the package: packed from its checkpoints, and read again.
 
 ``wmh/weights/general.pt.gz`` is like a checkpoint, with weights in half precision, of one network
-or of several. It also says on what data the model learned and how well it did on others, and how
-its training scans look, so that a scan can be compared with them where there is no cohort.
+or of several, and with more that is to be known of them (:class:`General`).
 """
 
 from __future__ import annotations
@@ -36,7 +35,8 @@ class General:
 
     ``trained_on`` are the data sets and ``scores`` how well it did on people it never saw, as rows
     of tables to be printed. ``training_scans`` is that of
-    :func:`wmh.predict.training_distribution.training_scans`.
+    :func:`wmh.predict.training_distribution.training_scans`, with which a scan can be compared
+    where there is no cohort.
     """
 
     models: list[Model]

@@ -85,10 +85,7 @@ def origin_of(study: Study, model: str, learn: Slices, validate: Slices) -> dict
 
 
 def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Model:
-    """Load a trained model, of whatever study.
-
-    Raises :class:`CheckpointError` for a missing file, or one that is no checkpoint.
-    """
+    """Load a trained model, of whatever study; raises as :func:`read_checkpoint`."""
     return model_of(read_checkpoint(checkpoint, device), checkpoint, device)
 
 

@@ -31,10 +31,8 @@ class SharedEncoder(nn.Module):
 
     Encoders halve the slice before their first block, too coarse for lesions of a pixel or two. Two
     convolutions at full resolution therefore bypass the encoder and meet the decoder at the head,
-    as the topmost skip connection of the original U-Net does (Ronneberger et al. 2015).
-
-    A network that predicts regions is also told where each pixel lies (Liu et al. 2018): one slice
-    alone does not tell left from right or a gyrus from the one above it.
+    as the topmost skip connection of the original U-Net does (Ronneberger et al. 2015). A network
+    that predicts regions is also told the :func:`place` of each pixel.
     """
 
     def __init__(self, settings: NetworkSettings, channels: int, structures: tuple[str, ...]):
