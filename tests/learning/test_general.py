@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks.pack_general import pack
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import general
-from wmh.learning.general import WEIGHTS, load_general, pack
+from wmh.learning.general import WEIGHTS, load_general
 from wmh.learning.models import CheckpointError, load_model
 from wmh.learning.training import train
 from wmh.settings import Evaluation

@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.pack_general import pack
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import general, models
 from wmh.learning.training import train
@@ -58,7 +59,7 @@ def packed(tmp_path_factory):
         patch.setattr(type(study), "results", root)
         patch.setattr(general, "WEIGHTS", root / "weights/general.pt.gz")
         checkpoints = [train(study, m, tiny_slices(0), tiny_slices(1, 6)) for m in study.models]
-        return general.pack(
+        return pack(
             checkpoints,
             Evaluation(threshold=0.4),
             [{"Data": "Tiny heads", "People": 2, "Licence": "CC0"}],
