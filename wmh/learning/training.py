@@ -88,8 +88,8 @@ class Run:
         # of now, not the end
         self._about = facts_of(study, model) | origin_of(study, model, self.learn, self.validate)
         self._go_on()
+        # loss, gradient norm and subjects of each, looked at later: no step waits for a GPU
         self._steps: list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]] = []
-        """Loss, gradient norm and subjects of each, looked at later: no step waits for a GPU."""
         self._since = time.perf_counter()
 
     def _begin(self) -> None:
