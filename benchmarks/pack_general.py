@@ -10,13 +10,26 @@ set that a scan belongs to.
 
 from __future__ import annotations
 
+import gzip
+import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+import torch
 
-from wmh.learning.general import pack
+from wmh.files import complete, sha256_of
+from wmh.learning import general
+from wmh.learning.models import CheckpointError, model_of, read_checkpoint
 from wmh.predict.training_distribution import training_scans
+from wmh.settings import Evaluation
 from wmh.study import load_study
+
+SHARED = ("study", "inputs", "network", "voxel_size_mm", "slice_thickness_mm")
+"""Facts that all checkpoints of one task have in common."""
+
+CODE = ("step", "versions", "commit", "dirty")
+"""Facts that are told of the first checkpoint of each task."""
 
 TRAINED_ON = [
     {
@@ -30,12 +43,56 @@ TRAINED_ON = [
 
 
 def main() -> None:
-    general = load_study("general")
+    study = load_study("general")
     measured = Path(__file__).with_name("real_scans.csv")
     scores = scores_of(pd.read_csv(measured)) if measured.is_file() else []
-    checkpoints = [general.model_folder(name) / "checkpoint.pt" for name in general.models]
-    path = pack(checkpoints, general.evaluation, TRAINED_ON, scores, training_scans(general))
+    checkpoints = [study.model_folder(name) / "checkpoint.pt" for name in study.models]
+    path = pack(checkpoints, study.evaluation, TRAINED_ON, scores, training_scans(study))
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def pack(
+    checkpoints: Sequence[Path],
+    evaluation: Evaluation,
+    trained_on: list[dict[str, object]],
+    scores: list[dict[str, object]],
+    scans: pd.DataFrame,
+) -> Path:
+    """Write the general model's file from checkpoints; those of one task answer by their mean.
+
+    Beside it goes ``general.sha256``. The same content gives the same bytes. Of ``evaluation``
+    threshold and mirroring are kept. Raises :class:`CheckpointError` when checkpoints of one task
+    differ in more than their weights.
+    """
+    tasks: dict[str, dict] = {}
+    for path in checkpoints:
+        content = read_checkpoint(path)
+        facts = {fact: content[fact] for fact in ("task", *SHARED, *CODE)}
+        packed = tasks.setdefault(content["task"], {"model": "general", **facts, "weights": []})
+        if differing := [fact for fact in SHARED if content[fact] != packed[fact]]:
+            raise CheckpointError(
+                f"{path}: other {', '.join(differing)} than the first checkpoint for "
+                f"{content['task']}. Pack models that were trained alike"
+            )
+        (network,) = model_of(content, path).networks
+        packed["weights"].append({name: t.half() for name, t in network.state_dict().items()})
+    whole = io.BytesIO()
+    torch.save(
+        {
+            "models": list(tasks.values()),
+            "evaluation": evaluation.model_dump(include={"threshold", "mirroring"}),
+            "trained_on": trained_on,
+            "scores": scores,
+            "training_scans": scans.to_dict("list"),
+        },
+        whole,
+    )
+    with complete(general.WEIGHTS) as part:
+        part.write_bytes(gzip.compress(whole.getvalue(), mtime=0))
+    general.WEIGHTS.with_name("general.sha256").write_text(
+        f"{sha256_of(general.WEIGHTS)}  {general.WEIGHTS.name}\n"
+    )
+    return general.WEIGHTS
 
 
 def scores_of(table: pd.DataFrame) -> list[dict[str, object]]:

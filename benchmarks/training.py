@@ -39,7 +39,8 @@ from wmh.learning.inference import predict
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
 from wmh.learning.models import Model
-from wmh.learning.networks import STRUCTURES, build_network, to_device
+from wmh.learning.networks.build import build_network, to_device
+from wmh.learning.networks.encoder_decoders import STRUCTURES
 from wmh.learning.optimiser import build_optimiser
 from wmh.learning.slices import Slices
 from wmh.learning.validation import validation_scores

@@ -19,6 +19,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.processing import resample_from_to
+from scipy.linalg import polar
 
 from wmh.files import complete
 
@@ -384,11 +385,5 @@ def _raise_unless_sided(image: Image) -> None:
 
 def _angle(first: np.ndarray, second: np.ndarray) -> float:
     """Degrees by which the axes of one affine are turned against those of another."""
-    turn = _rotation(first).T @ _rotation(second)
-    return float(np.rad2deg(np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1))))
-
-
-def _rotation(affine: np.ndarray) -> np.ndarray:
-    """The orthogonal part of an affine, without scale and shear."""
-    left, _, right = np.linalg.svd(affine[:3, :3])
-    return left @ right
+    one, other = (polar(affine[:3, :3])[0] for affine in (first, second))  # without scale, shear
+    return float(np.rad2deg(np.arccos(np.clip((np.trace(one.T @ other) - 1) / 2, -1, 1))))

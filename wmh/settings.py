@@ -151,13 +151,9 @@ class NetworkSettings(Settings):
         return encoder
 
     @model_validator(mode="after")
-    def _one_decoder_block_a_level(self) -> NetworkSettings:
+    def _can_be_built(self) -> NetworkSettings:
         if len(self.decoder_channels) != self.depth:
             raise ValueError(f"decoder_channels must hold {self.depth} numbers, one per level")
-        return self
-
-    @model_validator(mode="after")
-    def _a_patch_halves_four_times(self) -> NetworkSettings:
         if max(self.patch_size) < 32:
             raise ValueError("patch_size must have an edge of at least 32 voxels")
         return self
@@ -225,15 +221,11 @@ class Training(Settings):
     augmentation: Augmentation = Augmentation()
 
     @model_validator(mode="after")
-    def _slices_in_equal_parts(self) -> Training:
+    def _numbers_fit(self) -> Training:
         if self.network.dimensions == 2 and self.batch_size % self.people_a_batch:
             raise ValueError(
                 f"batch_size must be a multiple of people_a_batch, {self.people_a_batch}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _a_fold_for_each_repeat(self) -> Training:
         if self.folds is not None and self.repeats > self.folds:
             raise ValueError(f"repeats must be at most the number of folds, {self.folds}")
         return self

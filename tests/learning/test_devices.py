@@ -28,7 +28,7 @@ from wmh.learning.devices import (
 from wmh.learning.inference import predict
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import build_network, to_device
+from wmh.learning.networks.build import build_network, to_device
 from wmh.learning.optimiser import build_optimiser
 from wmh.learning.slices import Slices
 

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmarks.pack_general import pack
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning import general
-from wmh.learning.general import WEIGHTS, load_general, pack
+from wmh.learning.general import WEIGHTS, load_general
 from wmh.learning.models import CheckpointError, load_model
 from wmh.learning.training import train
 from wmh.settings import Evaluation
@@ -85,6 +86,6 @@ def test_the_packages_own_model_answers_from_either_image():
     found = load_general()
     for task in ("lesions", "regions"):
         configuration = found.model_of(task).configuration
-        assert all(configuration.accepts(given) for given in (["FLAIR"], ["T1"]))
+        assert all(configuration.views_for(given) for given in (["FLAIR"], ["T1"]))
     assert found.trained_on and found.scores
     assert {"FLAIR", "T1"} <= set(found.training_scans["modality"])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from tests.learning.conftest import tiny_slices, tiny_study
-from wmh.learning import checkpoints
+from wmh.learning import models
 from wmh.learning.training import train
 
 STEPS = 40
@@ -31,7 +31,7 @@ def train_until_killed() -> None:
 
 
 def test_a_killed_training_ends_with_the_same_bytes(study, monkeypatch, capsys):
-    monkeypatch.setattr(checkpoints, "commit_here", dict)  # files may change while this runs
+    monkeypatch.setattr(models, "commit_here", dict)  # files may change while this runs
     folder = study.model_folder("flair")
 
     def train_to_the_end() -> tuple[bytes, pd.DataFrame]:

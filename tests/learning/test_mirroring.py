@@ -9,7 +9,7 @@ from tests.learning.test_inference import oblique_head
 from wmh.learning.inference import mirrored_back, predict
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.models import Model
-from wmh.learning.networks import place
+from wmh.learning.networks.place import place
 from wmh.settings import Evaluation, NetworkSettings
 
 MIRRORED = Evaluation(mirroring=True)

@@ -6,7 +6,7 @@ import torch
 from tests.learning.conftest import tiny_slices, tiny_study, write_study
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.models import CheckpointError
-from wmh.learning.networks import build_network
+from wmh.learning.networks.build import build_network
 from wmh.learning.start import start_from
 from wmh.learning.training import train
 from wmh.study import Study

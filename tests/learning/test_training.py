@@ -12,7 +12,8 @@ from wmh.learning import training
 from wmh.learning.batches import Batch, draw_batch, draw_people, draw_slices
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import build_network
+from wmh.learning.models import load_model
+from wmh.learning.networks.build import build_network
 from wmh.learning.skeletons import tubed_skeletons_of_slices
 from wmh.learning.slices import Slices
 from wmh.learning.training import Run, TrainingError, steady_dice, train
@@ -89,7 +90,7 @@ def test_the_loop_that_a_notebook_shows_gives_the_same_bits(study, notebook, cut
 
 def test_a_state_of_other_data_is_not_gone_on_from(study, monkeypatch, capsys):
     with monkeypatch.context() as cut_short:
-        cut_short.setattr(training, "finish", lambda *args: None)  # leaves resume.pt behind
+        cut_short.setattr(Run, "finish", lambda run: None)  # leaves resume.pt behind
         train(study, "flair", LEARN, VALIDATE)
     train(study, "flair", tiny_slices(5), VALIDATE)
     assert "of other data" in capsys.readouterr().out
@@ -385,3 +386,24 @@ def test_further_people_get_their_share_of_the_batches(study):
     assert np.mean([5 in people for people in drawn]) == pytest.approx(1 - 0.6**2, abs=0.06)
     nobody = replace(many, further=())
     assert np.mean([5 in draw_people(nobody, 2, 0.4, generator) for _ in range(500)]) < 0.45
+
+
+def test_repeats_train_other_weights_into_other_folders(study):
+    settings = study.training.model_dump() | {"repeats": 2}
+    first, second = tiny_study(training=settings).repeats()
+    paths = [train(one, "flair", LEARN, VALIDATE) for one in (first, second)]
+    again = torch.load(train(second, "flair", LEARN, VALIDATE), weights_only=True)
+    assert [path.parent.name for path in paths] == ["flair", "flair_repeat_2"]
+    contents = [torch.load(path, weights_only=True) for path in paths]
+    assert [content["repeat"] for content in contents] == [1, 2]
+    one, two, same = (content["weights"] for content in (*contents, again))
+    assert any(not torch.equal(one[name], two[name]) for name in one)
+    assert all(torch.equal(two[name], same[name]) for name in two)
+    assert load_model(paths[1]).name == "flair"
+
+
+def test_the_only_repeat_is_the_first_of_several(study):
+    alone = weights(train(study, "flair", LEARN, VALIDATE))
+    several = tiny_study(training=study.training.model_dump() | {"repeats": 3})
+    first = weights(train(several, "flair", LEARN, VALIDATE))
+    assert all(torch.equal(alone[name], first[name]) for name in alone)

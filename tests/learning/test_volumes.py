@@ -12,7 +12,7 @@ from wmh.learning.batches import draw_batch
 from wmh.learning.inference import predict
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.models import load_model
-from wmh.learning.networks import place
+from wmh.learning.networks.place import place
 from wmh.learning.slices import Slices
 from wmh.learning.training import train
 from wmh.learning.volumes import draw_patches, logits_of_slices

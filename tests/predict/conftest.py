@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.pack_general import pack
 from tests.learning.conftest import tiny_slices, tiny_study
-from wmh.learning import checkpoints, general
+from wmh.learning import general, models
 from wmh.learning.training import train
 from wmh.predict.training_distribution import EXTENT, INTENSITY, VOXEL
 from wmh.settings import Evaluation
@@ -30,7 +31,7 @@ def trained(tmp_path_factory):
         (root / folder).mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WMH_ROOT", str(root))
-        patch.setattr(checkpoints, "commit_here", lambda: COMMIT)
+        patch.setattr(models, "commit_here", lambda: COMMIT)
         study = tiny_study(models=MODELS)
         for model in MODELS:
             train(study, model, tiny_slices(0), tiny_slices(1, 6))
@@ -58,7 +59,7 @@ def packed(tmp_path_factory):
         patch.setattr(type(study), "results", root)
         patch.setattr(general, "WEIGHTS", root / "weights/general.pt.gz")
         checkpoints = [train(study, m, tiny_slices(0), tiny_slices(1, 6)) for m in study.models]
-        return general.pack(
+        return pack(
             checkpoints,
             Evaluation(threshold=0.4),
             [{"Data": "Tiny heads", "People": 2, "Licence": "CC0"}],

@@ -22,7 +22,7 @@ from wmh.learning.devices import choose_device
 from wmh.learning.inference import Prediction, predict_prepared, prepare
 from wmh.learning.inputs import CONFIGURATIONS, GIVEN, MODALITIES
 from wmh.learning.models import Model, choose_model, load_model_of
-from wmh.learning.networks import STRUCTURES
+from wmh.learning.networks.encoder_decoders import STRUCTURES
 from wmh.settings import Evaluation
 from wmh.study import Study
 

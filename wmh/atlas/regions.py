@@ -57,14 +57,16 @@ posterior limb of the internal capsule.
 """
 
 
+_REST = "Other (deep grey, brainstem, cerebellum)"
+
+
 @dataclass(frozen=True)
 class Region:
-    """One label: its structure, its side, and the JHU type II labels merged into it."""
+    """One label: its structure and its side."""
 
     label: int
     structure: str
     side: str
-    members: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -167,21 +169,13 @@ def _read_only(data: np.ndarray, affine: np.ndarray) -> Image:
     return Image(data, np.asarray(affine, dtype=float))
 
 
-def _region(label: int) -> Region:
-    right = label == REST_LABELS[1] or label in RIGHT_LABELS
-    structure = (
-        "Other (deep grey, brainstem, cerebellum)"
-        if label in REST_LABELS
-        else _STRUCTURES[(label - 1) % len(_STRUCTURES)]
-    )
-    members = tuple(_merge.loc[_merge["refined_label"] == label, "jhu_name"])
-    return Region(label, structure, "right" if right else "left", members)
-
-
 _FACTS = files("wmh.atlas") / "facts"
 _merge = pd.read_csv(_FACTS / "jhu_type2_to_refined.csv")
 
-REGIONS = tuple(_region(label) for label in (*REGION_LABELS, *REST_LABELS))
+REGIONS = tuple(
+    Region(label, structure, "left" if label in (*LEFT_LABELS, REST_LABELS[0]) else "right")
+    for label, structure in enumerate((*_STRUCTURES, *_STRUCTURES, _REST, _REST), start=1)
+)
 """All 36 labels, in order."""
 
 _BY_LABEL = {region.label: region for region in REGIONS}

@@ -8,7 +8,7 @@ or bright on FLAIR in the template's white matter, the voxel is white matter all
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import nibabel as nib
@@ -67,16 +67,6 @@ SMALL_PART_ML = 1.0
 their own, and no ventricle is so small."""
 
 
-@dataclass(frozen=True)
-class Tissue:
-    """Probabilities (0 to 1, float32) of the three tissues and the brain (uint8), on one grid."""
-
-    white: Image
-    grey: Image
-    csf: Image
-    brain: Image
-
-
 def white_matter(
     t1: Image, flair: Image | None = None, lesions: Image | None = None, seed: int = 0
 ) -> Image:
@@ -89,7 +79,7 @@ def white_matter(
     if beside is not None:
         mask = read_white_matter(beside, t1).data > 0
     else:
-        mask = segment_tissue(t1, flair, lesions, seed).white.data > 0.5
+        mask = white_matter_probability(t1, flair, lesions, seed).data > 0.5
         box = bounding_box(mask)
         mask[box] &= ~_small_parts(mask[box], t1.voxel_ml)
     if lesions is not None:
@@ -115,10 +105,10 @@ def border_contrast(t1: Image, white: Image) -> float:
     return float((inside.mean() - outside.mean()) / spread) if spread > 0 else 0.0
 
 
-def segment_tissue(
+def white_matter_probability(
     t1: Image, flair: Image | None = None, lesions: Image | None = None, seed: int = 0
-) -> Tissue:
-    """White matter, grey matter and cerebrospinal fluid of a head or a stripped brain.
+) -> Image:
+    """Probability (0 to 1, float32) of white matter in a head or a stripped brain.
 
     ``flair`` and ``lesions`` (1 in lesion) are brought to the T1's grid through their headers.
     Raises :class:`ImageError` where no brain is found.
@@ -139,11 +129,9 @@ def segment_tissue(
         lesion |= resample_to(lesions, t1, order=0).data[box][inside] == 1
     if flair is not None:
         lesion |= _bright_on_flair(resample_to(flair, t1).data[box][inside], priors)
-    posterior = _mixture(values, priors, lesion, np.random.default_rng(seed))
-
-    maps = np.zeros((3, *t1.data.shape), dtype=np.float32)
-    maps[(slice(None), *box)][:, inside] = posterior
-    return Tissue(*(replace(t1, data=m) for m in maps), replace(t1, data=brain.astype(np.uint8)))
+    white = np.zeros(t1.data.shape, dtype=np.float32)
+    white[box][inside] = _mixture(values, priors, lesion, np.random.default_rng(seed))
+    return replace(t1, data=white)
 
 
 def _brain(t1: Image, rough: Image, to_template: np.ndarray) -> np.ndarray:
@@ -190,7 +178,7 @@ def _priors(template_points: np.ndarray) -> np.ndarray:
 def _mixture(
     values: np.ndarray, priors: np.ndarray, lesion: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Posterior probabilities (3, n) of a Gaussian mixture with spatial priors; lesion is white.
+    """Posterior (n,) of white matter in a Gaussian mixture with spatial priors; lesion is white.
 
     Expectation maximisation on a share of the voxels outside lesions. White and grey matter share
     one variance, so that a darker voxel is never the more likely white matter; it is bounded by
@@ -214,9 +202,7 @@ def _mixture(
         variance = (posterior * (sample - mean[:, None]) ** 2).sum(axis=1) / weight
         pooled = np.average(variance[:2], weights=weight[:2])
         variance[:2] = min(pooled, (LARGEST_SPREAD * (mean[0] - mean[1])) ** 2)
-    posterior = _posterior(values, priors, mean, variance)
-    posterior[:, lesion] = np.array([[1.0], [0.0], [0.0]])
-    return posterior
+    return np.where(lesion, 1.0, _posterior(values, priors, mean, variance)[0])
 
 
 def _posterior(

@@ -13,7 +13,7 @@ from wmh.learning.cut import centred
 from wmh.learning.devices import send
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, View, show
 from wmh.learning.losses import labels_for, pixels
-from wmh.learning.networks import STRUCTURES
+from wmh.learning.networks.encoder_decoders import STRUCTURES
 from wmh.learning.slices import Slices
 from wmh.learning.volumes import draw_patches
 from wmh.settings import Training
@@ -112,7 +112,8 @@ def draw_slices(
     with_structure = round(training.structure_slices_share * count)
     chosen = []
     for person in draw_people(slices, people, training.further_share, generator):
-        every, holding = slices.numbers_of(person), slices.holding(structure, person)
+        every = torch.arange(*slices.spans[person].tolist())
+        holding = every[slices.holds[structure][every]]
         numbers = []
         for among, wanted in ((holding, with_structure), (every, count - with_structure)):
             among = among if len(among) else every

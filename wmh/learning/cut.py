@@ -55,33 +55,28 @@ class SlicePlan:
 
     def to_slices(self, volume: np.ndarray) -> torch.Tensor:
         """Cut a volume on the grid of ``like`` into slices (Z, H, W), float32."""
-        turned = to_ras(Image(volume, self.like.affine)).data
-        stack = torch.from_numpy(np.ascontiguousarray(turned.transpose(2, 0, 1), dtype=np.float32))
-        if self.resampled != self.native:
-            stack = functional.interpolate(
-                stack[:, None], self.resampled, mode="bilinear", antialias=True
-            )[:, 0]
-        return window(stack, self.corner, self.size)
-
-    def to_volume(self, stack: torch.Tensor) -> np.ndarray:
-        """Put slices (Z, H, W) back: an array on the grid of ``like``, zero outside the window."""
-        back = (-self.corner[0], -self.corner[1])
-        stack = window(stack.float(), back, self.resampled)
-        if self.resampled != self.native:
-            stack = functional.interpolate(stack[:, None], self.native, mode="bilinear")[:, 0]
-        return from_ras(stack.numpy().transpose(1, 2, 0), self.like)
+        return self._cut(volume.astype(np.float32, copy=False), mode="bilinear", antialias=True)
 
     def labels_to_slices(self, labels: np.ndarray) -> torch.Tensor:
         """Cut a volume of labels: each pixel (Z, H, W) takes the nearest voxel's label."""
-        turned = to_ras(Image(labels, self.like.affine)).data
-        stack = torch.from_numpy(np.ascontiguousarray(turned.transpose(2, 0, 1)))
-        stack = _nearest(stack, self.resampled)
-        return window(stack, self.corner, self.size)
+        return self._cut(labels, mode="nearest-exact")
+
+    def to_volume(self, stack: torch.Tensor) -> np.ndarray:
+        """Put slices (Z, H, W) back: an array on the grid of ``like``, zero outside the window."""
+        return self._put_back(stack.float(), mode="bilinear")
 
     def labels_to_volume(self, stack: torch.Tensor) -> np.ndarray:
         """Put label slices (Z, H, W) back: a uint8 array on the grid of ``like``."""
-        back = (-self.corner[0], -self.corner[1])
-        stack = _nearest(window(stack.byte(), back, self.resampled), self.native)
+        return self._put_back(stack.byte(), mode="nearest-exact")
+
+    def _cut(self, volume: np.ndarray, **how: object) -> torch.Tensor:
+        turned = to_ras(Image(volume, self.like.affine)).data.transpose(2, 0, 1)
+        stack = torch.from_numpy(np.ascontiguousarray(turned))
+        return window(_resized(stack, self.resampled, **how), self.corner, self.size)
+
+    def _put_back(self, stack: torch.Tensor, **how: object) -> np.ndarray:
+        stack = window(stack, (-self.corner[0], -self.corner[1]), self.resampled)
+        stack = _resized(stack, self.native, **how)
         return from_ras(stack.numpy().transpose(1, 2, 0), self.like)
 
 
@@ -91,41 +86,34 @@ def plan_slices(image: Image, voxel_size_mm: float | None) -> SlicePlan:
     Raises :class:`ImageError` when no head can be told from the background.
     """
     turned = to_ras(image)
-    head = find_head(turned)
+    head, stride = find_head(turned)
     native = turned.data.shape[:2]
     target = turned.voxel_size[:2] if voxel_size_mm is None else (voxel_size_mm, voxel_size_mm)
     zoom = turned.voxel_size[:2] / target
     resampled = tuple(max(1, round(n * z)) for n, z in zip(native, zoom, strict=True))
     corner, size = [], []
     for axis in (0, 1):
-        inside = np.flatnonzero(head.mask.any(axis=tuple({0, 1, 2} - {axis}))) * head.stride[axis]
-        low, high = (inside[[0, -1]] + (0, head.stride[axis])) * resampled[axis] / native[axis]
-        edge = _round_up(high - low + 2 * MARGIN)
+        inside = np.flatnonzero(head.any(axis=tuple({0, 1, 2} - {axis}))) * stride[axis]
+        low, high = (inside[[0, -1]] + (0, stride[axis])) * resampled[axis] / native[axis]
+        edge = int(np.ceil((high - low + 2 * MARGIN) / MULTIPLE)) * MULTIPLE
         corner.append(round((low + high - edge) / 2))
         size.append(edge)
-    shown = np.flatnonzero(head.mask.any(axis=(0, 1))) * head.stride[2]
+    shown = np.flatnonzero(head.any(axis=(0, 1))) * stride[2]
     return SlicePlan(
         like=image,
         native=native,
         resampled=resampled,
         corner=tuple(corner),
         size=tuple(size),
-        span=(int(shown[0]), min(int(shown[-1]) + head.stride[2], turned.data.shape[2])),
+        span=(int(shown[0]), min(int(shown[-1]) + stride[2], turned.data.shape[2])),
         thickness_mm=float(turned.voxel_size[2]),
     )
 
 
-@dataclass(frozen=True)
-class Head:
-    """A coarse mask of the head: every ``stride``-th voxel of the image along each axis."""
-
-    mask: np.ndarray
-    stride: tuple[int, int, int]
-
-
-def find_head(image: Image) -> Head:
+def find_head(image: Image) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Find the head: the largest piece brighter than the background, on a grid of about 2.5 mm.
 
+    Returns its mask on every ``stride``-th voxel of the image along each axis, and this stride.
     Raises :class:`ImageError` when there is none.
     """
     stride = tuple(int(max(1, step)) for step in COARSE_MM // image.voxel_size)
@@ -136,7 +124,7 @@ def find_head(image: Image) -> Head:
     pieces, count = ndimage.label(ndimage.binary_opening(bright))
     if not count:
         raise ImageError(image.path, "no head found in it", "Look at the image; it may be empty")
-    return Head(pieces == np.bincount(pieces.ravel())[1:].argmax() + 1, stride)
+    return pieces == np.bincount(pieces.ravel())[1:].argmax() + 1, stride
 
 
 def normalise(image: Image) -> np.ndarray:
@@ -145,12 +133,12 @@ def normalise(image: Image) -> np.ndarray:
     Only what lies at least ``SKIN_MM`` inside the head sets the scale, so that a stripped brain and
     a whole head come out alike. Raises :class:`ImageError` where that is not above 0.
     """
-    head = find_head(image)
-    filled = ndimage.binary_fill_holes(np.pad(head.mask, 1))
-    depth = ndimage.distance_transform_edt(filled, sampling=image.voxel_size * head.stride)
-    data = image.data[tuple(slice(None, None, step) for step in head.stride)]
+    head, stride = find_head(image)
+    filled = ndimage.binary_fill_holes(np.pad(head, 1))
+    depth = ndimage.distance_transform_edt(filled, sampling=image.voxel_size * stride)
+    data = image.data[tuple(slice(None, None, step) for step in stride)]
     deep = depth[1:-1, 1:-1, 1:-1] > SKIN_MM
-    median = np.median(data[deep] if deep.any() else data[head.mask])
+    median = np.median(data[deep] if deep.any() else data[head])
     if not median > 0:
         raise ImageError(
             image.path,
@@ -179,9 +167,11 @@ def as_thick(stack: torch.Tensor, have_mm: float, wanted_mm: float) -> torch.Ten
     )
 
 
-def _nearest(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Resize label slices (Z, H, W) by taking the nearest pixel."""
-    return functional.interpolate(stack[:, None], size, mode="nearest-exact")[:, 0]
+def _resized(stack: torch.Tensor, size: tuple[int, int], **how: object) -> torch.Tensor:
+    """Slices (Z, H, W) resampled in plane, where they are not of the size already."""
+    if stack.shape[1:] == size:
+        return stack
+    return functional.interpolate(stack[:, None], size, **how)[:, 0]
 
 
 def window(stack: torch.Tensor, corner: tuple[int, int], size: tuple[int, int]) -> torch.Tensor:
@@ -196,7 +186,3 @@ def centred(stack: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     """Cut or pad (..., H, W) to ``size`` about its centre."""
     corner = tuple((now - then) // 2 for now, then in zip(stack.shape[-2:], size, strict=True))
     return window(stack, corner, size)
-
-
-def _round_up(edge: float) -> int:
-    return int(np.ceil(edge / MULTIPLE)) * MULTIPLE

@@ -1,8 +1,7 @@
-"""The general model, which comes with the package: packed from its checkpoints, and read again.
+"""The general model, which comes with the package, as ``benchmarks/pack_general.py`` packed it.
 
 ``wmh/weights/general.pt.gz`` is like a checkpoint, with weights in half precision, of one network
-or of several. It also says on what data the model learned and how well it did on others, and how
-its training scans look, so that a scan can be compared with them where there is no cohort.
+or of several, and with more that is to be known of them (:class:`General`).
 """
 
 from __future__ import annotations
@@ -10,24 +9,17 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from wmh.files import complete, sha256_of
-from wmh.learning.models import CheckpointError, Model, model_of, read_checkpoint
+from wmh.files import sha256_of
+from wmh.learning.models import CheckpointError, Model, model_of
 from wmh.settings import Evaluation
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "general.pt.gz"
-
-SHARED = ("study", "inputs", "network", "voxel_size_mm", "slice_thickness_mm")
-"""Facts that all checkpoints of one task have in common."""
-
-CODE = ("step", "versions", "commit", "dirty")
-"""Facts that are told of the first checkpoint of each task."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +28,8 @@ class General:
 
     ``trained_on`` are the data sets and ``scores`` how well it did on people it never saw, as rows
     of tables to be printed. ``training_scans`` is that of
-    :func:`wmh.predict.training_distribution.training_scans`.
+    :func:`wmh.predict.training_distribution.training_scans`, with which a scan can be compared
+    where there is no cohort.
     """
 
     models: list[Model]
@@ -65,7 +58,7 @@ def load_general(device: torch.device | str = "cpu") -> General:
 
 
 def read_general(device: torch.device | str = "cpu") -> dict:
-    """Read the general model's file, as :func:`pack` wrote it."""
+    """Read the general model's file, as it was packed."""
     if not WEIGHTS.is_file():
         raise CheckpointError(
             f"{WEIGHTS}: the general model is not there. Install wmh again, or name a study whose "
@@ -76,45 +69,3 @@ def read_general(device: torch.device | str = "cpu") -> dict:
         return torch.load(whole, map_location=device, weights_only=True)
     except (OSError, EOFError, RuntimeError, zlib.error) as error:
         raise CheckpointError(f"{WEIGHTS}: damaged ({error}). Install wmh again") from error
-
-
-def pack(
-    checkpoints: Sequence[Path],
-    evaluation: Evaluation,
-    trained_on: list[dict[str, object]],
-    scores: list[dict[str, object]],
-    training_scans: pd.DataFrame,
-) -> Path:
-    """Write the general model's file from checkpoints; those of one task answer by their mean.
-
-    Beside it goes ``general.sha256``. The same content gives the same bytes. Of ``evaluation``
-    threshold and mirroring are kept. Raises :class:`CheckpointError` when checkpoints of one task
-    differ in more than their weights.
-    """
-    tasks: dict[str, dict] = {}
-    for path in checkpoints:
-        content = read_checkpoint(path)
-        facts = {fact: content[fact] for fact in ("task", *SHARED, *CODE)}
-        packed = tasks.setdefault(content["task"], {"model": "general", **facts, "weights": []})
-        if differing := [fact for fact in SHARED if content[fact] != packed[fact]]:
-            raise CheckpointError(
-                f"{path}: other {', '.join(differing)} than the first checkpoint for "
-                f"{content['task']}. Pack models that were trained alike"
-            )
-        (network,) = model_of(content, path).networks
-        packed["weights"].append({name: t.half() for name, t in network.state_dict().items()})
-    whole = io.BytesIO()
-    torch.save(
-        {
-            "models": list(tasks.values()),
-            "evaluation": evaluation.model_dump(include={"threshold", "mirroring"}),
-            "trained_on": trained_on,
-            "scores": scores,
-            "training_scans": training_scans.to_dict("list"),
-        },
-        whole,
-    )
-    with complete(WEIGHTS) as part:
-        part.write_bytes(gzip.compress(whole.getvalue(), mtime=0))
-    WEIGHTS.with_name("general.sha256").write_text(f"{sha256_of(WEIGHTS)}  {WEIGHTS.name}\n")
-    return WEIGHTS

@@ -31,8 +31,6 @@ TISSUE = 0.25
 BLANK = 0.02
 """A slice with less than this share of the tissue that the other modality shows there is blank."""
 
-Modalities = Collection[str]
-
 
 @dataclass(frozen=True)
 class Prediction:
@@ -85,7 +83,7 @@ def predict(model: Model, images: Mapping[str, Image], settings: Evaluation = AS
     The answer lies on the grid that :func:`prepare` chooses; ``settings`` are the study's. Raises
     :class:`ImageError` when the model cannot answer from what is given, or memory runs out.
     """
-    if not model.configuration.accepts(images):
+    if not model.configuration.views_for(images):
         raise ImageError(
             next((image.path for image in images.values()), None),
             f"model {model.name!r} ({model.configuration.title}) cannot answer from "
@@ -124,7 +122,11 @@ def predict_prepared(model: Model, person: Prepared, settings: Evaluation = AS_I
 
 
 def _answer(
-    model: Model, images: torch.Tensor, depth_mm: torch.Tensor, given: Modalities, mirroring: bool
+    model: Model,
+    images: torch.Tensor,
+    depth_mm: torch.Tensor,
+    given: Collection[str],
+    mirroring: bool,
 ) -> dict[str, torch.Tensor]:
     """Lesion probabilities (N, H, W) and region labels (N, H, W) of a person's slices.
 
@@ -137,23 +139,21 @@ def _answer(
     mean = _shares(model, images, depth_mm, given, mirroring, whole)
     for modality in given:
         alone = ~whole & shown[modality]
-        if alone.any() and model.configuration.accepts((modality,)):
+        if alone.any() and model.configuration.views_for((modality,)):
             shares = _shares(model, images, depth_mm, (modality,), mirroring, shown[modality])
             for name, share in shares.items():
                 mean[name][alone] = share[alone]
-    result = {}
-    if "lesions" in mean:
-        result["lesions"] = mean["lesions"][:, 1].cpu()
-    if "regions" in mean:
-        result["regions"] = mean["regions"].argmax(dim=1).cpu()
-    return result
+    return {
+        name: (share[:, 1] if name == "lesions" else share.argmax(dim=1)).cpu()
+        for name, share in mean.items()
+    }
 
 
 def _shares(
     model: Model,
     images: torch.Tensor,
     depth_mm: torch.Tensor,
-    given: Modalities,
+    given: Collection[str],
     mirroring: bool,
     shown: torch.Tensor,
 ) -> dict[str, torch.Tensor]:
@@ -173,7 +173,7 @@ def _shares(
     return mean
 
 
-def shows_head(images: torch.Tensor, given: Modalities) -> dict[str, torch.Tensor]:
+def shows_head(images: torch.Tensor, given: Collection[str]) -> dict[str, torch.Tensor]:
     """Return which slices (N,) of images (N, 2, H, W) each modality does not leave blank."""
     tissue = {
         modality: (images[:, MODALITIES.index(modality)] > TISSUE).sum(dim=(1, 2))
@@ -199,12 +199,8 @@ def _too_large(model: Model, person: Prepared, size: tuple[int, ...], parted: bo
     count, _, height, width = size
     device = model.device.type
     fewer = f"lower evaluation.slices_at_once to {count // 2}, or " if parted and count > 1 else ""
-    remedy = (
-        "predict one subject at a time (--jobs 1)"
-        if device == "cpu"
-        else "set compute.device to cpu"
-    )
-    remedy = fewer + remedy
+    elsewhere = "set compute.device to cpu"
+    remedy = fewer + ("predict one subject at a time (--jobs 1)" if device == "cpu" else elsewhere)
     return ImageError(
         person.like.path,
         f"{MEMORY_OF[device]} ran out while model {model.name!r} looked at {count} slices of "

@@ -49,19 +49,11 @@ class InputConfiguration:
         most = max((len(shown(view)) for view in able), default=0)
         return tuple(view for view in able if len(shown(view)) == most)
 
-    def accepts(self, given: Collection[str]) -> bool:
-        """Return whether a network of this configuration can predict from the given modalities."""
-        return bool(self.views_for(given))
-
-    def uses(self, given: Collection[str]) -> bool:
-        """Return whether it can, and looks at every one of them."""
-        seen = {modality for view in self.views_for(given) for modality in view}
-        return bool(seen) and set(given) <= seen
-
     @property
     def can_be_given(self) -> list[str]:
         """Names, as in ``GIVEN``, of the images it predicts from and looks at; the most last."""
-        return [name for name, modalities in GIVEN.items() if self.uses(modalities)]
+        seen = {name: set().union(*self.views_for(given)) for name, given in GIVEN.items()}
+        return [name for name, given in GIVEN.items() if set(given) <= seen[name]]
 
 
 CONFIGURATIONS = {

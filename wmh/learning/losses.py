@@ -78,7 +78,12 @@ def structure_loss(
     log_probability = scores.log_softmax(dim=1)
     probability = log_probability.exp()
     if structure == "regions" and settings.lesions_in_regions != 1:
-        entropy = _entropy_by_lesion(log_probability, target, weight, labels["lesions"], settings)
+        known = target != LEFT_OUT
+        own = torch.where(known, target, 0)
+        counts = weight[own] * known
+        is_lesion = labels["lesions"].flatten() == 1
+        counts = torch.where(is_lesion, settings.lesions_in_regions * counts, counts)
+        entropy = -(log_probability.gather(1, own[:, None])[:, 0] * counts).sum() / counts.sum()
     else:
         entropy = functional.nll_loss(log_probability, target, weight, ignore_index=LEFT_OUT)
     loss = settings.cross_entropy * entropy + settings.dice * dice_loss(probability, target)
@@ -86,25 +91,6 @@ def structure_loss(
         skeleton = labels[structure + SKELETON].flatten().long()
         loss = loss + settings.skeleton_recall * skeleton_recall_loss(probability, skeleton)
     return loss
-
-
-def _entropy_by_lesion(
-    log_probability: torch.Tensor,
-    target: torch.Tensor,
-    weight: torch.Tensor,
-    lesions: torch.Tensor,
-    settings: LossSettings,
-) -> torch.Tensor:
-    """Cross-entropy in which pixels of lesion count by a weight of their own beside their class's.
-
-    ``log_probability`` (pixels, classes), ``target`` and ``lesions`` (pixels,), ``weight``
-    (classes,).
-    """
-    known = target != LEFT_OUT
-    own = torch.where(known, target, 0)
-    counts = weight[own] * known
-    counts = torch.where(lesions.flatten() == 1, settings.lesions_in_regions * counts, counts)
-    return -(log_probability.gather(1, own[:, None])[:, 0] * counts).sum() / counts.sum()
 
 
 def dice_loss(probability: torch.Tensor, target: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""Trained models: read from their checkpoints, and chosen for what is given."""
+"""Trained models: what their checkpoints state, read again, and chosen for what is given.
+
+Checkpoints are read with ``weights_only=True``: they hold tensors and plain values, no code.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,10 @@ from pickle import UnpicklingError
 import torch
 from torch import nn
 
-from wmh.learning.checkpoints import facts_of
 from wmh.learning.inputs import CONFIGURATIONS, InputConfiguration, shown
-from wmh.learning.networks import build_network, to_device
+from wmh.learning.networks.build import build_network, to_device
+from wmh.learning.slices import Slices
+from wmh.provenance import commit_here, versions_here
 from wmh.settings import NetworkSettings
 from wmh.study import Study
 
@@ -30,10 +34,10 @@ class Model:
     """
 
     name: str
-    task: str
     configuration: InputConfiguration
     networks: tuple[nn.Module, ...]
     settings: NetworkSettings
+    task: str
     voxel_size_mm: float | None
     slice_thickness_mm: float
     study: str
@@ -48,11 +52,40 @@ class Model:
         return next(self.networks[0].parameters()).device
 
 
-def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Model:
-    """Load a trained model, of whatever study.
+def facts_of(study: Study, model: str) -> dict[str, object]:
+    """Return the facts of a model that its checkpoint states and its study must share."""
+    settings = study.models[model]
+    return {
+        "study": study.name,
+        "model": model,
+        "task": settings.task,
+        "inputs": settings.inputs,
+        "network": study.training.network.model_dump(mode="json"),
+        "voxel_size_mm": study.slices.voxel_size_mm,
+        "seed": study.seed,
+        "repeat": study.repeat,
+    }
 
-    Raises :class:`CheckpointError` for a missing file, or one that is no checkpoint.
+
+def origin_of(study: Study, model: str, learn: Slices, validate: Slices) -> dict[str, object]:
+    """Return what a model is trained with, as plain values: settings, subjects, device, code.
+
+    ``commit`` and ``dirty`` (files differ from it) are None outside a git checkout.
     """
+    settings = {"model": study.models[model], "training": study.training, "slices": study.slices}
+    return {
+        "settings": {name: part.model_dump(mode="json") for name, part in settings.items()},
+        "slice_thickness_mm": learn.thickness_mm,
+        "split": {"learn": list(learn.ids), "validate": list(validate.ids)},
+        "device": learn.device.type,
+        "threads": study.compute.threads,
+        "versions": versions_here(),
+        **commit_here(),
+    }
+
+
+def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Model:
+    """Load a trained model, of whatever study; raises as :func:`read_checkpoint`."""
     return model_of(read_checkpoint(checkpoint, device), checkpoint, device)
 
 
@@ -128,20 +161,11 @@ def model_of(content: dict, path: Path | str, device: torch.device | str = "cpu"
             # encoders used to hold layers below the depth that is used
             network.load_state_dict({name: state[name] for name in network.state_dict()})
             networks.append(to_device(network, device).eval())
-        return Model(
-            name=content["model"],
-            task=content["task"],
-            configuration=configuration,
-            networks=tuple(networks),
-            settings=settings,
-            voxel_size_mm=content["voxel_size_mm"],
-            slice_thickness_mm=content["slice_thickness_mm"],
-            study=content["study"],
-            step=content["step"],
-            versions=content.get("versions", {}),
-            commit=content.get("commit"),
-            dirty=content.get("dirty"),
-        )
+        same = ("task", "voxel_size_mm", "slice_thickness_mm", "study", "step")
+        facts = {name: content[name] for name in same}
+        code = {name: content[name] for name in ("versions", "commit", "dirty") if name in content}
+        networks = tuple(networks)
+        return Model(content["model"], configuration, networks, settings, **facts, **code)
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise _no_checkpoint(path, error) from error
 

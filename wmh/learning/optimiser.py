@@ -46,8 +46,5 @@ def learning_rate(step: int, steps: int, training: Training) -> float:
     warm_up = max(1, round(WARM_UP_SHARE * steps))
     if step < warm_up:
         return training.learning_rate * (step + 1) / warm_up
-    return (
-        training.learning_rate
-        * 0.5
-        * (1 + math.cos(math.pi * (step - warm_up) / (steps - warm_up)))
-    )
+    turn = math.pi * (step - warm_up) / (steps - warm_up)
+    return training.learning_rate * 0.5 * (1 + math.cos(turn))

@@ -53,27 +53,22 @@ class Slices:
     def __len__(self) -> int:
         return len(self.images)
 
-    def numbers_of(self, person: int) -> torch.Tensor:
-        """Numbers of a subject's slices."""
-        first, end = self.spans[person].tolist()
-        return torch.arange(first, end)
-
-    def holding(self, structure: str, person: int) -> torch.Tensor:
-        """Numbers of a subject's slices that hold lesion (label 1), or any region."""
-        numbers = self.numbers_of(person)
-        return numbers[self.holds[structure][numbers]]
-
     @cached_property
-    def holds(self) -> dict[str, torch.Tensor]:
-        """True where a slice holds a structure (N,), by structure."""
+    def labelled(self) -> dict[str, torch.Tensor]:
+        """Pixels of each slice that hold a structure (N,), by structure."""
 
         def of(structure: str, labels: Stack) -> torch.Tensor:
             if isinstance(labels, Stored):
-                return labels.labelled() > 0
-            return is_structure(structure, labels).flatten(1).any(dim=1).cpu()
+                return labels.labelled()
+            return is_structure(structure, labels).flatten(1).sum(dim=1).cpu()
 
         labels = {"lesions": self.lesions, "regions": self.regions}
         return {name: of(name, stack) for name, stack in labels.items() if stack is not None}
+
+    @cached_property
+    def holds(self) -> dict[str, torch.Tensor]:
+        """True where a slice holds lesion (label 1), or any region: (N,) by structure."""
+        return {name: pixels > 0 for name, pixels in self.labelled.items()}
 
     @cached_property
     def lesion_voxels(self) -> torch.Tensor | StoredVoxels:
@@ -177,16 +172,7 @@ class Files:
         self.subjects = subjects
         self.ends = torch.tensor([len(s.depth_mm) for s in subjects]).cumsum(0)
         self.size = tuple(max(s.edges[axis] for s in subjects) for axis in (0, 1))
-        self.open = lru_cache(OPEN_AT_ONCE)(self._open)
-
-    def _open(self, person: int) -> dict[str, torch.Tensor]:
-        return open_slices(*self.subjects[person].paths)
-
-    def find(self, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Whose slices these are, and their numbers within the subject."""
-        person = torch.searchsorted(self.ends, numbers, right=True)
-        first = torch.cat([torch.zeros_like(self.ends[:1]), self.ends[:-1]])
-        return person, numbers - first[person]
+        self.open = lru_cache(OPEN_AT_ONCE)(lambda person: open_slices(*subjects[person].paths))
 
 
 class Stored:
@@ -202,24 +188,21 @@ class Stored:
         one = files.open(0)[name]
         self.dtype = one.dtype
         self.shape = torch.Size([int(files.ends[-1]), *one.shape[1:-2], *files.size])
-        self.ndim = len(self.shape)
         self.nbytes = self.shape.numel() * self.dtype.itemsize
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, which: torch.Tensor | slice | tuple) -> torch.Tensor:
-        """Slices of these numbers; for a tuple, what it says of them, as pixels of patches."""
-        if isinstance(which, tuple):
-            numbers, order = which[0].unique(return_inverse=True)
-            return self[numbers][(order, *which[1:])]
+    def __getitem__(self, which: torch.Tensor | slice) -> torch.Tensor:
+        """Slices of these numbers."""
         if isinstance(which, slice):
             which = torch.arange(*which.indices(len(self)))
         found = torch.empty(len(which), *self.shape[1:], dtype=self.dtype)
-        person, numbers = self.files.find(which)
+        person = torch.searchsorted(self.files.ends, which, right=True)
         for one in person.unique().tolist():
-            stack = self.files.open(one)[self.name]
-            found[person == one] = centred(stack[numbers[person == one]], self.files.size)
+            stack, mine = self.files.open(one)[self.name], person == one
+            from_end = which[mine] - self.files.ends[one]  # negative
+            found[mine] = centred(stack[from_end], self.files.size)
         return found
 
     def labelled(self) -> torch.Tensor:

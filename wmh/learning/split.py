@@ -10,7 +10,7 @@ import pandas as pd
 from wmh.cohorts.cohort import CohortError, Subject, of_split, read_cohort, validation_split
 from wmh.files import write_table
 from wmh.learning.devices import fits
-from wmh.learning.networks import STRUCTURES
+from wmh.learning.networks.encoder_decoders import STRUCTURES
 from wmh.learning.prepare import prepared_slices
 from wmh.learning.slices import CPU, Slices
 from wmh.study import Study

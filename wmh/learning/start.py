@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
 from torch import nn
 
 from wmh.learning.general import read_general
@@ -37,16 +34,19 @@ def start_from(network: nn.Module, study: Study, model: str) -> None:
     weights = weights[0] if isinstance(weights, list) else weights
     known = {_bare(name): tensor for name, tensor in weights.items()}
     channels = _channels(content, study, model)
-    own = network.state_dict()
-    for name, tensor in own.items():
+    for name, tensor in network.state_dict().items():
         found = known.get(_bare(name))
         if found is None:
             continue
-        if found.shape != tensor.shape and found.shape[2:] == tensor.shape[2:]:
-            found = _picked(found, tensor, channels)
         if found.shape == tensor.shape:
-            own[name] = found.to(tensor.dtype)
-    network.load_state_dict(own)
+            tensor.copy_(found)
+        elif found.shape[2:] == tensor.shape[2:] and tensor.shape[:2] == (
+            len(found),
+            len(channels),
+        ):
+            for own, theirs in enumerate(channels):  # of a first layer
+                if theirs is not None:
+                    tensor[:, own] = found[:, theirs]
 
 
 def _content(study: Study, model: str) -> dict:
@@ -64,7 +64,7 @@ def _bare(name: str) -> str:
     return name.removeprefix("network.")
 
 
-def _channels(content: Mapping, study: Study, model: str) -> list[int | None]:
+def _channels(content: dict, study: Study, model: str) -> list[int | None]:
     """For each input channel of ours, that of theirs which shows the same, or None."""
     view = CONFIGURATIONS[content["inputs"]].views[0]
     ours = CONFIGURATIONS[study.models[model].inputs].views[0]
@@ -73,14 +73,3 @@ def _channels(content: Mapping, study: Study, model: str) -> list[int | None]:
         placed = "regions" in STRUCTURES[content["task"]]
         found += [len(view) + k if placed else None for k in range(PLACE_CHANNELS)]
     return found
-
-
-def _picked(found: torch.Tensor, tensor: torch.Tensor, channels: list[int | None]) -> torch.Tensor:
-    """A first layer's filters (out, in, ...) for our channels; new ones stay as they are."""
-    if len(channels) != tensor.shape[1] or len(found) != len(tensor):
-        return found
-    picked = tensor.clone()
-    for own, theirs in enumerate(channels):
-        if theirs is not None:
-            picked[:, own] = found[:, theirs]
-    return picked

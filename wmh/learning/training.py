@@ -13,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,16 +21,9 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
+from wmh.dependencies import code_of
+from wmh.files import complete, write_table
 from wmh.learning.batches import Batch, draw_batch
-from wmh.learning.checkpoints import (
-    State,
-    facts_of,
-    finish,
-    identity_of,
-    origin_of,
-    restore,
-    save_state,
-)
 from wmh.learning.devices import (
     MEMORY_OF,
     autocast,
@@ -42,7 +34,10 @@ from wmh.learning.devices import (
 )
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import STRUCTURES, WithRegionPrior, build_network, to_device
+from wmh.learning.models import facts_of, origin_of
+from wmh.learning.networks.build import build_network, to_device
+from wmh.learning.networks.encoder_decoders import STRUCTURES
+from wmh.learning.networks.prior import WithRegionPrior
 from wmh.learning.optimiser import build_optimiser, learning_rate
 from wmh.learning.slices import Slices
 from wmh.learning.start import start_from
@@ -50,21 +45,16 @@ from wmh.learning.validation import validation_scores
 from wmh.settings import NetworkSettings
 from wmh.study import Study
 
+LEARNED = ("network", "optimiser", "log_variances")
+REACHED = ("step", "best_dice", "best_weights", "history")
+"""Parts of a :class:`Run` that an interrupted training goes on from."""
+
 
 class TrainingError(RuntimeError):
     """A training that cannot go on. The message says why and what to change."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """Values of a step looked at later, so that no step waits for a GPU: two scalars, and ids."""
-
-    loss: torch.Tensor
-    gradient_norm: torch.Tensor
-    subjects: tuple[str, ...]
-
-
-class Run(State):
+class Run:
     """A training of one model of a study: what surrounds the loop that a notebook shows.
 
     It starts, or goes on where an interrupted one stopped; it keeps the best weights and the state
@@ -79,18 +69,64 @@ class Run(State):
         torch.set_num_threads(study.compute.threads)
         keep_freed_memory()
         self.device = choose_device(study.compute.device)
-        with when_out_of_memory(partial(_slices_too_large, model, self.device)):
+        too_large = f"{model}: {MEMORY_OF[self.device.type]} ran out for the slices"
+        with when_out_of_memory(partial(TrainingError, f"{too_large}. Set slices.storage to auto")):
             self.learn, self.validate = (
                 part.to(self.device, study.slices.storage) for part in (learn, validate)
             )
-        super().__init__(*_start(study, model, self.learn, self.device))
+        self._begin()
         self.folder = study.model_folder(model)
-        self._identity = identity_of(study, model, self.learn, self.validate)
+        settings = (self.settings, self.training, study.compute)
+        self._identity = {
+            "model": model,
+            "seed": f"{study.seed}, repeat {study.repeat}",
+            "settings": "".join(part.model_dump_json() for part in settings),
+            "data": "/".join(part.fingerprint() for part in (self.learn, self.validate)),
+            "code": code_of("wmh.learning.training"),
+            "torch": str(torch.__version__),
+        }
         # of now, not the end
         self._about = facts_of(study, model) | origin_of(study, model, self.learn, self.validate)
-        restore(self, self.folder / "resume.pt", self._identity, self.device)
-        self._steps: list[Step] = []
+        self._go_on()
+        # loss, gradient norm and subjects of each, looked at later: no step waits for a GPU
+        self._steps: list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]] = []
         self._since = time.perf_counter()
+
+    def _begin(self) -> None:
+        """Network, optimiser and the logarithms of the task weights' variances, at the start."""
+        torch.manual_seed(self.study.seed_for("weights", self.model))
+        network = build_network(
+            self.training.network, self.configuration.channels, self.settings.task
+        )
+        if self.training.start_from is not None:
+            start_from(network, self.study, self.model)
+        elif isinstance(network, WithRegionPrior):
+            network.fit(self.learn.regions, self.learn.depth_mm)
+        self.network = to_device(network, self.device).train()
+        log_variances = nn.ParameterDict()
+        if self.training.loss.task_weights == "uncertainty":
+            log_variances.update({s: torch.zeros(()) for s in STRUCTURES[self.settings.task]})
+        self.log_variances = log_variances.to(self.device)
+        self.optimiser = build_optimiser(self.network, self.log_variances, self.training)
+        self.step, self.best_dice = 0, -1.0
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.history: list[dict[str, float]] = []
+
+    def _go_on(self) -> None:
+        """Go on from ``resume.pt`` if it is of this very training: of its settings, data, code."""
+        path = self.folder / "resume.pt"
+        if not path.is_file():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        changed = [key for key, now in self._identity.items() if state["identity"].get(key) != now]
+        if changed:
+            print(f"{path}: of other {', '.join(changed)}; training starts afresh")
+            return
+        for name in LEARNED:
+            getattr(self, name).load_state_dict(state[name])
+        for name in REACHED:
+            setattr(self, name, state[name])
+        print(f"Going on from step {self.step}")
 
     def __enter__(self) -> Run:
         return self
@@ -126,7 +162,7 @@ class Run(State):
         gradient_norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self._steps.append(Step(loss.detach(), gradient_norm.detach(), batch.subjects))
+        self._steps.append((loss.detach(), gradient_norm.detach(), batch.subjects))
         self.step += 1
         self._progress.update(self.training.batch_size)
 
@@ -152,16 +188,32 @@ class Run(State):
         self.history.append(row)
         if row["steady_dice"] > self.best_dice:
             self.best_dice = row["steady_dice"]
-            self.best_weights = _copy(self.network)
+            weights = self.network.state_dict()
+            self.best_weights = {name: value.detach().clone() for name, value in weights.items()}
         self._progress.set_postfix(
             loss=f"{train_loss:.3f}", validation_dice=f"{scores['validation_dice']:.3f}"
         )
-        save_state(self, self.folder / "resume.pt", self._identity)
+        with complete(self.folder / "resume.pt") as part:
+            learned = {name: getattr(self, name).state_dict() for name in LEARNED}
+            reached = {name: getattr(self, name) for name in REACHED}
+            torch.save({"identity": self._identity, **learned, **reached}, part)
         self._steps, self._since = [], time.perf_counter()
 
     def finish(self) -> Path:
         """Write ``history.csv`` and ``checkpoint.pt``; return the checkpoint's path."""
-        return finish(self, self._about, self.folder)
+        table = pd.DataFrame(self.history)
+        write_table(table, self.folder / "history.csv")
+        best = table.loc[table.steady_dice.idxmax()]
+        content = {
+            "weights": self.best_weights,
+            **self._about,
+            "step": int(best.step),
+            "validation_dice": float(best.validation_dice),
+        }
+        with complete(path := self.folder / "checkpoint.pt") as part:
+            torch.save(content, part)
+        (self.folder / "resume.pt").unlink(missing_ok=True)
+        return path
 
     def _mean_loss(self) -> float:
         """Mean loss of the steps since the last validation.
@@ -169,16 +221,15 @@ class Run(State):
         Raises :class:`TrainingError` for the first whose loss or gradient is not finite: what
         comes after it says nothing any more.
         """
-        losses, norms = (
-            torch.stack([getattr(s, k) for s in self._steps]) for k in ("loss", "gradient_norm")
-        )
+        losses, norms, subjects = zip(*self._steps, strict=True)
+        losses, norms = torch.stack(losses), torch.stack(norms)
         broken = ~(losses.isfinite() & norms.isfinite())
         if broken.any():
             first = int(broken.nonzero()[0])
             number = self.step - len(self._steps) + first + 1
             raise TrainingError(
                 f"{self.model}: in step {number}, with slices of "
-                f"{', '.join(self._steps[first].subjects)}, the loss is {losses[first]:.4g} and "
+                f"{', '.join(subjects[first])}, the loss is {losses[first]:.4g} and "
                 f"its gradient {norms[first]:.4g}. Look at their images (wmh check), or lower "
                 f"training.learning_rate{self._kept()}"
             )
@@ -186,24 +237,22 @@ class Run(State):
 
     def _too_large(self) -> TrainingError:
         """Return the error for memory that ran out: for a batch, or for a person to validate on."""
-        memory, training = MEMORY_OF[self.device.type], self.training
-        if self.step and self.is_to_validate:
-            return TrainingError(
-                f"{self.model}: {memory} ran out for all slices of a person to validate on, "
-                f"after step {self.step}. {_larger_pixels(self.study)}{self._kept()}"
-            )
-        network = training.network
+        training, network = self.training, self.training.network
         multiple = training.people_a_batch if network.dimensions == 2 else 1
         half = training.batch_size // 2 // multiple * multiple
-        if half:
+        when, validating = f"in step {self.step + 1}", self.step and self.is_to_validate
+        if validating:
+            when = f"for all slices of a person to validate on, after step {self.step}"
+        if half and not validating:
             remedy = f"Lower training.batch_size from {training.batch_size} to {half}"
-        elif network.dimensions == 3:
+        elif network.dimensions == 3 and not validating:
             remedy = _smaller_patch(network)
         else:
-            remedy = _larger_pixels(self.study)
-        return TrainingError(
-            f"{self.model}: {memory} ran out in step {self.step + 1}. {remedy}{self._kept()}"
-        )
+            now = self.study.slices.voxel_size_mm
+            larger = f"from {now or 'the native one'} to {1.5 * now if now else 2}"
+            remedy = f"Raise slices.voxel_size_mm {larger}"
+        memory = MEMORY_OF[self.device.type]
+        return TrainingError(f"{self.model}: {memory} ran out {when}. {remedy}{self._kept()}")
 
     def _kept(self) -> str:
         """Say what is kept of a training that stopped, and who may go on from it."""
@@ -252,42 +301,6 @@ def steady_dice(history: list[dict[str, float]], validation_dice: float) -> floa
     high learning rate, would be luck (smoothed likewise in nnU-Net; Isensee et al. 2021).
     """
     return (history[-1]["steady_dice"] + validation_dice) / 2 if history else validation_dice
-
-
-def _start(
-    study: Study, model: str, learn: Slices, device: torch.device
-) -> tuple[nn.Module, torch.optim.Optimizer, nn.ParameterDict]:
-    """Network, optimiser and the logarithms of the task weights' variances, at their beginning."""
-    settings, training = study.models[model], study.training
-    torch.manual_seed(study.seed_for("weights", model))
-    channels = CONFIGURATIONS[settings.inputs].channels
-    network = build_network(training.network, channels, settings.task)
-    if training.start_from is not None:
-        start_from(network, study, model)
-    elif isinstance(network, WithRegionPrior):
-        network.fit(learn.regions, learn.depth_mm)
-    network = to_device(network, device).train()
-    log_variances = nn.ParameterDict()
-    if training.loss.task_weights == "uncertainty":
-        log_variances.update({s: torch.zeros(()) for s in STRUCTURES[settings.task]})
-    log_variances = log_variances.to(device)
-    optimiser = build_optimiser(network, log_variances, training)
-    return network, optimiser, log_variances
-
-
-def _copy(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-def _slices_too_large(model: str, device: torch.device) -> TrainingError:
-    return TrainingError(
-        f"{model}: {MEMORY_OF[device.type]} ran out for the slices. Set slices.storage to auto"
-    )
-
-
-def _larger_pixels(study: Study) -> str:
-    now = study.slices.voxel_size_mm
-    return f"Raise slices.voxel_size_mm from {now or 'the native one'} to {1.5 * now if now else 2}"
 
 
 def _smaller_patch(network: NetworkSettings) -> str:

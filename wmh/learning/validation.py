@@ -10,7 +10,7 @@ from wmh.learning.cut import centred
 from wmh.learning.devices import autocast, send
 from wmh.learning.inputs import InputConfiguration, show
 from wmh.learning.losses import labels_for, loss_of
-from wmh.learning.slices import Slices, is_structure
+from wmh.learning.slices import Slices
 from wmh.learning.volumes import logits_of_slices
 from wmh.settings import Training
 
@@ -35,8 +35,8 @@ def validation_scores(
         labels = {k: send(centred(stack, window), slices.device) for k, stack in needed.items()}
         losses.append(loss_of(logits, labels, training.loss) * (end - first))
         for structure, scores in logits.items():
-            table = _overlap_counts(scores.argmax(1), labels[structure], scores.shape[1])
-            counts.setdefault(structure, []).append(table.sum(dim=0))
+            table = _overlap(scores.argmax(1), labels[structure], scores.shape[1])
+            counts.setdefault(structure, []).append(table)
     network.train()
     dice = {
         structure: _mean_dice(torch.stack(tables), structure)
@@ -79,15 +79,7 @@ def fullest_slice(
     training: Training,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The slice that holds most of a structure: its images (2, H, W), truth and answer (H, W)."""
-    sizes = torch.cat(
-        [
-            is_structure(structure, slices.stacks([structure])[structure][first:end])
-            .flatten(1)
-            .sum(dim=1)
-            for first, end in slices.spans.tolist()
-        ]
-    )
-    number = int(sizes.argmax())
+    number = int(slices.labelled[structure].argmax())
     person = int(slices.subject[number])
     first, window = int(slices.spans[person, 0]), slices.windows[person]
     network.eval()
@@ -102,20 +94,18 @@ def fullest_slice(
     )
 
 
-def _overlap_counts(prediction: torch.Tensor, truth: torch.Tensor, classes: int) -> torch.Tensor:
-    """Voxels in the overlap and in both masks together, for each slice and foreground class.
+def _overlap(prediction: torch.Tensor, truth: torch.Tensor, classes: int) -> torch.Tensor:
+    """Voxels in the overlap and in both masks together, of each foreground class.
 
-    Returns (B, classes - 1, 2). Pixels of lesion label 2 do not count.
+    Returns (classes - 1, 2). Pixels of lesion label 2 do not count.
     """
-    if classes == 2:
-        prediction = prediction.where(truth != 2, 0)
-        truth = truth.where(truth != 2, 0)
-    flat_truth, flat_prediction = truth.flatten(1).long(), prediction.flatten(1)
-    size = torch.zeros(len(truth), classes, device=truth.device)
-    ones = torch.ones_like(flat_truth, dtype=size.dtype)
-    both = size.clone().scatter_add_(1, flat_truth, (flat_truth == flat_prediction) * ones)
-    total = size.scatter_add_(1, flat_truth, ones).scatter_add_(1, flat_prediction, ones)
-    return torch.stack([both, total], dim=2)[:, 1:]
+    known = truth < classes
+    truth, prediction = truth[known].long(), prediction[known]
+    both, *sizes = (
+        torch.bincount(labels, minlength=classes)
+        for labels in (truth[truth == prediction], truth, prediction)
+    )
+    return torch.stack([both, sum(sizes)], dim=1)[1:].float()
 
 
 def _mean_dice(counts: torch.Tensor, structure: str) -> float:

@@ -12,7 +12,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from wmh.learning.networks import middle_of_head, place, statistics_from
+from wmh.learning.cut import window
+from wmh.learning.networks.encoder_decoders import pad_to
+from wmh.learning.networks.normalisation import middle_of_head, statistics_from
+from wmh.learning.networks.place import place
 from wmh.learning.slices import Slices, Stack
 from wmh.settings import NetworkSettings, Training
 
@@ -36,21 +39,15 @@ class Patches:
 
     def of(self, stack: Stack) -> torch.Tensor:
         """Cut the patches out of slices: (B, C, X, Y, Z) out of (N, C, H, W), or both without C."""
-        at = self.start[:, :, None]
-        inside, indices = [], []
-        for axis, edge in enumerate(self.size):
-            along = at[:, axis] + torch.arange(edge)  # (B, edge)
-            low, high = self.low[:, axis, None], self.high[:, axis, None]
-            shape = [len(along), 1, 1, 1]
-            shape[axis + 1] = edge
-            inside.append(((along >= low) & (along < high)).reshape(shape))
-            indices.append(along.clamp(low, high - 1).reshape(shape))
-        device = stack.device
-        right, front, up = (index.to(device, non_blocking=True) for index in indices)
-        there = (inside[0] & inside[1] & inside[2]).to(device, non_blocking=True)
-        if stack.ndim == 3:
-            return stack[up, right, front] * there
-        return (stack[up, :, right, front] * there[..., None]).movedim(-1, 1)
+        *in_plane, depth = self.size
+        patches = []
+        for (*corner, up), low, high in zip(
+            self.start.tolist(), self.low[:, 2].tolist(), self.high[:, 2].tolist(), strict=True
+        ):
+            first, end = max(up, low), min(up + depth, high)
+            part = window(stack[first:end], corner, in_plane).movedim(0, -1)
+            patches.append(functional.pad(part, (first - up, up + depth - end)))
+        return torch.stack(patches)
 
     def where(self, slices: Slices) -> torch.Tensor:
         """Return their places as a network's place channels take them: (B, 3, 2)."""
@@ -124,25 +121,17 @@ def logits_of_slices(
         with statistics_from(middle_of_head(depth_mm, shown)):
             return network(images, depth_mm)
     volume = images.permute(1, 2, 3, 0)[None]  # (1, C, X, Y, Z)
-    missing = [
-        max(0, patch - n) for patch, n in zip(settings.patch_size, volume.shape[2:], strict=True)
-    ]
-    before = [n // 2 for n in missing]
-    padding = [n for low, all_ in zip(before, missing, strict=True) for n in (all_ - low, low)]
-    volume = functional.pad(volume, padding[::-1])
+    volume, inside = pad_to(volume, settings.patch_size)
     thickness_mm = depth_mm[0] - depth_mm[min(1, len(depth_mm) - 1)]
     where = place_of_patch(
-        -torch.tensor([before]),
+        -torch.tensor([[along.start for along in inside[1:]]]),
         images.shape[2:],
         torch.zeros(1),
         depth_mm[:1].cpu(),
         thickness_mm.cpu()[None],
     )
     logits = _over_patches(network, volume, where, settings.patch_size)
-    kept = tuple(
-        slice(low, low + n) for low, n in zip(before, (*images.shape[2:], len(images)), strict=True)
-    )
-    return {name: scores[0][(slice(None), *kept)].movedim(-1, 0) for name, scores in logits.items()}
+    return {name: scores[inside][0].movedim(-1, 0) for name, scores in logits.items()}
 
 
 def _over_patches(

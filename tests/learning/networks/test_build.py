@@ -6,8 +6,8 @@ from pydantic import ValidationError
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import CLASSES, STRUCTURES, build_network, to_device
-from wmh.learning.networks.build import parts_of
+from wmh.learning.networks.build import build_network, parts_of, to_device
+from wmh.learning.networks.encoder_decoders import CLASSES, STRUCTURES
 from wmh.settings import LossSettings, NetworkSettings
 
 ARCHITECTURES = ("unet", "unetr", "mednext", "multiresunet")

@@ -4,8 +4,13 @@ import pytest
 import torch
 from segmentation_models_pytorch.encoders import get_encoder
 
-from wmh.learning.networks import build_network, middle_of_head, statistics_from
-from wmh.learning.networks.normalisation import PersonNorm, normalise_by_batch
+from wmh.learning.networks.build import build_network
+from wmh.learning.networks.normalisation import (
+    PersonNorm,
+    middle_of_head,
+    normalise_by_batch,
+    statistics_from,
+)
 from wmh.learning.volumes import logits_of_slices
 from wmh.settings import NetworkSettings
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from wmh.learning.networks import WithRegionPrior, build_network
+from wmh.learning.networks.build import build_network
+from wmh.learning.networks.prior import WithRegionPrior
 from wmh.settings import NetworkSettings
 
 SMALL = NetworkSettings(encoder="resnet18", depth=3, decoder_channels=(16, 8, 8))

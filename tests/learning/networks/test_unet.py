@@ -1,11 +1,14 @@
 import pytest
 import torch
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from segmentation_models_pytorch.encoders import get_encoder
 
 from wmh.encoders import nearest_encoders
 from wmh.learning.losses import loss_of
-from wmh.learning.networks import CLASSES, STRUCTURES, build_network, place
-from wmh.learning.networks.place import fine_place
-from wmh.learning.networks.unet import RegionHead
+from wmh.learning.networks.build import build_network
+from wmh.learning.networks.encoder_decoders import CLASSES, STRUCTURES
+from wmh.learning.networks.place import fine_place, place
+from wmh.learning.networks.unet import BLOCKS, Decoder, RegionHead, build_encoder
 from wmh.settings import LossSettings, NetworkSettings
 
 SMALL = NetworkSettings(encoder="resnet18", depth=4, decoder_channels=(32, 16, 16, 8))
@@ -121,3 +124,32 @@ def test_regions_are_told_apart_by_place_where_the_image_shows_nothing():
         loss.backward()
         optimiser.step()
     assert torch.equal(head(features, where).argmax(dim=1), truth)
+
+
+IMAGES = torch.rand(2, 5, 48, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("name", "depth"), [("resnet18", 3), ("resnet18", 4), ("resnet34", 5)])
+def test_an_encoder_answers_as_the_librarys(name, depth):
+    assert name in BLOCKS
+    theirs = get_encoder(name, in_channels=5, depth=depth, weights=None)
+    ours = build_encoder(name, 5, depth)
+    weights = theirs.state_dict()
+    ours.load_state_dict({layer: weights[layer] for layer in ours.state_dict()})
+    found, expected = ours(IMAGES), theirs(IMAGES)
+    assert len(found) == len(expected) == depth + 1
+    assert ours.out_channels == list(theirs.out_channels)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+    assert not any(layer.startswith(f"layer{depth}") for layer in ours.state_dict())
+
+
+def test_a_decoder_answers_as_the_librarys():
+    encoder, channels = build_encoder("resnet18", 5, 3), (24, 16, 8)
+    theirs, ours = (
+        UnetDecoder(encoder.out_channels, channels, 3),
+        Decoder(encoder.out_channels, channels),
+    )
+    ours.load_state_dict(theirs.state_dict())
+    features = encoder(IMAGES)
+    torch.testing.assert_close(ours(features), theirs(features))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -53,13 +55,33 @@ class EncoderDecoders(nn.Module):
         return {name: decoder(features)[inside] for name, decoder in self.decoders.items()}
 
 
+class Decoder(nn.Module):
+    """The way up, whose levels each meet the features skipped to them, and the head."""
+
+    def __init__(self, levels: Iterable[nn.Module], head: nn.Module):
+        super().__init__()
+        self.levels, self.head = nn.ModuleList(levels), head
+
+    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """From the features of each level to logits."""
+        *finer, scores = features
+        for level, skipped in zip(self.levels, reversed(finer), strict=True):
+            scores = level(scores, skipped)
+        return self.head(scores)
+
+
 def pad_to_multiple(images: torch.Tensor, multiple: int) -> tuple[torch.Tensor, tuple[object, ...]]:
     """Add background on all sides of (B, C, ...) so that every edge is a multiple of ``multiple``.
 
     Also returns where in the result the images lie, as an index.
     """
+    return pad_to(images, [edge + -edge % multiple for edge in images.shape[2:]])
+
+
+def pad_to(images: torch.Tensor, least: Sequence[int]) -> tuple[torch.Tensor, tuple[object, ...]]:
+    """Likewise, so that the edges of (B, C, ...) are these at least."""
     edges = images.shape[2:]
-    missing = [-edge % multiple for edge in edges]
+    missing = [max(0, wanted - edge) for wanted, edge in zip(least, edges, strict=True)]
     before = [count // 2 for count in missing]
     sides = [(low, count - low) for low, count in zip(before, missing, strict=True)]
     padding = [count for pair in reversed(sides) for count in pair]  # the last axis comes first

@@ -32,19 +32,17 @@ class PersonNorm(nn.BatchNorm2d):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """From features (B, C, H, W) to the same, normalised."""
-        return self.act(self.drop(self._normalised(features)))
-
-    def _normalised(self, features: torch.Tensor) -> torch.Tensor:
         chosen = _chosen.get()
         if chosen is None:
-            return super().forward(features)
+            return self.act(self.drop(super().forward(features)))
         seen = features[chosen]
         mean, variance = torch.zeros_like(self.bias), torch.ones_like(self.bias)
         functional.batch_norm(seen, mean, variance, training=True, momentum=1.0)  # fills the two
         variance *= 1 - len(self.bias) / seen.numel()  # which count one value less than there are
-        return functional.batch_norm(
+        normalised = functional.batch_norm(
             features, mean, variance, self.weight, self.bias, training=False, eps=self.eps
         )
+        return self.act(self.drop(normalised))
 
 
 @contextmanager

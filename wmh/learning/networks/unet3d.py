@@ -6,7 +6,7 @@ import torch
 from monai.networks.nets import BasicUNet
 from torch import nn
 
-from wmh.learning.networks.encoder_decoders import CLASSES, Parts
+from wmh.learning.networks.encoder_decoders import CLASSES, Decoder, Parts
 
 
 def parts(dimensions: int, channels: int, width: int, structures: tuple[str, ...]) -> Parts:
@@ -17,16 +17,21 @@ def parts(dimensions: int, channels: int, width: int, structures: tuple[str, ...
         for structure in structures
     }
     encoder = Encoder(networks[structures[0]])
-    return encoder, {structure: Decoder(network) for structure, network in networks.items()}
+    return encoder, {
+        structure: Decoder(
+            (unet.upcat_4, unet.upcat_3, unet.upcat_2, unet.upcat_1), unet.final_conv
+        )
+        for structure, unet in networks.items()
+    }
 
 
 class Encoder(nn.Module):
     """The way down."""
 
-    def __init__(self, network: BasicUNet):
+    def __init__(self, unet: BasicUNet):
         super().__init__()
-        levels = ("conv_0", "down_1", "down_2", "down_3", "down_4")
-        self.levels = nn.ModuleList(getattr(network, name) for name in levels)
+        levels = unet.conv_0, unet.down_1, unet.down_2, unet.down_3, unet.down_4
+        self.levels = nn.ModuleList(levels)
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Features of each level, the finest first."""
@@ -34,20 +39,3 @@ class Encoder(nn.Module):
         for level in self.levels:
             features.append(level(features[-1]))
         return features[1:]
-
-
-class Decoder(nn.Module):
-    """The way up, and the head."""
-
-    def __init__(self, network: BasicUNet):
-        super().__init__()
-        levels = ("upcat_4", "upcat_3", "upcat_2", "upcat_1")
-        self.levels = nn.ModuleList(getattr(network, name) for name in levels)
-        self.head = network.final_conv
-
-    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """From the features of each level to logits."""
-        *finer, scores = features
-        for level, skipped in zip(self.levels, reversed(finer), strict=True):
-            scores = level(scores, skipped)
-        return self.head(scores)

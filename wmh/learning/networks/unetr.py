@@ -15,7 +15,7 @@ from monai.networks.blocks import UnetrBasicBlock, UnetrPrUpBlock, UnetrUpBlock
 from torch import nn
 from torch.nn import functional
 
-from wmh.learning.networks.encoder_decoders import CLASSES, MULTIPLE, Parts
+from wmh.learning.networks.encoder_decoders import CLASSES, MULTIPLE, Decoder, Parts
 
 LAYERS, HEADS = 12, 12
 """Of the transformer; as published."""
@@ -34,10 +34,16 @@ def parts(dimensions: int, channels: int, width: int, structures: tuple[str, ...
     """Tokens of 24 ``width`` channels and convolutions of half ``width``; published is 32."""
     hidden, features = 24 * width, width // 2
     encoder = Encoder(dimensions, channels, hidden, features)
-    return encoder, {
-        structure: Decoder(dimensions, hidden, features, CLASSES[structure])
-        for structure in structures
-    }
+    widths = [hidden, 8 * features, 4 * features, 2 * features, features]
+
+    def decoder(classes: int) -> Decoder:
+        levels = [
+            UnetrUpBlock(dimensions, i, o, 3, 2, norm_name="instance", res_block=True)
+            for i, o in pairwise(widths)
+        ]
+        return Decoder(levels, CONVOLUTION[dimensions](features, classes, 1))
+
+    return encoder, {structure: decoder(CLASSES[structure]) for structure in structures}
 
 
 class Encoder(nn.Module):
@@ -94,26 +100,6 @@ class Encoder(nn.Module):
                 skip = self.skips[SKIPPED.index(number)]
                 features.append(skip(_on_grid(tokens, grid)))
         return [*features, _on_grid(self.norm(tokens), grid)]
-
-
-class Decoder(nn.Module):
-    """The way up, and the head."""
-
-    def __init__(self, dimensions: int, hidden: int, features: int, classes: int):
-        super().__init__()
-        widths = [hidden, 8 * features, 4 * features, 2 * features, features]
-        self.levels = nn.ModuleList(
-            UnetrUpBlock(dimensions, i, o, 3, 2, norm_name="instance", res_block=True)
-            for i, o in pairwise(widths)
-        )
-        self.head = CONVOLUTION[dimensions](features, classes, 1)
-
-    def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """From the features of each level to logits."""
-        *finer, scores = features
-        for level, skipped in zip(self.levels, reversed(finer), strict=True):
-            scores = level(scores, skipped)
-        return self.head(scores)
 
 
 def _on_grid(tokens: torch.Tensor, grid: torch.Size) -> torch.Tensor:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import stats
 
-from wmh.learning.augment.noise import hash_bits, normal_noise
+from wmh.learning.noise import hash_bits, normal_noise
 
 SEEDS = torch.arange(40, dtype=torch.int32) * 7919 + 5
 NOISE = normal_noise(SEEDS, 5001)
