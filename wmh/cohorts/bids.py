@@ -20,7 +20,7 @@ from wmh.cohorts.found import (
     as_word,
     split_problems,
 )
-from wmh.cohorts.tables import SURPLUS, SURPLUS_REMEDY, read_table
+from wmh.cohorts.tables import read_table
 
 OWN_PREDICTIONS = "wmh"
 """Name in ``GeneratedBy`` of the derivatives that this package writes: no truth lies there."""
@@ -228,13 +228,14 @@ def _participants(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     found: dict[str, dict[str, str]] = {}
-    for row in read_table(path, lower_case=True).rows:
-        if row.surplus:
-            raise CohortError(f"{path}, line {row.line}: {SURPLUS}. {SURPLUS_REMEDY}")
-        name = row.cells.get("participant_id", "").removeprefix("sub-")
-        facts = {key: row.cells[key] for key in ("split", "scanner") if key in row.cells}
+    table = read_table(path, lower_case=True).reindex(
+        columns=["participant_id", "split", "scanner"]
+    )
+    for line, row in table.iterrows():
+        facts = row.dropna().to_dict()
+        name = facts.pop("participant_id", "").removeprefix("sub-")
         if found.setdefault(name, facts) != facts:
-            raise CohortError(f"{path}, line {row.line}: another row says otherwise of {name}")
+            raise CohortError(f"{path}, line {line}: another row says otherwise of {name}")
     return found if any(found.values()) else {}
 
 
