@@ -40,7 +40,7 @@ def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
 
     Names that only resemble BIDS (``_T2FLAIR``) count where a session has no other. A session
     without a T1w takes the person's only one from above the sessions, or from another session. Both
-    are said in the subject's notices, and so is every FLAIR or T1w that nobody uses.
+    are said in the subject's warnings, and so is every FLAIR or T1w that nobody uses.
 
     Lesion masks are looked for under ``derivatives/``: files named after the subject (and session)
     whose name speaks of lesions, WMH or WML, but not in what ``wmh predict`` wrote.
@@ -60,7 +60,7 @@ def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
         subjects = _bids_person(person, masks, row or {}, needed)
         if participants and row is None:
             notice = f"{folder / 'participants.tsv'}: no row says {person.name}"
-            subjects[0] = replace(subjects[0], notices=(*subjects[0].notices, notice))
+            subjects[0] = replace(subjects[0], warnings=(*subjects[0].warnings, notice))
         found += subjects
     return found
 
@@ -92,7 +92,7 @@ def _bids_person(
     left = [path for path in files if (_is(path, "FLAIR") or _is(path, "T1w")) and path not in used]
     if left:
         notice = f"{person}: not used: {', '.join(str(path.relative_to(person)) for path in left)}"
-        found[0] = replace(found[0], notices=(*found[0].notices, notice))
+        found[0] = replace(found[0], warnings=(*found[0].warnings, notice))
     return found
 
 

@@ -78,12 +78,9 @@ def fetch_challenge(
     """
     address = f"{server}/api/datasets/:persistentId/?persistentId=doi:{DOI}"
     with TemporaryDirectory() as folder:
-        list_of_files = Path(folder) / "files.json"
-        file = RemoteFile(
-            list_of_files.name, address, check=lambda path: json.loads(path.read_bytes())
-        )
+        file = RemoteFile("files.json", address, check=lambda path: json.loads(path.read_bytes()))
         fetch([file], folder, "list of files")
-        listing = json.loads(list_of_files.read_bytes())
+        listing = json.loads((Path(folder) / file.path).read_bytes())
     files = files_in(listing, server, split, observers)
     if not files:
         raise DownloadError(f"{server}: doi:{DOI} lists no files of the {split} split")
@@ -94,26 +91,24 @@ def files_in(
     listing: dict, server: str, split: Literal["training", "test", "all"], observers: bool
 ) -> list[RemoteFile]:
     """The files to fetch, from a Dataverse listing of the data set."""
+    files = []
     try:
-        entries = listing["data"]["latestVersion"]["files"]
-        files = [_remote_file(entry, server) for entry in entries]
+        for entry in listing["data"]["latestVersion"]["files"]:
+            data, checksum = entry["dataFile"], entry["dataFile"]["checksum"]
+            place = "/".join(filter(None, (entry.get("directoryLabel"), data["filename"])))
+            file = RemoteFile(
+                path=local_path(place),
+                url=f"{server}/api/access/datafile/{int(data['id'])}",
+                size=int(data["filesize"]),
+                checksum=f"{_CHECKSUMS[checksum['type']]}:{checksum['value'].lower()}",
+            )
+            files.append(file)
     except (KeyError, TypeError) as error:
         raise DownloadError(
             f"{server}: the list of files has another form than expected ({error!r}). "
             "The Dataverse API may have changed; look for a newer version of wmh"
         ) from error
     return [file for file in files if _wanted(file.path, split, observers)]
-
-
-def _remote_file(entry: dict, server: str) -> RemoteFile:
-    data, checksum = entry["dataFile"], entry["dataFile"]["checksum"]
-    folder = entry.get("directoryLabel", "")
-    return RemoteFile(
-        path=local_path(f"{folder}/{data['filename']}" if folder else data["filename"]),
-        url=f"{server}/api/access/datafile/{int(data['id'])}",
-        size=int(data["filesize"]),
-        checksum=f"{_CHECKSUMS[checksum['type']]}:{checksum['value'].lower()}",
-    )
 
 
 def _wanted(path: str, split: str, observers: bool) -> bool:

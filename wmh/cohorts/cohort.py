@@ -89,7 +89,10 @@ def write_cohort(rows: Iterable[dict[str, object]], path: Path) -> pd.DataFrame:
     table, root = pd.DataFrame(list(rows)), project_root()
     _raise_on_duplicates(table["id"])
     for column in table.columns.intersection(PATHS):
-        table[column] = [_below(root, path) for path in table[column]]
+        table[column] = [
+            path and (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+            for path in table[column]
+        ]
     write_table(table, path)
     return table
 
@@ -180,13 +183,6 @@ def load_pair(subject: Subject) -> tuple[Image, Image]:
 def load_lesions(subject: Subject) -> Image:
     """The lesion labels of a subject: 0 background, 1 lesion, 2 other pathology."""
     return load_labels(_required(subject, "lesions"), LESION_LABELS)
-
-
-def _below(root: Path, path: Path | None) -> str | None:
-    """A path as the table stores it: relative to the root where it lies below."""
-    if path is None:
-        return None
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _required(subject: Subject, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""A subject as its source names it: files not opened yet, and what is wrong already.
+"""A subject of a cohort: its files as its source names them, and what is wrong with them.
 
 A subject that cannot be told from its file names alone (two T1 images, no FLAIR) is passed on with
 its problems, so that one report can name them all.
@@ -7,7 +7,7 @@ its problems, so that one report can name them all.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wmh.cohorts.cohort import Subject
 
@@ -36,11 +36,28 @@ class Problem:
 
 @dataclass(frozen=True)
 class Found:
-    """A subject as its source names it, with what is wrong already, and what was taken for what."""
+    """A subject as its source names it, with what is wrong already, and what was taken for what.
+
+    Once its files were read, also the images that are there and their geometry (mm, ml).
+    """
 
     subject: Subject
     problems: tuple[Problem, ...] = ()
-    notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
+    shape: tuple[int, ...] | None = None
+    voxel_size_mm: tuple[float, ...] | None = None
+    orientation: str | None = None
+    lesion_ml: float | None = None
+    other_pathology_ml: float | None = None
+    t1_offset_mm: float | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+    """Hash of the voxels of each image that was read, by its path."""
+
+    @property
+    def usable(self) -> bool:
+        """True where a study can use the subject."""
+        return not self.problems
 
 
 def split_problems(subject: Subject) -> list[Problem]:

@@ -57,7 +57,7 @@ def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) 
     """
     raise_unless_writable(out)
     found = find_subjects(source, needed=())
-    say(notice for one in found for notice in one.notices)
+    say(warning for one in found for warning in one.warnings)
     with _only_one(out):
         write_description(out, source)
         predictor = Predictor(study, max(1, cores_here() // jobs))
