@@ -18,6 +18,7 @@ from wmh.analysis.statistics import FLAIR, T1
 from wmh.figures.printed import agreement_table, volume_table
 
 RNG = np.random.default_rng(0)
+NAMES = {"joint": "Joint model", "separate": "Separate models"}
 
 
 def test_icc_by_hand():
@@ -185,7 +186,7 @@ def test_repeats_are_judged_one_by_one_and_not_pooled():
     assert set(agreements["repeat"]) == {1, 2, 3}
     totals = agreements[(agreements["region"] == "all") & (agreements["source"] == "joint")]
     assert totals["icc"].nunique() == 3
-    shown = agreement_table(summary.reset_index(), agreements)
+    shown = agreement_table(summary.reset_index(), agreements, NAMES)
     assert shown.loc["Joint model", "ICC(A,1) of the sum"].count(";") == 2
 
 
@@ -204,7 +205,7 @@ def test_of_the_truth_alone_there_is_nothing_to_agree():
     alone = burden_of()[lambda table: table["source"] == "truth"]
     agreements, summary = agreement(alone), agreement_summary(alone)
     assert list(agreements.columns) == list(agreement(burden_of(n=3)).columns)
-    assert len(agreement_table(summary, agreements)) == len(error_parts(alone)) == 0
+    assert len(agreement_table(summary, agreements, NAMES)) == len(error_parts(alone)) == 0
 
 
 def rows(configuration, metric, values):

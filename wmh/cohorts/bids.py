@@ -8,15 +8,16 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from wmh.cohorts.cohort import CohortError, Subject
-from wmh.cohorts.found import (
+from wmh.cohorts.cohort import (
     ABSENT_REMEDY,
     NEEDED,
     NO_SCAN_REMEDY,
     UNDECIDED,
     UNKNOWN_SCANNER,
+    CohortError,
     Found,
     Problem,
+    Subject,
     as_word,
     split_problems,
 )

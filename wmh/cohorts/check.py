@@ -21,8 +21,7 @@ from tqdm.auto import tqdm
 
 from wmh.cohorts.align import bring_t1_to_flair, head_mask, raise_without_overlap
 from wmh.cohorts.challenge import known_subjects, missing_subjects
-from wmh.cohorts.cohort import LESION_LABELS
-from wmh.cohorts.found import Found, Problem
+from wmh.cohorts.cohort import LESION_LABELS, Found, Problem
 from wmh.cohorts.plausible import notices
 from wmh.cohorts.sources import Layout, find_subjects, layout_of
 from wmh.cores import cores_here, processes

@@ -15,8 +15,7 @@ import pandas as pd
 from wmh.cohorts.align import WRONG_HEADER_MM, bring_t1_to_flair
 from wmh.cohorts.challenge import missing_subjects
 from wmh.cohorts.check import add_duplicates, map_subjects, read_subject
-from wmh.cohorts.cohort import CohortError, write_cohort
-from wmh.cohorts.found import UNDECIDED, Found
+from wmh.cohorts.cohort import UNDECIDED, CohortError, Found, write_cohort
 from wmh.cohorts.sources import decide_splits, find_subjects
 from wmh.files import write_table
 from wmh.images import same_grid, save_image

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from wmh.cohorts.cohort import PATHS, CohortError, Subject
-from wmh.cohorts.found import (
+from wmh.cohorts.cohort import (
     ABSENT_REMEDY,
     NEEDED,
     NO_SCAN_REMEDY,
+    PATHS,
     UNDECIDED,
     UNKNOWN_SCANNER,
+    CohortError,
     Found,
     Problem,
+    Subject,
     as_word,
     split_problems,
 )

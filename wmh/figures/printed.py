@@ -13,7 +13,7 @@ from wmh.analysis.leaderboard import PUBLISHED_SCORES, TEST_SUBJECTS, Leaderboar
 from wmh.analysis.mixed_model import MixedModel
 from wmh.analysis.statistics import LESIONS, REGIONS_MEAN, Friedman
 from wmh.atlas.regions import region_name
-from wmh.figures.style import MEASURES, MINUS, SOURCES, configuration_name
+from wmh.figures.style import MEASURES, MINUS, configuration_name
 
 COARSE = ("mm", "percent", "ml")
 """Measures whose name ends so are printed with one decimal, all others with three."""
@@ -185,16 +185,19 @@ def volume_table(volumes: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def agreement_table(summary: pd.DataFrame, agreements: pd.DataFrame) -> pd.DataFrame:
+def agreement_table(
+    summary: pd.DataFrame, agreements: pd.DataFrame, names: Mapping[str, str]
+) -> pd.DataFrame:
     """Agreement of burden, a line per source: region by region, and of the sum over regions.
 
-    Of the sum, the numbers of each repeat stand one after the other.
+    ``names`` are the printed ones of the sources. Of the sum, the numbers of each repeat stand one
+    after the other.
     """
     totals = agreements[agreements["region"] == "all"].set_index("source")
     rows = {}
     for row in summary.itertuples():
         total = totals.loc[[row.source]]
-        rows[SOURCES[row.source].name] = {
+        rows[names[row.source]] = {
             "n": row.n,
             "ICC(A,1) within regions": with_interval(row.icc, row.ci_low, row.ci_high),
             "rank correlation [quartiles]": with_interval(

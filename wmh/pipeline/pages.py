@@ -17,7 +17,8 @@ import pandas as pd
 from PIL import Image
 
 from wmh.analysis.statistics import REGIONS_MEAN
-from wmh.cohorts.cohort import left_out_note, scanners_table
+from wmh.cohorts.cohort import left_out_note, read_left_out, scanners_table
+from wmh.figures.parts import source_names
 from wmh.figures.printed import (
     evidence_table,
     means_table,
@@ -28,7 +29,6 @@ from wmh.figures.printed import (
 )
 from wmh.figures.style import (
     MEASURES,
-    SOURCES,
     configuration_name,
     in_order,
     look_of,
@@ -51,7 +51,8 @@ FIGURE_DPI, SCREEN_DPI = 300, 96
 def write_index(study: Study) -> Path:
     """Write the study's receipt and its page ``results/STUDY/html/index.html``."""
     receipt = write_receipt(study)
-    cohort, claims, burden = (_read(study, name) for name in ("cohort", "claims", "burden"))
+    names = ("cohort", "claims", "burden", "agreement")
+    cohort, claims, burden, agreement = (_read(study, name) for name in names)
     records = {record["stage"]: record for record in receipt["stages"]}
     return write_page(
         study.results / "html" / "index.html",
@@ -68,7 +69,7 @@ def write_index(study: Study) -> Path:
         claims=_made(claims_table, claims),
         measures=_made(measures_table, _read(study, "means")),
         comparisons=_made(comparisons_table, _read(study, "comparisons")),
-        burden=None if burden is None else burden_table(burden, _read(study, "agreement")),
+        burden=None if burden is None else burden_table(burden, agreement, source_names(study)),
         figures=[_figure(path, study) for path in sorted(study.figures.glob("*.png"))],
         stages=[
             (_title(stage), files_of(study, stage).page.name, records[stage.name])
@@ -131,8 +132,13 @@ def comparisons_table(comparisons: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").set_index("comparison")
 
 
-def burden_table(burden: pd.DataFrame, agreement: pd.DataFrame | None) -> pd.DataFrame:
-    """Mean lesion volume by region, true and as each source finds it, with its agreement."""
+def burden_table(
+    burden: pd.DataFrame, agreement: pd.DataFrame | None, names: dict[str, str]
+) -> pd.DataFrame:
+    """Mean lesion volume by region, true and as each source finds it, with its agreement.
+
+    ``names`` are the printed ones of the sources.
+    """
     measured = ["lesion_ml", "percent_of_region", "share_of_lesions"]
     means = burden.groupby(["source", "region", "region_name"])[measured].mean()
     truth = means.loc["truth"]
@@ -146,10 +152,10 @@ def burden_table(burden: pd.DataFrame, agreement: pd.DataFrame | None) -> pd.Dat
         }
     )
     regions = table.index.get_level_values("region").astype(str)
-    for source in in_order(burden["source"], SOURCES):
+    for source in in_order(burden["source"], names):
         if source == "truth":
             continue
-        name = SOURCES[source].name
+        name = names[source]
         table[f"{name}, ml"] = means.loc[source, "lesion_ml"].map(printed)
         if agreement is not None:
             own = agreement[agreement["source"] == source]
@@ -189,8 +195,7 @@ def _left_out(study: Study) -> dict:
     """Subjects that were left out: a sentence, and each subject with its problems."""
     if not study.table("left_out").exists():
         return {"note": "Who was left out is not on record here.", "who": []}
-    table = _read(study, "left_out")
-    who = [] if table is None else table.fillna("").to_dict("records")
+    who = read_left_out(study.results).to_dict("records")
     return {"note": left_out_note(study.results), "who": who}
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from wmh.cohorts.bids import bids_name
-from wmh.cohorts.found import Found, Problem
+from wmh.cohorts.cohort import Found, Problem
 from wmh.cohorts.plausible import say
 from wmh.cohorts.sources import find_subjects
 from wmh.cores import cores_here
