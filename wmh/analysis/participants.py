@@ -33,11 +33,8 @@ def read_participants(path: Path | str, subjects: Sequence[str]) -> pd.DataFrame
     or none of the subjects.
     """
     cells = read_table(Path(path))
-    names = min(
-        (column for column in cells.columns if column.lower() in IDENTITIES),
-        key=lambda column: IDENTITIES.index(column.lower()),
-        default=None,
-    )
+    columns = {column.lower(): column for column in reversed(cells.columns)}
+    names = next((columns[name] for name in IDENTITIES if name in columns), None)
     if names is None:
         raise CohortError(f"{path}: no column {' or '.join(IDENTITIES)} names the participants")
     cells = cells.dropna(subset=names)

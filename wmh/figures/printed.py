@@ -299,7 +299,7 @@ def ranks_words(ranks: Mapping[str, LeaderboardRank]) -> str:
 
 def rank_words(rank: LeaderboardRank) -> str:
     """A score and rank among the published teams, and what they leave out."""
-    if not rank.complete:
+    if rank.n != TEST_SUBJECTS:
         return f"only {rank.n} of the {TEST_SUBJECTS} test subjects were predicted: no rank"
     missing = "".join(
         f"; {MEASURES[metric].label} of {count} subject{'s' * (count > 1)} missing"
