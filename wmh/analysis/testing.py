@@ -93,27 +93,18 @@ def burden_table(study: Study) -> pd.DataFrame:
     ``registered``: the separate model's lesions in the registered regions. Other pathology (label
     2) is left out of truth and predictions.
     """
-    tables = [
-        _burden_of(repeat, subject)
-        for repeat in study.repeats()
-        for subject in tested_subjects(study)
-    ]
-    return pd.concat(tables)
-
-
-def _burden_of(study: Study, subject: Subject) -> pd.DataFrame:
-    """The burden of one subject from every source, with where its error comes from."""
-    truth = load_lesions(subject)
-    images = {
-        source: (load_labels(lesions).data * (truth.data != 2), load_labels(regions).data)
-        for source, (lesions, regions) in _burden_sources(study, subject).items()
-    }
-    about = {"subject": subject.id, "scanner": subject.scanner, "repeat": study.repeat}
     tables = []
-    for source, pair in images.items():
-        error = split_error(*images[TRUTH], *pair, truth.voxel_ml)
-        table = regional_burden(*pair, truth.voxel_ml).merge(error, on="region")
-        tables.append(table.assign(**about, source=source)[[*about, "source", *table]])
+    for repeat, subject in product(study.repeats(), tested_subjects(study)):
+        truth = load_lesions(subject)
+        images = {
+            source: (load_labels(lesions).data * (truth.data != 2), load_labels(regions).data)
+            for source, (lesions, regions) in _burden_sources(repeat, subject).items()
+        }
+        about = {"subject": subject.id, "scanner": subject.scanner, "repeat": repeat.repeat}
+        for source, pair in images.items():
+            error = split_error(*images[TRUTH], *pair, truth.voxel_ml)
+            table = regional_burden(*pair, truth.voxel_ml).merge(error, on="region")
+            tables.append(table.assign(**about, source=source)[[*about, "source", *table]])
     return pd.concat(tables)
 
 
