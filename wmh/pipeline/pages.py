@@ -18,7 +18,7 @@ from PIL import Image
 
 from wmh.analysis.statistics import REGIONS_MEAN
 from wmh.cohorts.cohort import left_out_note, read_left_out, scanners_table
-from wmh.figures.parts import source_names
+from wmh.figures.parts import read_table, source_names
 from wmh.figures.printed import (
     evidence_table,
     means_table,
@@ -112,13 +112,13 @@ def measures_table(means: pd.DataFrame) -> pd.DataFrame:
 
 def comparisons_table(comparisons: pd.DataFrame) -> pd.DataFrame:
     """Every planned comparison: paired difference, effect size and corrected p."""
-    rows = {}
+    rows = []
     for row in comparisons.itertuples():
         first = configuration_name(row.model_a, row.inputs_a)
         second = configuration_name(row.model_b, row.inputs_b)
         known = MEASURES.get(row.metric)
         measure = known.label if known else row.metric.replace("_", " ")
-        rows[row.Index] = {
+        cells = {
             "comparison": f"{first} minus {second}",
             "measure": f"Region {measure}" if row.structure == REGIONS_MEAN else measure,
             "family": row.family,
@@ -129,7 +129,8 @@ def comparisons_table(comparisons: pd.DataFrame) -> pd.DataFrame:
             "rank-biserial effect": signed(row.rank_biserial),
             "corrected p": p_text(row.p_holm),
         }
-    return pd.DataFrame.from_dict(rows, orient="index").set_index("comparison")
+        rows.append(cells)
+    return pd.DataFrame(rows).set_index("comparison")
 
 
 def burden_table(
@@ -152,9 +153,7 @@ def burden_table(
         }
     )
     regions = table.index.get_level_values("region").astype(str)
-    for source in in_order(burden["source"], names):
-        if source == "truth":
-            continue
+    for source in in_order(burden["source"], names)[1:]:  # the truth stands first
         name = names[source]
         table[f"{name}, ml"] = means.loc[source, "lesion_ml"].map(printed)
         if agreement is not None:
@@ -166,11 +165,7 @@ def burden_table(
 
 def _read(study: Study, name: str) -> pd.DataFrame | None:
     """One of the study's tables; none when no stage has written it, or it has no rows."""
-    path = study.table(name)
-    if not path.exists():
-        return None
-    names = {"subject": str, "id": str, "region": str if name == "agreement" else int}
-    table = pd.read_csv(path, dtype=names)
+    table = read_table(study, name) if study.table(name).exists() else pd.DataFrame()
     return None if table.empty else table
 
 
