@@ -110,7 +110,7 @@ def read_subject(found: Found) -> tuple[Found, Image | None, Image | None]:
         volumes = [round(float((lesions.data == k).sum() * lesions.voxel_ml), 4) for k in (1, 2)]
         facts["lesion_ml"], facts["other_pathology_ml"] = volumes
     if flair and lesions:
-        problems += _mask_problems(lesions, flair)
+        _try(problems, lambda mask: _raise_unless_on_head(mask, flair), lesions)
     if flair and t1 and not same_grid(flair, t1):
         t1 = _try(problems, lambda image: raise_without_overlap(image, flair) or image, t1)
     fingerprints = {
@@ -131,22 +131,21 @@ def _try(problems: list[Problem], action: Callable, argument: object) -> object 
         return None
 
 
-def _mask_problems(lesions: Image, flair: Image) -> list[Problem]:
-    """Problems of a mask that does not belong on its FLAIR."""
+def _raise_unless_on_head(lesions: Image, flair: Image) -> None:
+    """Raise :class:`ImageError` for a mask that does not belong on its FLAIR."""
     if not same_grid(lesions, flair):
         remedy = (
             "Resample it by nearest neighbour: nilearn.image.resample_to_img(mask, flair, "
             "interpolation='nearest')"
         )
-        return [Problem(str(lesions.path), f"lies on another grid than {flair.path}", remedy)]
+        raise ImageError(lesions.path, f"lies on another grid than {flair.path}", remedy)
     lesion = lesions.data == 1
     head = ndimage.binary_dilation(head_mask(flair), iterations=2)
     outside = (lesion & ~head).sum() / max(lesion.sum(), 1)
     if outside > MOST_LESION_OUTSIDE_HEAD:
-        remedy = "Lay it over the FLAIR; it may be another person's, or flipped"
         problem = f"{outside:.0%} of the lesion volume lies outside the head"
-        return [Problem(str(lesions.path), problem, remedy)]
-    return []
+        remedy = "Lay it over the FLAIR; it may be another person's, or flipped"
+        raise ImageError(lesions.path, problem, remedy)
 
 
 def _fingerprint(image: Image) -> str:
