@@ -52,7 +52,7 @@ def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
     own = own_predictions(folder / "derivatives")
     masks = [
         p
-        for p in sorted(folder.glob("derivatives/**/*"))
+        for p in sorted(folder.glob("derivatives/**/*") if "lesions" in needed else ())
         if p.name.startswith("sub-") and is_lesion_mask(p.name) and own.isdisjoint(p.parents)
     ]
     found = []
@@ -107,42 +107,41 @@ def _bids_subject(
     needed: Collection[str],
 ) -> Found:
     identity = person.name if place == person else f"{person.name}_{place.name}"
-    flair, flair_problems = _the_one(place, "FLAIR", scans["FLAIR"], "flair" in needed)
-    t1, t1_problems = _the_one(place, "T1w", scans["T1w"], "t1" in needed)
-    lesions, lesion_problems = None, []
-    if "lesions" in needed:
-        own = [m for m in masks if _belongs(m.name, person.name, place.name, only_session)]
-        native = [m for m in own if is_in_native_space(m.name)]
-        lesions, lesion_problems = _the_one(place, "lesion mask", native or own)
+    own = [m for m in masks if _belongs(m.name, person.name, place.name, only_session)]
+    candidates = {
+        "flair": ("FLAIR", scans["FLAIR"]),
+        "t1": ("T1w", scans["T1w"]),
+        "lesions": ("lesion mask", [m for m in own if is_in_native_space(m.name)] or own),
+    }
+    images, problems = {}, []
+    for name, (kind, found) in candidates.items():
+        images[name], wrong = _the_one(place, kind, found, name in needed)
+        problems += wrong
     subject = Subject(
         id=identity,
         split=row.get("split", UNDECIDED),
-        scanner=as_word(row.get("scanner", "")) or _scanner_beside(flair),
-        flair=flair,
-        t1=t1,
-        lesions=lesions,
+        scanner=as_word(row.get("scanner", "")) or _scanner_beside(images["flair"]),
+        **images,
     )
-    problems = (*flair_problems, *t1_problems, *lesion_problems, *split_problems(subject))
+    problems += split_problems(subject)
     if not needed and not any(scans.values()):
-        problems += (Problem(str(place), "no FLAIR and no T1w", NO_SCAN_REMEDY),)
+        problems.append(Problem(str(place), "no FLAIR and no T1w", NO_SCAN_REMEDY))
     notices = tuple(
         f"{identity}: {image} is taken for its {kind}"
-        for kind, image in (("FLAIR", flair), ("T1w", t1))
+        for kind, image in (("FLAIR", subject.flair), ("T1w", subject.t1))
         if image and (image.parent.parent != place or not _is_bids(image, kind))
     )
-    return Found(subject, problems, notices)
+    return Found(subject, tuple(problems), notices)
 
 
 def _the_one(
-    place: Path, kind: str, images: list[Path], needed: bool = True
+    place: Path, kind: str, images: list[Path], needed: bool
 ) -> tuple[Path | None, list[Problem]]:
     """The only image of a kind; with several, or none that is needed, None and the problem."""
     if len(images) == 1:
         return images[0], []
-    if not images and not needed:
-        return None, []
     if not images:
-        return None, [Problem(str(place), f"no {kind}", ABSENT_REMEDY)]
+        return None, [Problem(str(place), f"no {kind}", ABSENT_REMEDY)] * needed
     names = ", ".join(image.name for image in images)
     remedy = "Keep one, or name the one to use in a CSV file"
     return None, [Problem(str(place), f"{len(images)} images could be its {kind}: {names}", remedy)]
