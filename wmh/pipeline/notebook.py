@@ -16,6 +16,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -96,9 +97,7 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles) -> None:
     seconds = time.perf_counter() - clock
     record = {
         "stage": stage.name,
-        "notebook": stage.notebook,
-        "model": stage.model,
-        "repeat": stage.repeat,
+        **asdict(stage),
         "study": study.name,
         "began": began.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
