@@ -71,7 +71,7 @@ def images():
 
 
 def run(notebook):
-    return f"WMH_CORES={{threads}} {sys.executable} -m wmh.pipeline.notebook {STUDY.name} {notebook}"
+    return f"WMH_CORES={{threads}} {sys.executable} -m wmh.cli notebook --study {STUDY.name} {notebook}"
 
 
 def trainings_of(models):

@@ -415,3 +415,7 @@ def of_the_machine(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or any(word in str(error).lower() for word in words):
         return f"the memory ran out ({str(error) or 'no more is given'}). Close other programs."
     return None
+
+
+if __name__ == "__main__":
+    main()

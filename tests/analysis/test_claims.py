@@ -11,13 +11,12 @@ from wmh.analysis.claims import (
     NOT_JUDGED,
     NOT_SUPPORTED,
     SUPPORTED,
-    Difference,
     judge,
     overall,
     paper_claims,
     verdict,
 )
-from wmh.analysis.statistics import compare, holm
+from wmh.analysis.statistics import Comparison, compare, holm
 from wmh.settings import Evaluation
 
 SETTINGS = Evaluation(bootstrap_samples=500)
@@ -70,6 +69,9 @@ def burden_of(error, n=15, seed=0):
     return pd.concat(tables, ignore_index=True)
 
 
+NO_BURDEN = burden_of(0.0)[:0]
+
+
 def by_claim(table):
     return table.groupby("claim", sort=False)["claim_verdict"].first().to_dict()
 
@@ -98,9 +100,11 @@ def test_the_opposite_numbers_support_none():
 
 def test_equal_models_do_not_support_a_difference():
     same = dict.fromkeys(AS_PAPER, 0.7)
-    precise = judge(metrics_of(same, REGION_DICE, noise=0.002), None, SETTINGS, 0, paper_claims())
+    precise = judge(
+        metrics_of(same, REGION_DICE, noise=0.002), NO_BURDEN, SETTINGS, 0, paper_claims()
+    )
     assert by_claim(precise)["multimodal_is_better"] == NOT_SUPPORTED
-    noisy = judge(metrics_of(same, REGION_DICE, noise=0.2), None, SETTINGS, 0, paper_claims())
+    noisy = judge(metrics_of(same, REGION_DICE, noise=0.2), NO_BURDEN, SETTINGS, 0, paper_claims())
     assert by_claim(noisy)["multimodal_is_better"] == INCONCLUSIVE
 
 
@@ -113,7 +117,7 @@ def test_too_few_subjects_are_never_enough():
 
 def test_models_not_trained_leave_their_claims_open():
     some = {side: mean for side, mean in AS_PAPER.items() if side[0] in ("flair", "flair_t1")}
-    table = judge(metrics_of(some, {}), None, SETTINGS, 0, paper_claims())
+    table = judge(metrics_of(some, {}), NO_BURDEN, SETTINGS, 0, paper_claims())
     assert len(table) == 8
     rows = table.set_index("comparison")
     assert rows.loc["lesion Dice: flair_t1 (FLAIR+T1) minus flair (FLAIR)", "verdict"] == SUPPORTED
@@ -126,7 +130,7 @@ def test_models_not_trained_leave_their_claims_open():
 
 def test_one_failed_part_is_a_failed_claim():
     means = AS_PAPER | {("flair", "FLAIR"): 0.80}
-    table = judge(metrics_of(means, REGION_DICE), None, SETTINGS, 0, paper_claims())
+    table = judge(metrics_of(means, REGION_DICE), NO_BURDEN, SETTINGS, 0, paper_claims())
     parts = table[table["claim"] == "multimodal_is_better"]
     assert list(parts["verdict"]) == [NOT_SUPPORTED, SUPPORTED]
     assert by_claim(table)["multimodal_is_better"] == NOT_SUPPORTED
@@ -134,10 +138,8 @@ def test_one_failed_part_is_a_failed_claim():
 
 def test_correction_is_over_all_claims():
     metrics = metrics_of(AS_PAPER, REGION_DICE, noise=0.1)
-    table = judge(metrics, None, SETTINGS, 0, paper_claims())
-    comparisons = [
-        p.comparison for c in paper_claims() for p in c.parts if isinstance(p, Difference)
-    ]
+    table = judge(metrics, NO_BURDEN, SETTINGS, 0, paper_claims())
+    comparisons = [p for c in paper_claims() for p in c.parts if isinstance(p, Comparison)]
     raw = compare(metrics, comparisons, SETTINGS, 0)["p_wilcoxon"]
     assert table["p_holm"].dropna().to_numpy() == pytest.approx(holm(raw))
     assert table["p_holm"].isna().sum() == 1
@@ -145,9 +147,9 @@ def test_correction_is_over_all_claims():
 
 def test_the_joint_model_is_held_against_the_lesion_model_of_its_inputs():
     joint = paper_claims("flair")[3]
-    assert [str(part) for part in joint.parts] == [
-        "lesion Dice: flair (FLAIR) minus multitask (FLAIR)",
-        "mean region Dice: regions (FLAIR) minus multitask (FLAIR)",
+    assert [f"{part.structure}: {part.a} minus {part.b}" for part in joint.parts] == [
+        "lesions: flair (FLAIR) minus multitask (FLAIR)",
+        "regions_mean: regions (FLAIR) minus multitask (FLAIR)",
     ]
 
 

@@ -11,22 +11,27 @@ from wmh.analysis.intervals import (
     mean_interval,
     resample,
 )
+from wmh.settings import Evaluation
 
 RNG = np.random.default_rng(3)
 SKEWED = RNG.exponential(size=40)
 ONE_SCANNER = ["a"] * 40
 
 
+def samples(count: int, **more: float) -> Evaluation:
+    return Evaluation(bootstrap_samples=count, **more)
+
+
 def test_one_scanner_gives_scipys_bca():
     expected = stats.bootstrap(
         (SKEWED,), np.mean, n_resamples=60_000, method="BCa", rng=np.random.default_rng(0)
     ).confidence_interval
-    found = mean_interval(SKEWED, ONE_SCANNER, 60_000, seed=1)
+    found = mean_interval(SKEWED, ONE_SCANNER, samples(60_000), seed=1)
     assert found == pytest.approx(tuple(expected), abs=0.02 * (expected[1] - expected[0]))
 
 
 def test_bca_leans_to_the_long_tail():
-    low, high = mean_interval(SKEWED, ONE_SCANNER, 20_000, seed=1)
+    low, high = mean_interval(SKEWED, ONE_SCANNER, samples(20_000), seed=1)
     plain = np.quantile(SKEWED[resample(ONE_SCANNER, 20_000, 1)].mean(axis=1), [0.025, 0.975])
     assert low > plain[0]
     assert high > plain[1]
@@ -55,25 +60,27 @@ def test_scanners_with_few_subjects_are_resampled_together():
 def test_strata_take_out_what_lies_between_scanners():
     values = np.concatenate([RNG.normal(0, 1, 20), RNG.normal(50, 1, 20)])
     scanners = ["a"] * 20 + ["b"] * 20
-    low, high = mean_interval(values, scanners, 5000, seed=0)
-    pooled_low, pooled_high = mean_interval(values, ONE_SCANNER, 5000, seed=0)
+    low, high = mean_interval(values, scanners, samples(5000), seed=0)
+    pooled_low, pooled_high = mean_interval(values, ONE_SCANNER, samples(5000), seed=0)
     assert high - low < 1
     assert pooled_high - pooled_low > 10
 
 
 def test_same_seed_same_interval():
-    assert mean_interval(SKEWED, ONE_SCANNER, 500, 4) == mean_interval(SKEWED, ONE_SCANNER, 500, 4)
-    assert mean_interval(SKEWED, ONE_SCANNER, 500, 4) != mean_interval(SKEWED, ONE_SCANNER, 500, 5)
+    first, again, other = (
+        mean_interval(SKEWED, ONE_SCANNER, samples(500), seed) for seed in (4, 4, 5)
+    )
+    assert first == again != other
 
 
 def test_a_wider_alpha_gives_a_narrower_interval():
-    low, high = mean_interval(SKEWED, ONE_SCANNER, 5000, 0, alpha=0.05)
-    narrow_low, narrow_high = mean_interval(SKEWED, ONE_SCANNER, 5000, 0, alpha=0.5)
+    low, high = mean_interval(SKEWED, ONE_SCANNER, samples(5000), 0)
+    narrow_low, narrow_high = mean_interval(SKEWED, ONE_SCANNER, samples(5000, alpha=0.5), 0)
     assert low < narrow_low < narrow_high < high
 
 
 def test_equal_values_have_an_interval_of_no_width():
-    assert mean_interval(np.full(6, 0.25), ["a"] * 6, 100, 0) == (0.25, 0.25)
+    assert mean_interval(np.full(6, 0.25), ["a"] * 6, samples(100), 0) == (0.25, 0.25)
 
 
 def test_correlation_interval_covers_about_as_often_as_it_says():
@@ -102,17 +109,18 @@ def test_difference_of_two_groups_against_scipy():
     ).confidence_interval
     values = np.concatenate([first, second])
     in_second = np.arange(55) >= 30
-    found = difference_interval(values, in_second, ["a"] * 55, 40_000, seed=1)
+    found = difference_interval(values, in_second, ["a"] * 55, samples(40_000), seed=1)
     assert found == pytest.approx(tuple(expected), abs=0.04 * (expected[1] - expected[0]))
 
 
 def test_the_groups_of_a_difference_are_drawn_independently():
     group = RNG.normal(size=20)  # equal groups: drawn alike, their difference would never vary
     values, in_second = np.concatenate([group, group]), np.arange(40) >= 20
-    low, high = difference_interval(values, in_second, ["a"] * 40, 2000, seed=0)
+    low, high = difference_interval(values, in_second, ["a"] * 40, samples(2000), seed=0)
     expected = 2 * 1.96 * np.sqrt(2 * group.var() / 20)
     assert high - low == pytest.approx(expected, rel=0.1)
 
 
 def test_nothing_known_gives_nothing():
     assert np.isnan(bca_interval(np.nan, np.ones(5), np.ones(5))).all()
+    assert np.isnan(mean_interval(np.ones(1), ["a"], samples(10), seed=0)).all()

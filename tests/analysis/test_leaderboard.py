@@ -43,14 +43,12 @@ def test_nnunet_has_its_published_place():
     found = leaderboard_rank(table_of(MEANS), NNUNET)
     assert found.score == pytest.approx(0.0555, abs=5e-5)
     assert found.rank == 9
-    assert (found.n, found.complete, found.missing) == (110, True, {})
+    assert (found.n, found.missing) == (TEST_SUBJECTS, {}) == (110, {})
 
 
 def test_fewer_subjects_have_no_rank():
     found = leaderboard_rank(table_of(MEANS, n=15), NNUNET)
-    assert not found.complete
-    words = rank_words(found)
-    assert words == "only 15 of the 110 test subjects were predicted: no rank"
+    assert rank_words(found) == "only 15 of the 110 test subjects were predicted: no rank"
 
 
 def test_a_missing_distance_is_left_out_and_counted_and_costs_no_rank():
@@ -58,7 +56,7 @@ def test_a_missing_distance_is_left_out_and_counted_and_costs_no_rank():
     missing.loc[missing["metric"] == "hd95_mm", "value"] = [np.nan] * 2 + [MEANS["hd95_mm"]] * 108
     found = leaderboard_rank(missing, NNUNET)
     assert found.score == pytest.approx(0.0555, abs=5e-5)
-    assert (found.complete, found.missing) == (True, {"hd95_mm": 2})
+    assert (found.n, found.missing) == (TEST_SUBJECTS, {"hd95_mm": 2})
     words = "score 0.0555, rank 9 among 57 published teams; HD95 (mm) of 2 subjects missing"
     assert rank_words(found) == words
 
@@ -102,7 +100,7 @@ def test_nnunets_own_subjects(shared):
         tidy.assign(model="nnunet", inputs_given="FLAIR+T1", structure="lesions"), NNUNET
     )
     assert found.score == pytest.approx(0.0555, abs=5e-5)
-    assert (found.rank, found.complete) == (9, True)
+    assert (found.rank, found.n) == (9, TEST_SUBJECTS)
     assert are_challenge_tests(wide["subject"])
 
 

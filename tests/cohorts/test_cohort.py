@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wmh.cohorts.challenge import find_challenge
 from wmh.cohorts.cohort import (
     CohortError,
     Subject,
-    find_challenge,
     load_pair,
     of_split,
     read_cohort,

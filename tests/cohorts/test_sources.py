@@ -125,11 +125,11 @@ def test_a_flair_that_is_not_named_as_in_bids_is_taken_and_said(tmp_path, name):
     found = only(find_bids(tmp_path, needed=()))
     assert found.subject.flair == tmp_path / "sub-1/anat" / name
     assert found.subject.t1.name == "sub-1_T1w.nii.gz"
-    assert found.notices == (f"sub-1: {found.subject.flair} is taken for its FLAIR",)
+    assert found.warnings == (f"sub-1: {found.subject.flair} is taken for its FLAIR",)
     touch(tmp_path, "sub-1/anat/sub-1_FLAIR.nii.gz")  # and none where there is the right name
     found = only(find_bids(tmp_path, needed=()))
     assert found.subject.flair.name == "sub-1_FLAIR.nii.gz"
-    assert found.notices == (f"{tmp_path / 'sub-1'}: not used: anat/{name}",)
+    assert found.warnings == (f"{tmp_path / 'sub-1'}: not used: anat/{name}",)
 
 
 def test_two_flairs_that_are_not_named_as_in_bids_are_a_problem(tmp_path):
@@ -147,7 +147,7 @@ def test_the_only_t1_of_a_person_goes_to_the_sessions_that_lack_one(tmp_path, pl
     found = find_bids(tmp_path, needed=())
     assert [one.subject.id for one in found] == ["sub-1_ses-a", "sub-1_ses-b"]
     assert [one.subject.t1 for one in found] == [tmp_path / t1] * 2
-    assert found[1].notices == (f"sub-1_ses-b: {tmp_path / t1} is taken for its T1w",)
+    assert found[1].warnings == (f"sub-1_ses-b: {tmp_path / t1} is taken for its T1w",)
 
 
 def test_of_two_t1_elsewhere_none_is_taken(tmp_path):
@@ -163,10 +163,10 @@ def test_scans_that_nobody_uses_are_named(tmp_path):
     save_bids(tmp_path, people=1, sessions=("a", "b"))
     touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/sub-01_FLAIR.nii.gz")
     first, second = find_bids(tmp_path)
-    assert first.notices == (
+    assert first.warnings == (
         f"{tmp_path / 'sub-01'}: not used: anat/sub-01_T1w.nii.gz, sub-01_FLAIR.nii.gz",
     )
-    assert not second.notices
+    assert not second.warnings
 
 
 def test_participants_are_compared_as_written_and_who_has_no_row_is_said(tmp_path):
@@ -174,8 +174,8 @@ def test_participants_are_compared_as_written_and_who_has_no_row_is_said(tmp_pat
     table = tmp_path / "participants.tsv"
     table.write_text("participant_id\tscanner\n01\tGE 3T\n2\tGE 3T\nsub-09\n")
     first, second = find_bids(tmp_path)
-    assert (first.subject.scanner, first.notices) == ("ge_3t", ())
-    assert (second.subject.scanner, second.notices) == (
+    assert (first.subject.scanner, first.warnings) == ("ge_3t", ())
+    assert (second.subject.scanner, second.warnings) == (
         "unknown",
         (f"{table}: no row says sub-02",),
     )

@@ -6,9 +6,7 @@ trainings and the atlas take a second. The stage named by ``FAILING_STAGE`` fail
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from PIL import Image
 from wmh.cores import cores_here
 from wmh.pipeline.stages import Stage, files_of
 from wmh.results import FIGURES, TABLES
-from wmh.study import load_study, project_root
+from wmh.study import Study, project_root
 
 
 def draw(folder: Path) -> None:
@@ -29,24 +27,21 @@ def draw(folder: Path) -> None:
         (folder / f"{name}.txt").write_text("Nothing.")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("study")
-    parser.add_argument("notebook")
-    parser.add_argument("--model")
-    parser.add_argument("--repeat", type=int, default=1)
-    given, _ = parser.parse_known_args()
-    study = load_study(given.study)
-    stage = Stage(given.notebook, given.model, given.repeat)
+class StageError(RuntimeError):
+    """As the real one."""
+
+
+def run_notebook(study: Study, stage: Stage) -> None:
     began = time.time()
-    time.sleep(1.0 if given.model or stage.notebook == "02_atlas_registration" else 0.0)
+    time.sleep(1.0 if stage.model or stage.notebook == "02_atlas_registration" else 0.0)
     files = files_of(study, stage)
     if stage.name == os.environ.get("FAILING_STAGE"):
         log = files.log.relative_to(project_root())
-        sys.exit(f"notebook {stage.title} failed: ValueError: no two subjects. Log: {log}")
+        reason = "ValueError: no two subjects"
+        raise StageError(f"notebook {stage.title} failed: {reason}. Log: {log}")
     made = [study.table(name) for name in TABLES.get(stage.notebook, ())]
-    if given.model:
-        made.append(study.of_repeat(given.repeat).model_folder(given.model) / "checkpoint.pt")
+    if stage.model:
+        made.append(study.of_repeat(stage.repeat).model_folder(stage.model) / "checkpoint.pt")
     for path in (*made, files.executed, files.page):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("id\n")  # a table without rows
@@ -57,7 +52,3 @@ def main() -> None:
     files.record.write_text(f'{{"stage": "{stage.name}", {cost}}}')
     with (study.results / "order.txt").open("a") as log:
         log.write(f"{stage.name} {began} {time.time()} {cores_here()}\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -46,7 +46,7 @@ ENDED = f"slurmstepd-n1: error: *** JOB 16 ON n1 CANCELLED AT {TIME} DUE TO TIME
     ("said", "told"),
     [
         (
-            "notebook 03_train_lesions flair failed: KeyError: x. Log: a.log",
+            "wmh: notebook 03_train_lesions flair failed: KeyError: x. Log: a.log",
             "notebook 03_train_lesions flair failed: KeyError: x. Log: a.log",
         ),
         (

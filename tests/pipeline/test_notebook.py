@@ -145,7 +145,7 @@ def test_a_notebook_whose_run_was_killed_ends_with_it_and_is_run_again(project):
     )
     driver = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     host = name_driver().rpartition(":")[0]
-    command = [sys.executable, "-m", "wmh.pipeline.notebook", "tiny", "06_statistics"]
+    command = [sys.executable, "-m", "wmh.cli", "notebook", "06_statistics", "--study", "tiny"]
     stage = subprocess.Popen(command, env=os.environ | {DRIVER: f"{host}:{driver.pid}"})
     said = project / "kernel"
     end = time.monotonic() + 60

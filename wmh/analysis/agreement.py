@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,13 +12,10 @@ from wmh.analysis.burden import paired_profiles, predicted_sources
 from wmh.analysis.intervals import correlation_interval
 from wmh.analysis.statistics import LESIONS, Configuration, subject_values
 
+Interval = tuple[float, float, float]
+"""An estimate with its interval, or a bias with its limits of agreement."""
 
-class Interval(NamedTuple):
-    """An estimate with its interval, or a bias with its limits of agreement."""
-
-    value: float
-    low: float
-    high: float
+NAN = float("nan")
 
 
 def agreement(burden: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
@@ -109,14 +105,14 @@ def icc_within_regions(
         [profile.to_numpy() for profile in paired_profiles(one, source)]
         for _, one in burden.groupby("repeat")
     ]
-    subjects, limits = len(pairs[0][0]), (float("nan"), float("nan"))
+    subjects, limits = len(pairs[0][0]), (NAN, NAN)
 
     def mean_icc(drawn: np.ndarray) -> float:
         return float(np.mean([regional_icc(true[drawn], found[drawn]) for true, found in pairs]))
 
     if subjects > 2:
         limits = correlation_interval(mean_icc, subjects, alpha)
-    return subjects, Interval(mean_icc(np.arange(subjects)), *limits)
+    return subjects, (mean_icc(np.arange(subjects)), *limits)
 
 
 def regional_icc(truth: np.ndarray, found: np.ndarray) -> float:
@@ -138,13 +134,13 @@ def icc_agreement(first: np.ndarray, second: np.ndarray, alpha: float = 0.05) ->
     """
     n, k = len(first), 2
     if n < 3:
-        return Interval(*[float("nan")] * 3)
+        return NAN, NAN, NAN
     rows, columns, error = (
         float(square[0]) for square in _mean_squares(first[:, None], second[:, None])
     )
     value = _icc(rows, columns, error, n)
     if not np.isfinite(value) or (error == 0 and 0 in (rows, columns)):
-        return Interval(value, value, value)
+        return value, value, value
     a = k * value / (n * (1 - value))
     b = 1 + k * value * (n - 1) / (n * (1 - value))
     freedom = (a * columns + b * error) ** 2 / (
@@ -154,10 +150,10 @@ def icc_agreement(first: np.ndarray, second: np.ndarray, alpha: float = 0.05) ->
     lower_f = scipy.stats.f.isf(alpha / 2, n - 1, freedom)
     upper_f = scipy.stats.f.isf(alpha / 2, freedom, n - 1)
     if not np.isfinite(lower_f):
-        return Interval(value, float("nan"), float("nan"))
+        return value, NAN, NAN
     low = n * (rows - lower_f * error) / (lower_f * between + n * rows)
     high = n * (upper_f * rows - error) / (between + n * upper_f * rows)
-    return Interval(value, float(low), float(high))
+    return value, float(low), float(high)
 
 
 def bland_altman(first: np.ndarray, second: np.ndarray) -> Interval:
@@ -166,7 +162,7 @@ def bland_altman(first: np.ndarray, second: np.ndarray) -> Interval:
     bias = float(differences.mean())
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
     half = float(scipy.stats.norm.isf(0.025)) * spread
-    return Interval(bias, bias - half, bias + half)
+    return bias, bias - half, bias + half
 
 
 def _mean_squares(
@@ -186,4 +182,4 @@ def _mean_squares(
 
 def _icc(rows: float, columns: float, error: float, n: int) -> float:
     whole = rows + error + 2 * (columns - error) / n
-    return (rows - error) / whole if whole > 0 else float("nan")
+    return (rows - error) / whole if whole > 0 else NAN

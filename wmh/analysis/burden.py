@@ -8,7 +8,6 @@ one row per subject, source and region; ``source`` says whose lesions and region
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -92,9 +91,16 @@ def cohort_burden(study: Study) -> pd.DataFrame:
     They lie in true regions, else in registered ones. Who has no region labels, as further people
     where only known ones count, is left out.
     """
-    subjects = read_cohort(study.table("cohort"))
+
+    def true_burden(subject: Subject) -> pd.DataFrame:
+        lesions = load_lesions(subject)
+        regions = load_labels(subject.true_regions or study.region_labels(subject.id))
+        table = regional_burden(lesions.data, regions.data, lesions.voxel_ml)
+        about = {"subject": subject.id, "split": subject.split, "scanner": subject.scanner}
+        return table.assign(**about, source=TRUTH)[[*about, "source", *table]]
+
     with ThreadPoolExecutor(cores_here()) as pool:
-        tables = list(pool.map(partial(_true_burden, study), subjects))
+        tables = list(pool.map(true_burden, read_cohort(study.table("cohort"))))
     labelled = [table for table in tables if table["region_ml"].any()]
     return pd.concat(labelled or tables, ignore_index=True)
 
@@ -133,12 +139,3 @@ def error_parts(burden: pd.DataFrame) -> pd.DataFrame:
 def predicted_sources(burden: pd.DataFrame) -> list[str]:
     """The sources of a burden table beside the truth, in its order."""
     return [source for source in burden["source"].unique() if source != TRUTH]
-
-
-def _true_burden(study: Study, subject: Subject) -> pd.DataFrame:
-    lesions = load_lesions(subject)
-    regions = load_labels(subject.true_regions or study.region_labels(subject.id))
-    table = regional_burden(lesions.data, regions.data, lesions.voxel_ml)
-    about = {"subject": subject.id, "split": subject.split, "scanner": subject.scanner}
-    about["source"] = TRUTH
-    return table.assign(**about)[[*about, *table]]

@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from wmh.analysis.agreement import icc_within_regions
@@ -43,8 +44,6 @@ from wmh.settings import Evaluation
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
 NOT_JUDGED = "not judged"
 
-FAMILY = "claims"
-
 SMALLEST_DICE_DIFFERENCE = 0.02
 """Two more observers of the challenge's training scans reach a Dice of 0.770 and 0.785 against the
 reference (n = 60; JeanBrrt/wmh-multisite): a difference of 0.015 lies between two experts."""
@@ -54,43 +53,22 @@ SMALLEST_ICC = 0.75
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A mean paired difference, positive if the claim holds."""
-
-    comparison: Comparison
-    smallest: float = SMALLEST_DICE_DIFFERENCE
-
-    def __str__(self) -> str:
-        c = self.comparison
-        what = "lesion Dice" if c.structure == LESIONS else "mean region Dice"
-        return f"{what}: {c.a} minus {c.b}"
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Agreement of a source's regional burden with the truth: ICC(A,1) within regions."""
-
-    source: str
-    smallest: float = SMALLEST_ICC
-
-    def __str__(self) -> str:
-        return f"regional burden (ml): ICC(A,1) of {self.source} with truth"
-
-
-@dataclass(frozen=True)
 class Claim:
-    """Worded after a sentence of the paper's abstract (arXiv 2506.22041), or half of one."""
+    """Worded after a sentence of the paper's abstract (arXiv 2506.22041), or half of one.
+
+    A part is a paired difference, or the source of a regional burden that agrees with the truth.
+    """
 
     id: str
     sentence: str
-    parts: tuple[Difference | Agreement, ...]
+    parts: tuple[Comparison | str, ...]
 
 
 def paper_claims(joint_inputs: str = "interchangeable") -> tuple[Claim, ...]:
     """The five claims; ``joint_inputs`` is the input configuration of the joint model."""
 
-    def better(a: Configuration, b: Configuration, structure: str = LESIONS) -> Difference:
-        return Difference(Comparison(FAMILY, structure, "dice", a, b))
+    def better(a: Configuration, b: Configuration, structure: str = LESIONS) -> Comparison:
+        return Comparison("claims", structure, "dice", a, b)
 
     given = CONFIGURATIONS[joint_inputs].can_be_given[-1]
     joint = Configuration(JOINT.model, given)
@@ -130,14 +108,14 @@ def paper_claims(joint_inputs: str = "interchangeable") -> tuple[Claim, ...]:
         Claim(
             "joint_burden_agrees",
             "Joint modeling has potential for integrated predictions: region-wise lesion burden.",
-            (Agreement("joint"),),
+            ("joint",),
         ),
     )
 
 
 def judge(
     metrics: pd.DataFrame,
-    burden: pd.DataFrame | None,
+    burden: pd.DataFrame,
     settings: Evaluation,
     seed: int,
     claims: Sequence[Claim],
@@ -153,13 +131,7 @@ def judge(
     """
     table = _judge_once(metrics, burden, settings, seed, claims)
     single = [
-        _judge_once(
-            one,
-            burden if burden is None else burden.query("repeat == @repeat"),
-            settings,
-            seed,
-            claims,
-        )
+        _judge_once(one, burden[burden["repeat"] == repeat], settings, seed, claims)
         for repeat, one in metrics.groupby("repeat")
     ]
     effects = pd.concat([one["mean_difference"] for one in single], axis=1)
@@ -194,40 +166,33 @@ def overall(verdicts: Sequence[str]) -> str:
 
 def _judge_once(
     metrics: pd.DataFrame,
-    burden: pd.DataFrame | None,
+    burden: pd.DataFrame,
     settings: Evaluation,
     seed: int,
     claims: Sequence[Claim],
 ) -> pd.DataFrame:
     parts = [(claim, part) for claim in claims for part in claim.parts]
-    comparisons = [part.comparison for _, part in parts if isinstance(part, Difference)]
-    compared = iter(compare(metrics, comparisons, settings, seed).to_dict("records"))
+    comparisons = [part for _, part in parts if isinstance(part, Comparison)]
+    compared = compare(metrics, comparisons, settings, seed)[NUMBERS].itertuples(index=False)
     rows = []
     for claim, part in parts:
-        found = (
-            next(compared) if isinstance(part, Difference) else _agreement(burden, part, settings)
-        )
-        interval, p = (found["ci_low"], found["ci_high"]), found["p_holm"]
-        said = verdict(*interval, part.smallest, p, settings.alpha) if found["n"] else NOT_JUDGED
-        rows.append(
-            {"claim": claim.id, "sentence": claim.sentence, "comparison": str(part)}
-            | {name: found[name] for name in NUMBERS}
-            | {"smallest_difference": part.smallest, "verdict": said}
-        )
-    table = pd.DataFrame(rows)
+        if isinstance(part, Comparison):
+            numbers, smallest = next(compared), SMALLEST_DICE_DIFFERENCE
+            measure = "lesion Dice" if part.structure == LESIONS else "mean region Dice"
+            words = f"{measure}: {part.a} minus {part.b}"
+        else:
+            n, icc, smallest = 0, None, SMALLEST_ICC
+            if part in set(burden["source"]):
+                n, icc = icc_within_regions(burden, part, settings.alpha)
+            numbers = (n, *(icc if n > 2 else (np.nan,) * 3), np.nan)
+            words = f"regional burden (ml): ICC(A,1) of {part} with truth"
+        n, _, low, high, p = numbers
+        said = verdict(low, high, smallest, p, settings.alpha) if n else NOT_JUDGED
+        rows.append((claim.id, claim.sentence, words, *numbers, smallest, said))
+    columns = ["claim", "sentence", "comparison", *NUMBERS, "smallest_difference", "verdict"]
+    table = pd.DataFrame(rows, columns=columns)
     table["claim_verdict"] = table.groupby("claim")["verdict"].transform(overall)
     return table
 
 
-NUMBERS = ("n", "mean_difference", "ci_low", "ci_high", "p_holm")
-
-
-def _agreement(
-    burden: pd.DataFrame | None, part: Agreement, settings: Evaluation
-) -> dict[str, float]:
-    """ICC of the burden within regions with its interval; NaN for fewer than three subjects."""
-    n, icc = 0, (float("nan"),) * 3
-    if burden is not None and part.source in set(burden["source"]):
-        n, value = icc_within_regions(burden, part.source, settings.alpha)
-        icc = value if n > 2 else icc
-    return dict(zip(NUMBERS, (n, *icc, float("nan")), strict=True))
+NUMBERS = ["n", "mean_difference", "ci_low", "ci_high", "p_holm"]

@@ -9,7 +9,7 @@ import pandas as pd
 from scipy import stats
 
 from wmh.analysis.intervals import difference_interval
-from wmh.analysis.statistics import Configuration, holm, scanner_of, subject_values
+from wmh.analysis.statistics import Configuration, holm, scanner_of, values_table
 from wmh.settings import Evaluation
 
 
@@ -28,21 +28,19 @@ def seen_and_unseen(
     interval and p of the Mann-Whitney test, both NaN when a group has fewer than two subjects, and
     p corrected by Holm over the configurations.
     """
-    rows = []
-    for configuration in configurations:
-        subjects = subject_values(metrics, structure, metric, configuration).dropna()
-        scanners = scanner_of(metrics)[subjects.index]
-        is_seen, values = scanners.isin(list(seen)).to_numpy(), subjects.to_numpy()
+    rows, scanner = [], scanner_of(metrics)
+    for configuration, column in values_table(metrics, structure, metric, configurations).items():
+        subjects = column.dropna()
+        scanners, values = scanner[subjects.index], subjects.to_numpy()
+        is_seen = scanners.isin(list(seen)).to_numpy()
         new, old = values[~is_seen], values[is_seen]
-        means = subjects[is_seen].mean(), subjects[~is_seen].mean()
         gap, low, high, p = [float("nan")] * 4
         if min(len(new), len(old)) > 1:
-            low, high = difference_interval(
-                values, is_seen, scanners, settings.bootstrap_samples, seed, settings.alpha
-            )
+            low, high = difference_interval(values, is_seen, scanners, settings, seed)
             gap, p = new.mean() - old.mean(), float(stats.mannwhitneyu(new, old).pvalue)
-        about = (configuration.model, configuration.given, structure, metric)
-        rows.append((*about, len(old), len(new), *means, gap, low, high, p))
+        about = (configuration.model, configuration.given, structure, metric, len(old), len(new))
+        means = subjects[is_seen].mean(), subjects[~is_seen].mean()
+        rows.append((*about, *means, gap, low, high, p))
     columns = ["model", "inputs_given", "structure", "metric", "n_seen", "n_unseen", "mean_seen"]
     columns += ["mean_unseen", "mean_difference", "ci_low", "ci_high", "p_mann_whitney"]
     table = pd.DataFrame(rows, columns=columns)
@@ -64,8 +62,8 @@ def load_dependence(
     """
     volumes = lesion_ml.set_axis(lesion_ml.index.astype(str))
     rows = []
-    for configuration in configurations:
-        values = subject_values(metrics, structure, metric, configuration).dropna()
+    for configuration, column in values_table(metrics, structure, metric, configurations).items():
+        values = column.dropna()
         rho, p = stats.spearmanr(values, volumes[values.index])
         interval = spearman_interval(rho, len(values), alpha)
         about = (configuration.model, configuration.given, structure, metric)

@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.stats import norm, t
 
+from wmh.settings import Evaluation
+
 SMALLEST_STRATUM = 5
 """Scanners with fewer subjects are resampled together: resampling n subjects among themselves
 shows only (n - 1) / n of their variance, a third too little for three."""
@@ -30,34 +32,35 @@ def resample(scanners: Sequence[str], samples: int, seed: int | list[int]) -> np
 
 
 def mean_interval(
-    values: np.ndarray, scanners: Sequence[str], samples: int, seed: int, alpha: float = 0.05
+    values: np.ndarray, scanners: Sequence[str], settings: Evaluation, seed: int
 ) -> tuple[float, float]:
-    """BCa interval of the mean of one value per subject."""
-    resampled = values[resample(scanners, samples, seed)].mean(axis=1)
-    return bca_interval(values.mean(), resampled, _centred(values, scanners), alpha)
+    """BCa interval of the mean of one value per subject; NaN for fewer than two subjects."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    resampled = values[resample(scanners, settings.bootstrap_samples, seed)].mean(axis=1)
+    return bca_interval(values.mean(), resampled, _centred(values, scanners), settings.alpha)
 
 
 def difference_interval(
     values: np.ndarray,
     in_second: np.ndarray,
     scanners: Sequence[str],
-    samples: int,
+    settings: Evaluation,
     seed: int,
-    alpha: float = 0.05,
 ) -> tuple[float, float]:
     """BCa interval of the mean of one group of subjects minus that of the others.
 
     ``in_second`` (booleans) marks the group that is subtracted.
     """
-    resampled, influence = np.zeros(samples), np.empty(len(values))
+    resampled, influence = np.zeros(settings.bootstrap_samples), np.empty(len(values))
     estimate = 0.0
     for inside, sign in ((~in_second, 1), (in_second, -1)):
         group, strata = values[inside], np.asarray(scanners)[inside]
-        drawn = resample(strata, samples, [seed, sign + 1])  # independent of the other group
+        drawn = resample(strata, len(resampled), [seed, sign + 1])  # independent of the other group
         resampled += sign * group[drawn].mean(axis=1)
         influence[inside] = sign * _centred(group, strata) / len(group)
         estimate += sign * group.mean()
-    return bca_interval(estimate, resampled, influence, alpha)
+    return bca_interval(estimate, resampled, influence, settings.alpha)
 
 
 def correlation_interval(

@@ -9,7 +9,7 @@ in 2022 (https://wmh.isi.uu.nl), as recorded in JeanBrrt/wmh-multisite.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -43,8 +43,7 @@ PUBLISHED_SCORES = (
 """Scores of all teams, best first."""
 
 
-@dataclass(frozen=True)
-class LeaderboardRank:
+class LeaderboardRank(NamedTuple):
     """Score (0 best, 1 worst), rank among the published teams, and the subjects behind them.
 
     ``missing`` counts the subjects without a value of a measure, by measure; 0 is not listed.
@@ -54,11 +53,6 @@ class LeaderboardRank:
     rank: int
     n: int
     missing: dict[str, int]
-
-    @property
-    def complete(self) -> bool:
-        """True when as many subjects were predicted as the teams were ranked on."""
-        return self.n == TEST_SUBJECTS
 
 
 def leaderboard_ranks(
@@ -86,12 +80,8 @@ def leaderboard_rank(metrics: pd.DataFrame, configuration: Configuration) -> Lea
     (:func:`are_challenge_tests`). Subjects without a value of a measure are left out of its mean,
     as in the challenge.
     """
-    values = pd.DataFrame(
-        {
-            metric: subject_values(metrics, LESIONS, metric, configuration)
-            for metric in FIVE_MEASURES
-        }
-    )
+    columns = {m: subject_values(metrics, LESIONS, m, configuration) for m in FIVE_MEASURES}
+    values = pd.DataFrame(columns)
     points = score(values.mean().to_dict())
     missing = {metric: int(count) for metric, count in values.isna().sum().items() if count}
     return LeaderboardRank(points, rank(points), len(values), missing)

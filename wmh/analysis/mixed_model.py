@@ -10,12 +10,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from wmh.analysis.statistics import Configuration, scanner_of, subject_values
+from wmh.analysis.statistics import Configuration, scanner_of, values_table
+
+if TYPE_CHECKING:
+    from statsmodels.regression.linear_model import RegressionResults
+    from statsmodels.regression.mixed_linear_model import MixedLMResults
 
 CONCERN_P = 0.01
 """Diagnostics with a p-value below this are put into words."""
@@ -57,41 +62,43 @@ def fit_mixed_model(
     no value of a configuration, or one of each, the interaction is left out and ``concerns`` says
     so. Where there are no more values than effects, or all are alike, all estimates are NaN.
     """
-    scanners, tables = scanner_of(metrics), []
-    for configuration in configurations:
-        known = subject_values(metrics, structure, metric, configuration).dropna()
-        about = {"scanner": scanners[known.index], "configuration": str(configuration)}
-        tables.append(pd.DataFrame({"value": known, **about}))
-    values = pd.concat(tables).rename_axis("subject").reset_index()
+    values = values_table(metrics, structure, metric, configurations).rename(columns=str)
+    values = values.melt(var_name="configuration", ignore_index=False).dropna()
+    values = values.rename_axis("subject").reset_index()
+    values["scanner"] = values["subject"].map(scanner_of(metrics))
     terms, left_out = _terms(values, [str(configuration) for configuration in configurations])
     response = values["value"].to_numpy()
     subjects = pd.factorize(values["subject"])[0]
-    fitted = _fit(response, _design(terms), subjects, restricted=True)
-    between = fitted.subject_sd**2
+    fit = _fit(response, _design(terms), subjects, restricted=True)
+    names = ["intercept", *(name for columns in terms.values() for name in columns)]
+    estimates = errors = np.full(len(names), np.nan)
+    subject_sd = residual_sd = float("nan")
+    if hasattr(fit, "random_effects"):
+        estimates, errors = fit.fe_params, fit.bse_fe
+        subject_sd, residual_sd = float(np.sqrt(np.squeeze(fit.cov_re))), float(np.sqrt(fit.scale))
+    elif fit is not None:
+        estimates, errors = fit.params, fit.bse
+        subject_sd, residual_sd = 0.0, float(np.sqrt(fit.ssr / fit.df_resid))
+    within = sum(columns.shape[1] for term, columns in terms.items() if term != "scanner")
+    freedom = len(values) - values["subject"].nunique() - within
+    half = stats.t.isf(alpha / 2, freedom) * errors
+    effects = {
+        "effect": names,
+        "estimate": estimates,
+        "ci_low": estimates - half,
+        "ci_high": estimates + half,
+        "p": 2 * stats.t.sf(np.abs(estimates / errors), freedom),
+    }
     return MixedModel(
-        effects=_effects(fitted, terms, alpha),
+        effects=pd.DataFrame(effects),
         tests=_term_tests(response, terms, subjects),
-        subject_sd=fitted.subject_sd,
-        residual_sd=fitted.residual_sd,
-        share_between_subjects=between / (between + fitted.residual_sd**2),
+        subject_sd=subject_sd,
+        residual_sd=residual_sd,
+        share_between_subjects=subject_sd**2 / (subject_sd**2 + residual_sd**2),
         n_values=len(values),
         n_subjects=values["subject"].nunique(),
-        concerns=left_out + _concerns(fitted),
+        concerns=left_out + _concerns(fit),
     )
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """Estimates of one fit; residuals and fitted values take the subjects' own level in."""
-
-    effects: np.ndarray
-    errors: np.ndarray
-    subject_sd: float
-    residual_sd: float
-    log_likelihood: float
-    fitted: np.ndarray
-    residuals: np.ndarray
-    subject_effects: np.ndarray
 
 
 def _terms(
@@ -127,64 +134,28 @@ def _design(terms: dict[str, pd.DataFrame], without: Sequence[str] = ()) -> np.n
     return np.column_stack([np.ones(length), *kept])
 
 
-def _fit(response: np.ndarray, design: np.ndarray, subjects: np.ndarray, restricted: bool) -> _Fit:
-    """By (restricted) maximum likelihood; by least squares where subjects do not differ."""
+def _fit(
+    response: np.ndarray, design: np.ndarray, subjects: np.ndarray, restricted: bool
+) -> MixedLMResults | RegressionResults | None:
+    """By (restricted) maximum likelihood; by least squares where subjects do not differ.
+
+    None where there are no more values than effects, or all are alike.
+    """
     from statsmodels.regression.linear_model import OLS  # a second, for one notebook
     from statsmodels.regression.mixed_linear_model import MixedLM
 
-    count, columns = design.shape
-    if count <= columns or np.ptp(response) == 0:
-        nothing, none, nan = np.full(columns, np.nan), np.full(count, np.nan), float("nan")
-        return _Fit(nothing, nothing, nan, nan, nan, none, none, none)
+    if len(response) <= design.shape[1] or np.ptp(response) == 0:
+        return None
     plain = OLS(response, design).fit()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it tries the boundary on its way, and says so
             mixed = MixedLM(response, design, groups=subjects).fit(reml=False)
-            differ = mixed.llf > plain.llf + LEAST_GAIN
-            if restricted and differ:
-                mixed = MixedLM(response, design, groups=subjects).fit()
+            if mixed.llf > plain.llf + LEAST_GAIN:
+                return MixedLM(response, design, groups=subjects).fit() if restricted else mixed
     except (np.linalg.LinAlgError, ValueError):
-        differ = False
-    if not differ:
-        freedom = plain.df_resid if restricted else len(response)
-        return _Fit(
-            effects=plain.params,
-            errors=plain.bse,
-            subject_sd=0.0,
-            residual_sd=float(np.sqrt(plain.ssr / freedom)),
-            log_likelihood=plain.llf,
-            fitted=plain.fittedvalues,
-            residuals=plain.resid,
-            subject_effects=np.zeros(len(np.unique(subjects))),
-        )
-    return _Fit(
-        effects=mixed.fe_params,
-        errors=mixed.bse_fe,
-        subject_sd=float(np.sqrt(np.squeeze(mixed.cov_re))),
-        residual_sd=float(np.sqrt(mixed.scale)),
-        log_likelihood=mixed.llf,
-        fitted=mixed.fittedvalues,
-        residuals=mixed.resid,
-        subject_effects=np.array([np.squeeze(one) for one in mixed.random_effects.values()]),
-    )
-
-
-def _effects(fitted: _Fit, terms: dict[str, pd.DataFrame], alpha: float) -> pd.DataFrame:
-    """Estimates with t intervals on the degrees of freedom left within subjects."""
-    names = ["intercept", *(name for columns in terms.values() for name in columns)]
-    within = sum(columns.shape[1] for term, columns in terms.items() if term != "scanner")
-    freedom = len(fitted.residuals) - len(fitted.subject_effects) - within
-    half = stats.t.isf(alpha / 2, freedom) * fitted.errors
-    return pd.DataFrame(
-        {
-            "effect": names,
-            "estimate": fitted.effects,
-            "ci_low": fitted.effects - half,
-            "ci_high": fitted.effects + half,
-            "p": 2 * stats.t.sf(np.abs(fitted.effects / fitted.errors), freedom),
-        }
-    )
+        pass
+    return plain
 
 
 def _term_tests(
@@ -194,30 +165,34 @@ def _term_tests(
     rows = []
     for term, columns in terms.items():
         beyond = {"configuration x scanner"} - {term}
-        full, reduced = (
+        fits = [
             _fit(response, _design(terms, without), subjects, restricted=False)
             for without in (beyond, {*beyond, term})
-        )
-        ratio = max(2 * (full.log_likelihood - reduced.log_likelihood), 0.0)
+        ]
+        full, reduced = (np.nan if fit is None else fit.llf for fit in fits)
+        ratio = max(2 * (full - reduced), 0.0)
         freedom = columns.shape[1]
         rows.append((term, ratio, freedom, float(stats.chi2.sf(ratio, freedom))))
     return pd.DataFrame(rows, columns=["term", "likelihood_ratio", "df", "p"])
 
 
-def _concerns(fitted: _Fit) -> list[str]:
+def _concerns(fit: MixedLMResults | RegressionResults | None) -> list[str]:
     """Warnings of a fit's diagnostics, in words; empty when all is well."""
-    residuals, levels = fitted.residuals, fitted.subject_effects
+    if fit is None:
+        return []
+    residuals = fit.resid  # the subjects' own level is taken out
+    levels = np.ravel([*getattr(fit, "random_effects", {}).values()])
     warnings = {
         "residuals are not normal": stats.shapiro(residuals).pvalue < CONCERN_P,
         "subject effects are not normal": (
-            np.ptp(levels) > 0 and stats.shapiro(levels).pvalue < CONCERN_P
+            levels.any() and np.ptp(levels) > 0 and stats.shapiro(levels).pvalue < CONCERN_P
         ),
         "residuals spread unevenly over the fitted values": (
-            stats.spearmanr(np.abs(residuals), fitted.fitted).pvalue < CONCERN_P
+            stats.spearmanr(np.abs(residuals), fit.fittedvalues).pvalue < CONCERN_P
         ),
         "a residual lies more than four standard deviations out": (
             np.abs(residuals / residuals.std()).max() > 4
         ),
-        "subjects explain none of the variance": fitted.subject_sd == 0,
+        "subjects explain none of the variance": not levels.any(),
     }
     return [words for words, holds in warnings.items() if holds]

@@ -15,7 +15,7 @@ from scipy import stats
 from wmh.analysis.statistics import holm
 from wmh.atlas.regions import region_name
 from wmh.cohorts.cohort import CohortError
-from wmh.cohorts.tables import SURPLUS, SURPLUS_REMEDY, read_table
+from wmh.cohorts.tables import read_table
 from wmh.study import Study, project_root
 
 IDENTITIES = ("participant_id", "subject", "id")
@@ -32,18 +32,11 @@ def read_participants(path: Path | str, subjects: Sequence[str]) -> pd.DataFrame
     :class:`CohortError` for a table without a column of names, with a name twice, a row too long,
     or none of the subjects.
     """
-    table = read_table(Path(path))
-    names = min(
-        (column for column in table.columns if column.lower() in IDENTITIES),
-        key=lambda column: IDENTITIES.index(column.lower()),
-        default=None,
-    )
+    cells = read_table(Path(path))
+    columns = {column.lower(): column for column in reversed(cells.columns)}
+    names = next((columns[name] for name in IDENTITIES if name in columns), None)
     if names is None:
         raise CohortError(f"{path}: no column {' or '.join(IDENTITIES)} names the participants")
-    for row in table.rows:
-        if row.surplus:
-            raise CohortError(f"{path}, line {row.line}: {SURPLUS}. {SURPLUS_REMEDY}")
-    cells = pd.DataFrame([row.cells for row in table.rows], columns=list(table.columns), dtype=str)
     cells = cells.dropna(subset=names)
     cells.index = cells.pop(names).str.removeprefix("sub-").rename(None)
     twice = cells.index[cells.index.duplicated()]

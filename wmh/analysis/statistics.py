@@ -81,7 +81,11 @@ def planned_comparisons(
         for metric in FIVE_MEASURES
     ]
     planned.append(Comparison("joint model", REGIONS_MEAN, "dice", JOINT, REGIONS))
-    return [comparison for comparison in planned if is_measured(metrics, comparison)]
+    return [
+        one
+        for one in planned
+        if all(len(subject_values(metrics, one.structure, one.metric, c)) for c in (one.a, one.b))
+    ]
 
 
 def compare(
@@ -92,7 +96,24 @@ def compare(
     ``metrics`` is the tidy table, ``seed`` that of the bootstrap. Subjects for whom either side has
     no value (no distance without a prediction) are left out of both and counted in ``n_missing``.
     """
-    rows = [_compare_one(metrics, comparison, settings, seed) for comparison in comparisons]
+    rows = []
+    for one in comparisons:
+        pairs = paired_values(metrics, one)
+        both = pairs.dropna(subset=["a", "b"])
+        differences = (both["a"] - both["b"]).to_numpy()
+        means = both["a"].mean(), both["b"].mean()
+        low, high = mean_interval(differences, both["scanner"], settings, seed)
+        of_repeats = [paired_values(repeat, one) for _, repeat in metrics.groupby("repeat")]
+        by_repeat = pd.Series([(repeat["a"] - repeat["b"]).mean() for repeat in of_repeats])
+        rows.append(
+            (
+                *(one.family, one.structure, one.metric),
+                *(one.a.model, one.a.given, one.b.model, one.b.given),
+                *(len(both), *means, means[0] - means[1], low, high),
+                *(rank_biserial(differences), wilcoxon_p(differences), np.nan),
+                *(len(pairs) - len(both), len(by_repeat), by_repeat.std()),
+            )
+        )
     table = pd.DataFrame(rows, columns=COMPARISON_COLUMNS)
     table["p_holm"] = table.groupby("family")["p_wilcoxon"].transform(holm)
     return table
@@ -116,13 +137,8 @@ def means(metrics: pd.DataFrame, settings: Evaluation, seed: int) -> pd.DataFram
     for key, group in metrics.groupby(keys, sort=False):
         values = subject_values(group, key[2], key[3], Configuration(key[0], key[1]))
         known = values.dropna()
-        low, high = float("nan"), float("nan")
-        if len(known) > 1:
-            scanners = scanner_of(group)[known.index]
-            low, high = mean_interval(
-                known.to_numpy(), scanners, settings.bootstrap_samples, seed, settings.alpha
-            )
-        numbers = (len(known), len(values) - len(known), known.mean(), known.std(), low, high)
+        interval = mean_interval(known.to_numpy(), scanner_of(group)[known.index], settings, seed)
+        numbers = (len(known), len(values) - len(known), known.mean(), known.std(), *interval)
         by_repeat = pd.Series([one["value"].mean() for _, one in group.groupby("repeat")])
         rows.append((*key, *numbers, len(by_repeat), by_repeat.std()))
     numbers = ["n", "n_missing", "mean", "sd", "ci_low", "ci_high", "repeats", "repeat_sd"]
@@ -148,9 +164,7 @@ def friedman(
     metrics: pd.DataFrame, structure: str, metric: str, configurations: Sequence[Configuration]
 ) -> Friedman:
     """Test whether any of three or more configurations differs, and which pairs (Nemenyi)."""
-    values = pd.DataFrame(
-        {str(c): subject_values(metrics, structure, metric, c) for c in configurations}
-    ).dropna()
+    values = values_table(metrics, structure, metric, configurations).rename(columns=str).dropna()
     n, k = values.shape
     with np.errstate(invalid="ignore"):  # where all ranks tie, NaN
         statistic, p = stats.friedmanchisquare(*values.to_numpy().T)
@@ -158,17 +172,15 @@ def friedman(
     unit = np.sqrt(k * (k + 1) / (12 * n))
     posthoc = pd.DataFrame(
         [
-            (a, b, ranks[a] - ranks[b], nemenyi_p(abs(ranks[a] - ranks[b]) / unit, k))
+            (
+                *(a, b, ranks[a] - ranks[b]),
+                float(stats.studentized_range.sf(abs(ranks[a] - ranks[b]) / unit, k, np.inf)),
+            )
             for a, b in combinations(values.columns, 2)
         ],
         columns=["a", "b", "rank_difference", "p_nemenyi"],
     )
     return Friedman(n, float(statistic), float(p), float(statistic / (n * (k - 1))), ranks, posthoc)
-
-
-def nemenyi_p(studentized_difference: float, k: int) -> float:
-    """p of a difference of mean ranks among ``k``, in units of their standard error."""
-    return float(stats.studentized_range.sf(studentized_difference, k, np.inf))
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
@@ -205,14 +217,6 @@ def holm(p_values: Sequence[float] | pd.Series) -> np.ndarray:
     return adjusted
 
 
-def is_measured(metrics: pd.DataFrame, comparison: Comparison) -> bool:
-    """Tell whether the table holds values of both sides of a comparison."""
-    return all(
-        len(subject_values(metrics, comparison.structure, comparison.metric, side))
-        for side in (comparison.a, comparison.b)
-    )
-
-
 def measured(
     metrics: pd.DataFrame, configurations: Sequence[Configuration] = PAPER_CONFIGURATIONS
 ) -> list[Configuration]:
@@ -233,50 +237,22 @@ def subject_values(
     return rows.groupby(rows["subject"].astype(str))["value"].mean(skipna=False)
 
 
+def values_table(
+    metrics: pd.DataFrame, structure: str, metric: str, configurations: Sequence[Configuration]
+) -> pd.DataFrame:
+    """:func:`subject_values` of several configurations (columns), by subject; NaN for none."""
+    return pd.DataFrame(
+        {c: subject_values(metrics, structure, metric, c) for c in configurations}, dtype=float
+    )
+
+
 def paired_values(metrics: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
     """Columns a, b and scanner of the subjects (index) that both sides were measured on."""
-    sides = {
-        name: subject_values(metrics, comparison.structure, comparison.metric, side)
-        for name, side in (("a", comparison.a), ("b", comparison.b))
-    }
-    return pd.DataFrame(sides).join(scanner_of(metrics), how="left")
+    sides = (comparison.a, comparison.b)
+    values = values_table(metrics, comparison.structure, comparison.metric, sides)
+    return values.set_axis(["a", "b"], axis="columns").join(scanner_of(metrics), how="left")
 
 
 def scanner_of(metrics: pd.DataFrame) -> pd.Series:
     """The scanner of each subject."""
     return metrics.groupby(metrics["subject"].astype(str))["scanner"].first()
-
-
-def _compare_one(
-    metrics: pd.DataFrame, comparison: Comparison, settings: Evaluation, seed: int
-) -> dict[str, object]:
-    pairs = paired_values(metrics, comparison)
-    both = pairs.dropna(subset=["a", "b"])
-    differences = (both["a"] - both["b"]).to_numpy()
-    of_repeats = [paired_values(one, comparison) for _, one in metrics.groupby("repeat")]
-    by_repeat = pd.Series([(one["a"] - one["b"]).mean() for one in of_repeats])
-    low, high = float("nan"), float("nan")
-    if len(both) > 1:
-        low, high = mean_interval(
-            differences, both["scanner"], settings.bootstrap_samples, seed, settings.alpha
-        )
-    return {
-        "family": comparison.family,
-        "structure": comparison.structure,
-        "metric": comparison.metric,
-        "model_a": comparison.a.model,
-        "inputs_a": comparison.a.given,
-        "model_b": comparison.b.model,
-        "inputs_b": comparison.b.given,
-        "n": len(both),
-        "mean_a": both["a"].mean(),
-        "mean_b": both["b"].mean(),
-        "mean_difference": both["a"].mean() - both["b"].mean(),
-        "ci_low": low,
-        "ci_high": high,
-        "rank_biserial": rank_biserial(differences),
-        "p_wilcoxon": wilcoxon_p(differences),
-        "n_missing": len(pairs) - len(both),
-        "repeats": len(by_repeat),
-        "repeat_sd": by_repeat.std(),
-    }

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -19,11 +19,10 @@ from wmh.dependencies import code_of
 from wmh.files import fingerprint
 from wmh.images import load_labels, save_image
 from wmh.learning.devices import choose_device
-from wmh.learning.inference import Prediction, predict_prepared, prepare
+from wmh.learning.inference import predict_prepared, prepare
 from wmh.learning.inputs import CONFIGURATIONS, GIVEN, MODALITIES
 from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.learning.networks.encoder_decoders import STRUCTURES
-from wmh.settings import Evaluation
 from wmh.study import Study
 
 
@@ -38,19 +37,44 @@ def predict_cohort(study: Study) -> None:
     A model is given all that it looks at: FLAIR, T1, or both; the concatenated one gets zeros for
     what is missing.
     """
+    device = choose_device(study.compute.device)
+    asked = study.evaluation.model_dump_json(include={"threshold", "mirroring", "slices_at_once"})
+    settings = (asked, study.slices.model_dump_json(), f"{device.type}, {study.compute.threads}")
+    all_share = (*settings, code_of("wmh.learning.inference"))
+    subjects = tested_subjects(study)
     for repeat in study.repeats():
-        _predict_repeat(repeat)
+        models = [load_model_of(repeat, model, device) for model in study.models]
+        made_by = {
+            model.name: fingerprint([repeat.model_folder(model.name) / "checkpoint.pt"], *all_share)
+            for model in models
+        }
+        with ThreadPoolExecutor(cores_here() if device.type == "cpu" else 1) as pool:
+            work = pool.map(partial(_predict_subject, repeat, models, made_by), subjects)
+            list(tqdm(work, "predicting", len(subjects), unit="subject"))
 
 
 def cases_to_evaluate(study: Study) -> list[Case]:
     """Every saved prediction of a test subject beside its truth, repeat by repeat."""
-    return [
-        _case(repeat, subject, model, given)
-        for repeat in study.repeats()
-        for subject in tested_subjects(study)
-        for model, settings in study.models.items()
-        for given in CONFIGURATIONS[settings.inputs].can_be_given
-    ]
+    cases = []
+    for repeat, subject, model in product(study.repeats(), tested_subjects(study), study.models):
+        structures = STRUCTURES[study.models[model].task]
+        lesions, regions = ("lesions" in structures), ("regions" in structures)
+        for given in CONFIGURATIONS[study.models[model].inputs].can_be_given:
+            path = partial(repeat.prediction, model, given, subject.id)
+            case = Case(
+                subject=subject.id,
+                scanner=subject.scanner,
+                model=model,
+                inputs_given=given,
+                repeat=repeat.repeat,
+                true_lesions=subject.lesions if lesions else None,
+                lesions=path("lesions") if lesions else None,
+                probability=path("probability") if lesions else None,
+                true_regions=study.region_labels(subject.id) if regions else None,
+                regions=path("regions") if regions else None,
+            )
+            cases.append(case)
+    return cases
 
 
 def most_given(study: Study, model: str) -> str:
@@ -69,27 +93,18 @@ def burden_table(study: Study) -> pd.DataFrame:
     ``registered``: the separate model's lesions in the registered regions. Other pathology (label
     2) is left out of truth and predictions.
     """
-    tables = [
-        _burden_of(repeat, subject)
-        for repeat in study.repeats()
-        for subject in tested_subjects(study)
-    ]
-    return pd.concat(tables)
-
-
-def _burden_of(study: Study, subject: Subject) -> pd.DataFrame:
-    """The burden of one subject from every source, with where its error comes from."""
-    truth = load_lesions(subject)
-    images = {
-        source: (load_labels(lesions).data * (truth.data != 2), load_labels(regions).data)
-        for source, (lesions, regions) in _burden_sources(study, subject).items()
-    }
-    about = {"subject": subject.id, "scanner": subject.scanner, "repeat": study.repeat}
     tables = []
-    for source, pair in images.items():
-        error = split_error(*images[TRUTH], *pair, truth.voxel_ml)
-        table = regional_burden(*pair, truth.voxel_ml).merge(error, on="region")
-        tables.append(table.assign(**about, source=source)[[*about, "source", *table]])
+    for repeat, subject in product(study.repeats(), tested_subjects(study)):
+        truth = load_lesions(subject)
+        images = {
+            source: (load_labels(lesions).data * (truth.data != 2), load_labels(regions).data)
+            for source, (lesions, regions) in _burden_sources(repeat, subject).items()
+        }
+        about = {"subject": subject.id, "scanner": subject.scanner, "repeat": repeat.repeat}
+        for source, pair in images.items():
+            error = split_error(*images[TRUTH], *pair, truth.voxel_ml)
+            table = regional_burden(*pair, truth.voxel_ml).merge(error, on="region")
+            tables.append(table.assign(**about, source=source)[[*about, "source", *table]])
     return pd.concat(tables)
 
 
@@ -110,23 +125,6 @@ def _burden_sources(study: Study, subject: Subject) -> dict[str, tuple[Path, Pat
     for model in study.models_of("multitask")[:1]:
         sources["joint"] = (predicted(model, "lesions"), predicted(model, "regions"))
     return sources
-
-
-def _predict_repeat(study: Study) -> None:
-    device = choose_device(study.compute.device)
-    models = [load_model_of(study, model, device) for model in study.models]
-    asked = study.evaluation.model_dump_json(include={"threshold", "mirroring", "slices_at_once"})
-    settings = (asked, study.slices.model_dump_json(), f"{device.type}, {study.compute.threads}")
-    all_share = (*settings, code_of("wmh.learning.inference"))
-    made_by = {
-        model.name: fingerprint([study.model_folder(model.name) / "checkpoint.pt"], *all_share)
-        for model in models
-    }
-    subjects = tested_subjects(study)
-    workers = cores_here() if device.type == "cpu" else 1
-    with ThreadPoolExecutor(workers) as pool:
-        work = pool.map(partial(_predict_subject, study, models, made_by), subjects)
-        list(tqdm(work, "predicting", len(subjects), unit="subject"))
 
 
 def _predict_subject(
@@ -155,33 +153,12 @@ def _predict_subject(
         for given, model, path, record, made_of in waiting:
             if given == asked:
                 record.unlink(missing_ok=True)
-                _save(predict_prepared(model, person, study.evaluation), path, study.evaluation)
+                answer = predict_prepared(model, person, study.evaluation)
+                if answer.probability is not None:
+                    lesions = answer.lesions(study.evaluation.threshold)
+                    save_image(path("lesions"), lesions, answer.like)
+                    # three decimals, so that it packs small
+                    save_image(path("probability"), answer.probability.round(3), answer.like)
+                if answer.regions is not None:
+                    save_image(path("regions"), answer.regions, answer.like)
                 record.write_text(made_of)
-
-
-def _save(answer: Prediction, path: Callable[[str], Path], settings: Evaluation) -> None:
-    """Save what a model answers; ``path`` gives the file of each kind."""
-    if answer.probability is not None:
-        save_image(path("lesions"), answer.lesions(settings.threshold), answer.like)
-        # three decimals, so that it packs small
-        save_image(path("probability"), answer.probability.round(3), answer.like)
-    if answer.regions is not None:
-        save_image(path("regions"), answer.regions, answer.like)
-
-
-def _case(study: Study, subject: Subject, model: str, given: str) -> Case:
-    structures = STRUCTURES[study.models[model].task]
-    path = partial(study.prediction, model, given, subject.id)
-    lesions, regions = ("lesions" in structures), ("regions" in structures)
-    return Case(
-        subject=subject.id,
-        scanner=subject.scanner,
-        model=model,
-        inputs_given=given,
-        repeat=study.repeat,
-        true_lesions=subject.lesions if lesions else None,
-        lesions=path("lesions") if lesions else None,
-        probability=path("probability") if lesions else None,
-        true_regions=study.region_labels(subject.id) if regions else None,
-        regions=path("regions") if regions else None,
-    )

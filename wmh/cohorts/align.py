@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
@@ -69,9 +70,7 @@ def register_rigidly(moving: Image, fixed: Image, seed: int) -> Rigid:
         fits = [_fit(*coarse, start, 4.0, 1.0, seed) for start in _starts(*pair)]
         _, best = min(fits, key=lambda fit: fit[0])
         fine = [_coarse(image, FINE_MM) for image in pair]
-        metric, transform = _fit(*fine, best, 3.0, FINE_SAMPLES, seed)
-    matrix = _matrix(transform)
-    return Rigid(matrix, _mean_distance(matrix, fixed), -metric)
+        return _rigid(*_fit(*fine, best, 3.0, FINE_SAMPLES, seed), fixed)
 
 
 def measure_offset(moving: Image, fixed: Image, seed: int) -> Rigid:
@@ -87,10 +86,8 @@ def measure_offset(moving: Image, fixed: Image, seed: int) -> Rigid:
         as_is = -method.MetricEvaluate(*pair)
         fits = [_fit(*pair, start, 4.0, 1.0, seed) for start in starts]
         metric, best = min(fits, key=lambda fit: fit[0])
-    if -metric < BETTER * as_is:
-        return Rigid(np.eye(4), 0.0, as_is)
-    matrix = _matrix(best)
-    return Rigid(matrix, _mean_distance(matrix, fixed), -metric)
+    better = -metric >= BETTER * as_is
+    return _rigid(metric, best, fixed) if better else Rigid(np.eye(4), 0.0, as_is)
 
 
 def head_mask(image: Image) -> np.ndarray:
@@ -109,9 +106,7 @@ def head_mask(image: Image) -> np.ndarray:
 
 def raise_without_overlap(t1: Image, flair: Image) -> None:
     """Raise :class:`ImageError` unless the T1's field of view holds the head in the FLAIR."""
-    points = _head_points(flair)
-    inverse = np.linalg.inv(t1.affine)
-    voxels = points @ inverse[:3, :3].T + inverse[:3, 3]
+    voxels = nib.affines.apply_affine(np.linalg.inv(t1.affine), _head_points(flair))
     inside = ((voxels > -0.5) & (voxels < np.array(t1.data.shape) - 0.5)).all(axis=1)
     if inside.mean() < LEAST_OVERLAP:
         raise ImageError(
@@ -122,18 +117,20 @@ def raise_without_overlap(t1: Image, flair: Image) -> None:
         )
 
 
-def _mean_distance(matrix: np.ndarray, image: Image) -> float:
-    """Mean distance in mm by which a motion (4, 4) moves the head in an image."""
-    points = _head_points(image)
-    moved = points @ matrix[:3, :3].T + matrix[:3, 3]
-    return float(np.linalg.norm(moved - points, axis=1).mean())
+def _rigid(metric: float, transform: sitk.Euler3DTransform, fixed: Image) -> Rigid:
+    """The motion that a transform makes, and how far it moves the head in the fixed image."""
+    turn, centre = np.reshape(transform.GetMatrix(), (3, 3)), np.array(transform.GetCenter())
+    shift = centre + transform.GetTranslation() - turn @ centre
+    matrix, points = nib.affines.from_matvec(turn, shift), _head_points(fixed)
+    moved = nib.affines.apply_affine(matrix, points)
+    return Rigid(matrix, float(np.linalg.norm(moved - points, axis=1).mean()), -metric)
 
 
 def _head_points(image: Image) -> np.ndarray:
     """World coordinates (n, 3) in mm of the head, some 4 mm apart."""
     step = np.maximum(1, HEAD_MM // image.voxel_size).astype(int)
     thinned = Image(image.data[tuple(slice(None, None, n) for n in step)], image.affine)
-    return np.argwhere(head_mask(thinned)) * step @ image.affine[:3, :3].T + image.affine[:3, 3]
+    return nib.affines.apply_affine(image.affine, np.argwhere(head_mask(thinned)) * step)
 
 
 def _starts(fixed: sitk.Image, moving: sitk.Image) -> tuple[sitk.Euler3DTransform, ...]:
@@ -212,12 +209,3 @@ def _coarse(image: sitk.Image, spacing: float) -> sitk.Image:
         0.0,
         sitk.sitkFloat32,
     )
-
-
-def _matrix(transform: sitk.Euler3DTransform) -> np.ndarray:
-    rotation = np.array(transform.GetMatrix()).reshape(3, 3)
-    centre = np.array(transform.GetCenter())
-    matrix = np.eye(4)
-    matrix[:3, :3] = rotation
-    matrix[:3, 3] = centre + transform.GetTranslation() - rotation @ centre
-    return matrix

@@ -8,19 +8,20 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from wmh.cohorts.cohort import CohortError, Subject
-from wmh.cohorts.found import (
+from wmh.cohorts.cohort import (
     ABSENT_REMEDY,
     NEEDED,
     NO_SCAN_REMEDY,
     UNDECIDED,
     UNKNOWN_SCANNER,
+    CohortError,
     Found,
     Problem,
+    Subject,
     as_word,
     split_problems,
 )
-from wmh.cohorts.tables import SURPLUS, SURPLUS_REMEDY, read_table
+from wmh.cohorts.tables import read_table
 
 OWN_PREDICTIONS = "wmh"
 """Name in ``GeneratedBy`` of the derivatives that this package writes: no truth lies there."""
@@ -40,7 +41,7 @@ def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
 
     Names that only resemble BIDS (``_T2FLAIR``) count where a session has no other. A session
     without a T1w takes the person's only one from above the sessions, or from another session. Both
-    are said in the subject's notices, and so is every FLAIR or T1w that nobody uses.
+    are said in the subject's warnings, and so is every FLAIR or T1w that nobody uses.
 
     Lesion masks are looked for under ``derivatives/``: files named after the subject (and session)
     whose name speaks of lesions, WMH or WML, but not in what ``wmh predict`` wrote.
@@ -51,7 +52,7 @@ def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
     own = own_predictions(folder / "derivatives")
     masks = [
         p
-        for p in sorted(folder.glob("derivatives/**/*"))
+        for p in sorted(folder.glob("derivatives/**/*") if "lesions" in needed else ())
         if p.name.startswith("sub-") and is_lesion_mask(p.name) and own.isdisjoint(p.parents)
     ]
     found = []
@@ -60,7 +61,7 @@ def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
         subjects = _bids_person(person, masks, row or {}, needed)
         if participants and row is None:
             notice = f"{folder / 'participants.tsv'}: no row says {person.name}"
-            subjects[0] = replace(subjects[0], notices=(*subjects[0].notices, notice))
+            subjects[0] = replace(subjects[0], warnings=(*subjects[0].warnings, notice))
         found += subjects
     return found
 
@@ -92,7 +93,7 @@ def _bids_person(
     left = [path for path in files if (_is(path, "FLAIR") or _is(path, "T1w")) and path not in used]
     if left:
         notice = f"{person}: not used: {', '.join(str(path.relative_to(person)) for path in left)}"
-        found[0] = replace(found[0], notices=(*found[0].notices, notice))
+        found[0] = replace(found[0], warnings=(*found[0].warnings, notice))
     return found
 
 
@@ -106,42 +107,41 @@ def _bids_subject(
     needed: Collection[str],
 ) -> Found:
     identity = person.name if place == person else f"{person.name}_{place.name}"
-    flair, flair_problems = _the_one(place, "FLAIR", scans["FLAIR"], "flair" in needed)
-    t1, t1_problems = _the_one(place, "T1w", scans["T1w"], "t1" in needed)
-    lesions, lesion_problems = None, []
-    if "lesions" in needed:
-        own = [m for m in masks if _belongs(m.name, person.name, place.name, only_session)]
-        native = [m for m in own if is_in_native_space(m.name)]
-        lesions, lesion_problems = _the_one(place, "lesion mask", native or own)
+    own = [m for m in masks if _belongs(m.name, person.name, place.name, only_session)]
+    candidates = {
+        "flair": ("FLAIR", scans["FLAIR"]),
+        "t1": ("T1w", scans["T1w"]),
+        "lesions": ("lesion mask", [m for m in own if is_in_native_space(m.name)] or own),
+    }
+    images, problems = {}, []
+    for name, (kind, found) in candidates.items():
+        images[name], wrong = _the_one(place, kind, found, name in needed)
+        problems += wrong
     subject = Subject(
         id=identity,
         split=row.get("split", UNDECIDED),
-        scanner=as_word(row.get("scanner", "")) or _scanner_beside(flair),
-        flair=flair,
-        t1=t1,
-        lesions=lesions,
+        scanner=as_word(row.get("scanner", "")) or _scanner_beside(images["flair"]),
+        **images,
     )
-    problems = (*flair_problems, *t1_problems, *lesion_problems, *split_problems(subject))
+    problems += split_problems(subject)
     if not needed and not any(scans.values()):
-        problems += (Problem(str(place), "no FLAIR and no T1w", NO_SCAN_REMEDY),)
+        problems.append(Problem(str(place), "no FLAIR and no T1w", NO_SCAN_REMEDY))
     notices = tuple(
         f"{identity}: {image} is taken for its {kind}"
-        for kind, image in (("FLAIR", flair), ("T1w", t1))
+        for kind, image in (("FLAIR", subject.flair), ("T1w", subject.t1))
         if image and (image.parent.parent != place or not _is_bids(image, kind))
     )
-    return Found(subject, problems, notices)
+    return Found(subject, tuple(problems), notices)
 
 
 def _the_one(
-    place: Path, kind: str, images: list[Path], needed: bool = True
+    place: Path, kind: str, images: list[Path], needed: bool
 ) -> tuple[Path | None, list[Problem]]:
     """The only image of a kind; with several, or none that is needed, None and the problem."""
     if len(images) == 1:
         return images[0], []
-    if not images and not needed:
-        return None, []
     if not images:
-        return None, [Problem(str(place), f"no {kind}", ABSENT_REMEDY)]
+        return None, [Problem(str(place), f"no {kind}", ABSENT_REMEDY)] * needed
     names = ", ".join(image.name for image in images)
     remedy = "Keep one, or name the one to use in a CSV file"
     return None, [Problem(str(place), f"{len(images)} images could be its {kind}: {names}", remedy)]
@@ -228,13 +228,14 @@ def _participants(path: Path) -> dict[str, dict[str, str]]:
     if not path.is_file():
         return {}
     found: dict[str, dict[str, str]] = {}
-    for row in read_table(path, lower_case=True).rows:
-        if row.surplus:
-            raise CohortError(f"{path}, line {row.line}: {SURPLUS}. {SURPLUS_REMEDY}")
-        name = row.cells.get("participant_id", "").removeprefix("sub-")
-        facts = {key: row.cells[key] for key in ("split", "scanner") if key in row.cells}
+    table = read_table(path, lower_case=True).reindex(
+        columns=["participant_id", "split", "scanner"]
+    )
+    for line, row in table.iterrows():
+        facts = row.dropna().to_dict()
+        name = facts.pop("participant_id", "").removeprefix("sub-")
         if found.setdefault(name, facts) != facts:
-            raise CohortError(f"{path}, line {row.line}: another row says otherwise of {name}")
+            raise CohortError(f"{path}, line {line}: another row says otherwise of {name}")
     return found if any(found.values()) else {}
 
 

@@ -14,13 +14,13 @@ from typing import Literal
 
 import pandas as pd
 
+from wmh.cohorts.cohort import SPLITS, CohortError, Subject
 from wmh.cohorts.fetch import DownloadError, Fetched, RemoteFile, fetch
 from wmh.cohorts.scanners import SCANNERS, scanner_at
 
 FACTS = Path(__file__).parent / "facts" / "challenge_subjects.csv"
 SERVER = "https://dataverse.nl"
 DOI = "10.34894/AECRSD"
-SPLITS = ("training", "test")
 NOTICE = """\
 Data of the White Matter Hyperintensity (WMH) Segmentation Challenge
   https://doi.org/10.34894/AECRSD, licence CC BY-NC 4.0: no commercial use, name the source.
@@ -65,6 +65,40 @@ def missing_subjects(folder: Path | str, split: Literal["training", "test", "all
     return [p for p in places if not all((Path(folder) / p / name).is_file() for name in needed)]
 
 
+def find_challenge(folder: Path | str) -> list[Subject]:
+    """Subjects of a folder laid out as the challenge: ``training|test/Site[/Scanner]/ID/``.
+
+    The bias-corrected images in ``pre/`` are used. ``regions.nii.gz`` beside ``wmh.nii.gz``, which
+    only simulated subjects have, is taken as the true regions. Raises :class:`CohortError` when the
+    folder holds no subject, or one in a place that no scanner of the challenge has.
+    """
+    folder = Path(folder)
+    subjects = []
+    for split in SPLITS:
+        for pre in sorted(folder.glob(f"{split}/**/pre")):
+            place = pre.parent.parent.relative_to(folder / split).as_posix()
+            scanner = scanner_at(place)
+            if scanner is None:
+                raise CohortError(f"{pre.parent}: {place!r} is no scanner folder of the challenge")
+            regions = pre.with_name("regions.nii.gz")
+            subjects.append(
+                Subject(
+                    id=pre.parent.name,
+                    split=split,
+                    scanner=scanner.name,
+                    flair=pre / "FLAIR.nii.gz",
+                    t1=pre / "T1.nii.gz",
+                    lesions=pre.with_name("wmh.nii.gz"),
+                    true_regions=regions if regions.exists() else None,
+                )
+            )
+    if not subjects:
+        raise CohortError(
+            f"{folder}: no subjects found. Expected training/ and test/ with Site[/Scanner]/ID/pre/"
+        )
+    return subjects
+
+
 def fetch_challenge(
     destination: Path | str,
     split: Literal["training", "test", "all"] = "all",
@@ -78,12 +112,9 @@ def fetch_challenge(
     """
     address = f"{server}/api/datasets/:persistentId/?persistentId=doi:{DOI}"
     with TemporaryDirectory() as folder:
-        list_of_files = Path(folder) / "files.json"
-        file = RemoteFile(
-            list_of_files.name, address, check=lambda path: json.loads(path.read_bytes())
-        )
+        file = RemoteFile("files.json", address, check=lambda path: json.loads(path.read_bytes()))
         fetch([file], folder, "list of files")
-        listing = json.loads(list_of_files.read_bytes())
+        listing = json.loads((Path(folder) / file.path).read_bytes())
     files = files_in(listing, server, split, observers)
     if not files:
         raise DownloadError(f"{server}: doi:{DOI} lists no files of the {split} split")
@@ -94,26 +125,24 @@ def files_in(
     listing: dict, server: str, split: Literal["training", "test", "all"], observers: bool
 ) -> list[RemoteFile]:
     """The files to fetch, from a Dataverse listing of the data set."""
+    files = []
     try:
-        entries = listing["data"]["latestVersion"]["files"]
-        files = [_remote_file(entry, server) for entry in entries]
+        for entry in listing["data"]["latestVersion"]["files"]:
+            data, checksum = entry["dataFile"], entry["dataFile"]["checksum"]
+            place = "/".join(filter(None, (entry.get("directoryLabel"), data["filename"])))
+            file = RemoteFile(
+                path=local_path(place),
+                url=f"{server}/api/access/datafile/{int(data['id'])}",
+                size=int(data["filesize"]),
+                checksum=f"{_CHECKSUMS[checksum['type']]}:{checksum['value'].lower()}",
+            )
+            files.append(file)
     except (KeyError, TypeError) as error:
         raise DownloadError(
             f"{server}: the list of files has another form than expected ({error!r}). "
             "The Dataverse API may have changed; look for a newer version of wmh"
         ) from error
     return [file for file in files if _wanted(file.path, split, observers)]
-
-
-def _remote_file(entry: dict, server: str) -> RemoteFile:
-    data, checksum = entry["dataFile"], entry["dataFile"]["checksum"]
-    folder = entry.get("directoryLabel", "")
-    return RemoteFile(
-        path=local_path(f"{folder}/{data['filename']}" if folder else data["filename"]),
-        url=f"{server}/api/access/datafile/{int(data['id'])}",
-        size=int(data["filesize"]),
-        checksum=f"{_CHECKSUMS[checksum['type']]}:{checksum['value'].lower()}",
-    )
 
 
 def _wanted(path: str, split: str, observers: bool) -> bool:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,8 +21,7 @@ from tqdm.auto import tqdm
 
 from wmh.cohorts.align import bring_t1_to_flair, head_mask, raise_without_overlap
 from wmh.cohorts.challenge import known_subjects, missing_subjects
-from wmh.cohorts.cohort import LESION_LABELS, Subject
-from wmh.cohorts.found import Found, Problem
+from wmh.cohorts.cohort import LESION_LABELS, Found, Problem
 from wmh.cohorts.plausible import notices
 from wmh.cohorts.sources import Layout, find_subjects, layout_of
 from wmh.cores import cores_here, processes
@@ -38,37 +37,12 @@ WORTH_PROCESSES = 12
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A subject that was looked at: its problems, warnings and geometry (mm, ml)."""
-
-    subject: Subject
-    problems: tuple[Problem, ...] = ()
-    warnings: tuple[str, ...] = ()
-    present: tuple[str, ...] = ()
-    shape: tuple[int, ...] | None = None
-    voxel_size_mm: tuple[float, ...] | None = None
-    orientation: str | None = None
-    lesion_ml: float | None = None
-    other_pathology_ml: float | None = None
-    t1_offset_mm: float | None = None
-    overlaps: bool = True
-    """The T1's field of view holds the head in the FLAIR."""
-    fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
-    """Hash of the voxels of each image that was read, by its path."""
-
-    @property
-    def usable(self) -> bool:
-        """True where a study can use the subject."""
-        return not self.problems
-
-
-@dataclass(frozen=True)
 class Report:
     """All subjects of a folder or table, and known subjects of the challenge that are missing."""
 
     path: Path
     layout: Layout
-    rows: list[Checked]
+    rows: list[Found]
     missing: list[str]
 
     @property
@@ -91,9 +65,7 @@ def check_path(path: Path | str) -> Report:
     return Report(path, layout, [_compare_with_known(row) for row in rows], missing)
 
 
-def map_subjects(
-    work: Callable[[Found], Checked], subjects: list[Found], title: str
-) -> list[Checked]:
+def map_subjects(work: Callable[[Found], Found], subjects: list[Found], title: str) -> list[Found]:
     """Do ``work`` for each subject, in order; for many subjects, in a process per core."""
     bar = partial(tqdm, total=len(subjects), desc=title, leave=False)
     if len(subjects) < WORTH_PROCESSES:
@@ -102,17 +74,16 @@ def map_subjects(
         return list(bar(pool.map(work, subjects)))
 
 
-def check_subject(found: Found) -> Checked:
+def check_subject(found: Found) -> Found:
     """Find everything wrong with one subject's files, and what looks wrong in the pictures.
 
     Of a T1 on another grid than the FLAIR's it is measured how far it lies off.
     """
     row, flair, t1 = read_subject(found)
-    if flair and t1 and row.overlaps and not same_grid(flair, t1):
+    if flair and t1 and not same_grid(flair, t1):
         _, offset = bring_t1_to_flair(t1, flair, register=False, seed=SEED)
         row = replace(row, t1_offset_mm=round(offset, 1))
-    images = {"FLAIR": flair, "T1": t1 if row.overlaps else None}
-    images = {modality: image for modality, image in images.items() if image}
+    images = {name: image for name, image in (("FLAIR", flair), ("T1", t1)) if image}
     try:
         said = notices(images) if images else ()
     except ImageError as error:  # no brain in it: the study's own choice, and so no problem here
@@ -120,39 +91,33 @@ def check_subject(found: Found) -> Checked:
     return replace(row, warnings=(*row.warnings, *said))
 
 
-def read_subject(found: Found) -> tuple[Checked, Image | None, Image | None]:
-    """Read a subject's files once: what is wrong with them, FLAIR and T1 as far as they go."""
-    subject, problems = found.subject, list(found.problems)
+def read_subject(found: Found) -> tuple[Found, Image | None, Image | None]:
+    """Read a subject's files once: what is wrong with them, FLAIR and T1 as far as they go.
+
+    None stands for an image that cannot be used, and for a T1 that does not overlap the FLAIR.
+    """
+    subject, problems, facts = found.subject, list(found.problems), {}
     flair = _try(problems, load_image, subject.flair)
     t1 = _try(problems, load_image, subject.t1)
     lesions = _try(problems, lambda path: load_labels(path, LESION_LABELS), subject.lesions)
     images = {"FLAIR": flair, "T1": t1, "lesions": lesions}
-    row = Checked(
-        subject,
-        warnings=found.notices,
-        present=tuple(name for name, image in images.items() if image),
-        fingerprints={
-            str(image.path): _fingerprint(image)
-            for image in (flair, t1, lesions)
-            if image and image.data.any()
-        },
-    )
+    images = {name: image for name, image in images.items() if image}
     if flair:
-        row = replace(
-            row,
-            shape=flair.data.shape,
-            voxel_size_mm=tuple(flair.voxel_size.round(4).tolist()),
-            orientation=flair.orientation,
-        )
+        facts["shape"] = flair.data.shape
+        facts["voxel_size_mm"] = tuple(flair.voxel_size.round(4).tolist())
+        facts["orientation"] = flair.orientation
     if lesions:
         volumes = [round(float((lesions.data == k).sum() * lesions.voxel_ml), 4) for k in (1, 2)]
-        row = replace(row, lesion_ml=volumes[0], other_pathology_ml=volumes[1])
+        facts["lesion_ml"], facts["other_pathology_ml"] = volumes
     if flair and lesions:
-        problems += _mask_problems(lesions, flair)
+        _try(problems, lambda mask: _raise_unless_on_head(mask, flair), lesions)
     if flair and t1 and not same_grid(flair, t1):
-        overlap = _try(problems, lambda image: raise_without_overlap(image, flair) or True, t1)
-        row = replace(row, overlaps=bool(overlap))
-    return replace(row, problems=tuple(problems)), flair, t1
+        t1 = _try(problems, lambda image: raise_without_overlap(image, flair) or image, t1)
+    fingerprints = {
+        str(image.path): _fingerprint(image) for image in images.values() if image.data.any()
+    }
+    facts |= {"present": tuple(images), "fingerprints": fingerprints}
+    return replace(found, problems=tuple(problems), **facts), flair, t1
 
 
 def _try(problems: list[Problem], action: Callable, argument: object) -> object | None:
@@ -166,22 +131,21 @@ def _try(problems: list[Problem], action: Callable, argument: object) -> object 
         return None
 
 
-def _mask_problems(lesions: Image, flair: Image) -> list[Problem]:
-    """Problems of a mask that does not belong on its FLAIR."""
+def _raise_unless_on_head(lesions: Image, flair: Image) -> None:
+    """Raise :class:`ImageError` for a mask that does not belong on its FLAIR."""
     if not same_grid(lesions, flair):
         remedy = (
             "Resample it by nearest neighbour: nilearn.image.resample_to_img(mask, flair, "
             "interpolation='nearest')"
         )
-        return [Problem(str(lesions.path), f"lies on another grid than {flair.path}", remedy)]
+        raise ImageError(lesions.path, f"lies on another grid than {flair.path}", remedy)
     lesion = lesions.data == 1
     head = ndimage.binary_dilation(head_mask(flair), iterations=2)
     outside = (lesion & ~head).sum() / max(lesion.sum(), 1)
     if outside > MOST_LESION_OUTSIDE_HEAD:
-        remedy = "Lay it over the FLAIR; it may be another person's, or flipped"
         problem = f"{outside:.0%} of the lesion volume lies outside the head"
-        return [Problem(str(lesions.path), problem, remedy)]
-    return []
+        remedy = "Lay it over the FLAIR; it may be another person's, or flipped"
+        raise ImageError(lesions.path, problem, remedy)
 
 
 def _fingerprint(image: Image) -> str:
@@ -190,7 +154,7 @@ def _fingerprint(image: Image) -> str:
     return hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
 
 
-def add_duplicates(rows: list[Checked]) -> list[Checked]:
+def add_duplicates(rows: list[Found]) -> list[Found]:
     """Add problems that only show between subjects: duplicate names, people and pictures."""
     names = Counter(row.subject.id for row in rows)
     splits, pictures = defaultdict(set), defaultdict(list)
@@ -222,7 +186,7 @@ def add_duplicates(rows: list[Checked]) -> list[Checked]:
     return checked
 
 
-def _compare_with_known(row: Checked) -> Checked:
+def _compare_with_known(row: Found) -> Found:
     """Compare a subject of the challenge with what is known of it."""
     table, subject = known_subjects(), row.subject
     known = next(iter(table[table["id"] == subject.id].itertuples()), None)
@@ -242,16 +206,16 @@ def _compare_with_known(row: Checked) -> Checked:
 def as_text(report: Report) -> str:
     """A table of the subjects, then each problem with its remedy, then a verdict."""
     table = pd.DataFrame([_cells(row) for row in report.rows])
-    problems = [str(problem) for row in report.rows for problem in row.problems]
-    warnings = [warning for row in report.rows for warning in row.warnings]
+    lists = {
+        "Problems": [problem for row in report.rows for problem in row.problems],
+        "Warnings": [warning for row in report.rows for warning in row.warnings],
+        f"Missing, of the challenge's subjects ({len(report.missing)})": report.missing,
+    }
     parts = [table.to_string(index=False)]
-    parts += [f"\nProblems:\n{_listed(problems)}"] * bool(problems)
-    parts += [f"\nWarnings:\n{_listed(warnings)}"] * bool(warnings)
+    for title, lines in lists.items():
+        parts += ["\n".join([f"\n{title}:", *(f"  - {line}" for line in lines)])] * bool(lines)
     if report.missing:
-        parts.append(
-            f"\nMissing, of the challenge's subjects ({len(report.missing)}):\n"
-            f"{_listed(report.missing)}\n  `wmh fetch challenge` fetches what is missing."
-        )
+        parts.append("  `wmh fetch challenge` fetches what is missing.")
     if any(_is_repairable(row) for row in report.rows):
         parts.append(
             "\n`wmh check PATH --repair FOLDER` writes copies of the masks of 0 and 255 as 0 and 1 "
@@ -266,7 +230,7 @@ def as_json(report: Report) -> str:
     rows = []
     for row in report.rows:
         facts = asdict(row)
-        facts.pop("fingerprints"), facts.pop("overlaps")
+        facts.pop("fingerprints")
         rows.append({**facts.pop("subject"), "usable": row.usable, **facts})
     content = {
         "path": str(report.path),
@@ -298,7 +262,7 @@ def repair_masks(report: Report, folder: Path) -> Path:
     return write_table(pd.DataFrame(rows), folder / "cohort.csv")
 
 
-def _is_repairable(row: Checked) -> bool:
+def _is_repairable(row: Found) -> bool:
     """Return whether a subject's mask marks lesions with 255, as image editors do."""
     if "lesions" in row.present or row.subject.lesions is None:
         return False
@@ -309,7 +273,7 @@ def _is_repairable(row: Checked) -> bool:
     return set(values.tolist()) == {0, 255}
 
 
-def _cells(row: Checked) -> dict[str, object]:
+def _cells(row: Found) -> dict[str, object]:
     def joined(values: tuple | None) -> str:
         return " x ".join(f"{value:g}" for value in values) if values else "-"
 
@@ -325,7 +289,3 @@ def _cells(row: Checked) -> dict[str, object]:
         "T1 off mm": "-" if row.t1_offset_mm is None else f"{row.t1_offset_mm:.1f}",
         "problems": len(row.problems) or "none",
     }
-
-
-def _listed(lines: list[str]) -> str:
-    return "\n".join(f"  - {line}" for line in lines)

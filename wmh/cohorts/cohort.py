@@ -1,16 +1,20 @@
-"""A cohort: subjects with their images, as one checked table that every later stage reads."""
+"""A cohort: subjects with their images, as one checked table that every later stage reads.
+
+A subject that cannot be told from its file names alone (two T1 images, no FLAIR) is passed on with
+its problems, so that one report can name them all.
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from wmh.cohorts.scanners import scanner_at
 from wmh.files import write_table
 from wmh.images import Image, load_image, load_labels, resample_to
 from wmh.study import Study, project_root
@@ -19,6 +23,15 @@ LESION_LABELS = {0, 1, 2}
 """Background, lesion, other pathology (left out of training and of every measure)."""
 
 PATHS = ("flair", "t1", "lesions", "true_regions")
+SPLITS = ("training", "test")
+UNDECIDED = ""
+"""The split of a subject whose source does not say it."""
+UNKNOWN_SCANNER = "unknown"
+NEEDED = ("flair", "t1", "lesions")
+"""The images a study needs of each subject. Prediction needs none by name: either scan will do."""
+
+ABSENT_REMEDY = "A study needs FLAIR, T1 and a lesion mask; a single scan goes to wmh predict"
+NO_SCAN_REMEDY = "Give its FLAIR, its T1 or both"
 
 
 class CohortError(ValueError):
@@ -45,38 +58,60 @@ class Subject:
         return self.id.partition("_ses-")[0]
 
 
-def find_challenge(folder: Path | str) -> list[Subject]:
-    """Subjects of a folder laid out as the challenge: ``training|test/Site[/Scanner]/ID/``.
+@dataclass(frozen=True)
+class Problem:
+    """Something that keeps a subject from being used, and what to do about it."""
 
-    The bias-corrected images in ``pre/`` are used. ``regions.nii.gz`` beside ``wmh.nii.gz``, which
-    only simulated subjects have, is taken as the true regions. Raises :class:`CohortError` when the
-    folder holds no subject, or one in a place that no scanner of the challenge has.
+    file: str
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.problem}. {self.remedy}."
+
+
+@dataclass(frozen=True)
+class Found:
+    """A subject as its source names it, with what is wrong already, and what was taken for what.
+
+    Once its files were read, also the images that are there and their geometry (mm, ml).
     """
-    folder = Path(folder)
-    subjects = []
-    for split in ("training", "test"):
-        for pre in sorted(folder.glob(f"{split}/**/pre")):
-            place = pre.parent.parent.relative_to(folder / split).as_posix()
-            scanner = scanner_at(place)
-            if scanner is None:
-                raise CohortError(f"{pre.parent}: {place!r} is no scanner folder of the challenge")
-            regions = pre.with_name("regions.nii.gz")
-            subjects.append(
-                Subject(
-                    id=pre.parent.name,
-                    split=split,
-                    scanner=scanner.name,
-                    flair=pre / "FLAIR.nii.gz",
-                    t1=pre / "T1.nii.gz",
-                    lesions=pre.with_name("wmh.nii.gz"),
-                    true_regions=regions if regions.exists() else None,
-                )
-            )
-    if not subjects:
-        raise CohortError(
-            f"{folder}: no subjects found. Expected training/ and test/ with Site[/Scanner]/ID/pre/"
+
+    subject: Subject
+    problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
+    present: tuple[str, ...] = ()
+    shape: tuple[int, ...] | None = None
+    voxel_size_mm: tuple[float, ...] | None = None
+    orientation: str | None = None
+    lesion_ml: float | None = None
+    other_pathology_ml: float | None = None
+    t1_offset_mm: float | None = None
+    fingerprints: dict[str, str] = field(default_factory=dict, repr=False)
+    """Hash of the voxels of each image that was read, by its path."""
+
+    @property
+    def usable(self) -> bool:
+        """True where a study can use the subject."""
+        return not self.problems
+
+
+def split_problems(subject: Subject) -> list[Problem]:
+    """A split that is neither training nor test."""
+    if subject.split in (*SPLITS, UNDECIDED):
+        return []
+    return [
+        Problem(
+            subject.id,
+            f"its split {subject.split!r} is not known",
+            "Write training or test, or leave the column out to have it drawn",
         )
-    return subjects
+    ]
+
+
+def as_word(text: str) -> str:
+    """A name as one lower-case word: ``"Siemens Prisma 3T"`` becomes ``siemens_prisma_3t``."""
+    return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def write_cohort(rows: Iterable[dict[str, object]], path: Path) -> pd.DataFrame:
@@ -89,7 +124,10 @@ def write_cohort(rows: Iterable[dict[str, object]], path: Path) -> pd.DataFrame:
     table, root = pd.DataFrame(list(rows)), project_root()
     _raise_on_duplicates(table["id"])
     for column in table.columns.intersection(PATHS):
-        table[column] = [_below(root, path) for path in table[column]]
+        table[column] = [
+            path and (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+            for path in table[column]
+        ]
     write_table(table, path)
     return table
 
@@ -180,13 +218,6 @@ def load_pair(subject: Subject) -> tuple[Image, Image]:
 def load_lesions(subject: Subject) -> Image:
     """The lesion labels of a subject: 0 background, 1 lesion, 2 other pathology."""
     return load_labels(_required(subject, "lesions"), LESION_LABELS)
-
-
-def _below(root: Path, path: Path | None) -> str | None:
-    """A path as the table stores it: relative to the root where it lies below."""
-    if path is None:
-        return None
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def _required(subject: Subject, name: str) -> Path:

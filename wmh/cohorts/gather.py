@@ -14,9 +14,8 @@ import pandas as pd
 
 from wmh.cohorts.align import WRONG_HEADER_MM, bring_t1_to_flair
 from wmh.cohorts.challenge import missing_subjects
-from wmh.cohorts.check import Checked, add_duplicates, map_subjects, read_subject
-from wmh.cohorts.cohort import CohortError, write_cohort
-from wmh.cohorts.found import UNDECIDED, Found
+from wmh.cohorts.check import add_duplicates, map_subjects, read_subject
+from wmh.cohorts.cohort import UNDECIDED, CohortError, Found, write_cohort
 from wmh.cohorts.sources import decide_splits, find_subjects
 from wmh.files import write_table
 from wmh.images import same_grid, save_image
@@ -41,8 +40,9 @@ def gather_cohort(study: Study) -> pd.DataFrame:
             stacklevel=2,
         )
     if settings.further is not None:
-        further = find_subjects(project_root() / settings.further, "csv")
-        found += [_for_training(one) for one in further]
+        for one in find_subjects(project_root() / settings.further, "csv"):
+            split = "training" if one.subject.split == UNDECIDED else one.subject.split
+            found.append(replace(one, subject=replace(one.subject, split=split, further=True)))
     rows = map_subjects(partial(prepare_subject, study=study), found, "cohort")
     for warning in (warning for row in rows for warning in row.warnings):
         warnings.warn(warning, stacklevel=2)
@@ -64,10 +64,7 @@ def gather_cohort(study: Study) -> pd.DataFrame:
         if not any(subject.split == split for subject in subjects):
             raise CohortError(f"{study.cohort_folder}: no usable subject in the {split} split")
     left_out = [
-        {
-            **{name: getattr(row.subject, name) for name in ("id", "split", "scanner")},
-            "problems": " ".join(str(problem) for problem in row.problems),
-        }
+        (row.subject.id, row.subject.split, row.subject.scanner, " ".join(map(str, row.problems)))
         for row in unusable
     ]
     write_table(pd.DataFrame(left_out, columns=LEFT_OUT_COLUMNS), study.results / "left_out.csv")
@@ -78,7 +75,7 @@ def gather_cohort(study: Study) -> pd.DataFrame:
     return write_cohort(described, study.results / "cohort.csv")
 
 
-def prepare_subject(found: Found, study: Study) -> Checked:
+def prepare_subject(found: Found, study: Study) -> Found:
     """Read and check a subject; one to be used gets its T1 on the FLAIR's grid, if it is not."""
     row, flair, t1 = read_subject(found)
     register, identity = study.cohort.register_t1, found.subject.id
@@ -96,7 +93,7 @@ def prepare_subject(found: Found, study: Study) -> Checked:
     return replace(row, warnings=(*row.warnings, warning))
 
 
-def describe(row: Checked) -> dict[str, object]:
+def describe(row: Found) -> dict[str, object]:
     """A checked subject as a row of the cohort table: volumes in ml, voxel sizes in mm."""
     return {
         **asdict(row.subject),
@@ -106,10 +103,3 @@ def describe(row: Checked) -> dict[str, object]:
         "lesion_ml": row.lesion_ml,
         "other_pathology_ml": row.other_pathology_ml,
     }
-
-
-def _for_training(found: Found) -> Found:
-    """A subject of the further table: of the training split, unless the table says otherwise."""
-    subject = found.subject
-    split = "training" if subject.split == UNDECIDED else subject.split
-    return replace(found, subject=replace(subject, split=split, further=True))

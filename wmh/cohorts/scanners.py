@@ -11,88 +11,38 @@ import numpy as np
 class Scanner:
     """A scanner: its short name, where its subjects lie in the challenge's tree, its usual grid.
 
-    ``folder`` is the path below ``training/`` or ``test/``, under a name every file system can
-    store; ``published_folder`` is the challenge's own spelling. ``shape`` (voxels) and
+    ``published_folder`` is the path below ``training/`` or ``test/`` in the challenge's own
+    spelling; ``folder`` is that under a name every file system can store. ``shape`` (voxels) and
     ``voxel_size`` (mm) are those of the axial native grid, array axes left-posterior-superior.
     """
 
     name: str
-    title: str
-    site: str
-    folder: str
     published_folder: str
     shape: tuple[int, int, int]
     voxel_size: tuple[float, float, float]
     in_training: bool
 
+    @property
+    def folder(self) -> str:
+        """The published folder without the space and dots of one of them."""
+        return self.published_folder.replace(" .", "_").rstrip(".")
+
 
 SCANNERS = {
     scanner.name: scanner
     for scanner in (
+        Scanner("utrecht_philips_3t", "Utrecht", (240, 240, 48), (0.958, 0.958, 3.0), True),
+        Scanner("singapore_siemens_3t", "Singapore", (232, 256, 48), (1.0, 1.0, 3.0), True),
+        Scanner("amsterdam_ge_3t", "Amsterdam/GE3T", (132, 256, 83), (1.2, 0.977, 3.0), True),
+        Scanner("amsterdam_ge_1p5t", "Amsterdam/GE1T5", (128, 256, 103), (1.3, 1.211, 3.0), False),
         Scanner(
-            name="utrecht_philips_3t",
-            title="Utrecht, Philips Achieva 3 T",
-            site="Utrecht",
-            folder="Utrecht",
-            published_folder="Utrecht",
-            shape=(240, 240, 48),
-            voxel_size=(0.958, 0.958, 3.0),
-            in_training=True,
-        ),
-        Scanner(
-            name="singapore_siemens_3t",
-            title="Singapore, Siemens TrioTim 3 T",
-            site="Singapore",
-            folder="Singapore",
-            published_folder="Singapore",
-            shape=(232, 256, 48),
-            voxel_size=(1.0, 1.0, 3.0),
-            in_training=True,
-        ),
-        Scanner(
-            name="amsterdam_ge_3t",
-            title="Amsterdam, GE Signa HDxt 3 T",
-            site="Amsterdam",
-            folder="Amsterdam/GE3T",
-            published_folder="Amsterdam/GE3T",
-            shape=(132, 256, 83),
-            voxel_size=(1.2, 0.977, 3.0),
-            in_training=True,
-        ),
-        Scanner(
-            name="amsterdam_ge_1p5t",
-            title="Amsterdam, GE Signa HDxt 1.5 T",
-            site="Amsterdam",
-            folder="Amsterdam/GE1T5",
-            published_folder="Amsterdam/GE1T5",
-            shape=(128, 256, 103),
-            voxel_size=(1.3, 1.211, 3.0),
-            in_training=False,
-        ),
-        Scanner(
-            name="amsterdam_philips_3t",
-            title="Amsterdam, Philips Ingenuity 3 T",
-            site="Amsterdam",
-            folder="Amsterdam/Philips_VU_PETMR_01",
-            published_folder="Amsterdam/Philips_VU .PETMR_01.",
-            shape=(321, 240, 83),
-            voxel_size=(0.56, 1.042, 3.0),
-            in_training=False,
+            *("amsterdam_philips_3t", "Amsterdam/Philips_VU .PETMR_01."),
+            *((321, 240, 83), (0.56, 1.042, 3.0), False),
         ),
     )
 }
 
-
-VARIOUS = Scanner(
-    name="various",
-    title="Various scanners",
-    site="Various",
-    folder="Various",
-    published_folder="Various",
-    shape=(0, 0, 0),
-    voxel_size=(0.0, 0.0, 0.0),
-    in_training=True,
-)
+VARIOUS = Scanner("various", "Various", (0, 0, 0), (0.0, 0.0, 0.0), True)
 """Stands for any scanner at all: each simulated subject gets a grid and a contrast of its own."""
 
 SIMULATED = SCANNERS | {VARIOUS.name: VARIOUS}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from wmh.cohorts.bids import find_bids
-from wmh.cohorts.cohort import CohortError, Subject, draw_people, find_challenge
-from wmh.cohorts.found import NEEDED, SPLITS, UNDECIDED, Found
+from wmh.cohorts.challenge import find_challenge
+from wmh.cohorts.cohort import NEEDED, SPLITS, UNDECIDED, CohortError, Found, Subject, draw_people
 from wmh.cohorts.tables import CSV_COLUMNS, find_csv
 
 Layout = Literal["challenge", "bids", "csv"]

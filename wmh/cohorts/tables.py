@@ -7,18 +7,21 @@ import io
 import re
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 
-from wmh.cohorts.cohort import CohortError, Subject
-from wmh.cohorts.found import (
+import pandas as pd
+
+from wmh.cohorts.cohort import (
     ABSENT_REMEDY,
     NEEDED,
     NO_SCAN_REMEDY,
+    PATHS,
     UNDECIDED,
     UNKNOWN_SCANNER,
+    CohortError,
     Found,
     Problem,
+    Subject,
     as_word,
     split_problems,
 )
@@ -34,29 +37,23 @@ SURPLUS = "more cells than the first row names columns"
 SURPLUS_REMEDY = 'Put a cell that holds the separator in quotes ("a,b"), or take the last one away'
 
 
-@dataclass(frozen=True)
-class Table:
-    """The rows of a table as text, by the names of its columns."""
+def read_table(path: Path, lower_case: bool = False) -> pd.DataFrame:
+    """Read a table as text, every row of which can be trusted; see :func:`read_rows`.
 
-    path: Path
-    columns: tuple[str, ...]
-    rows: list[Row]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row's cells, without those that are missing, and the line of the file it stands in."""
-
-    line: int
-    cells: dict[str, str]
-    surplus: bool
-    """It has more cells than there are columns: then none can be trusted."""
+    Raises :class:`CohortError` for a row with more cells than columns.
+    """
+    table, surplus = read_rows(path, lower_case)
+    if surplus:
+        raise CohortError(f"{path}, line {surplus[0]}: {SURPLUS}. {SURPLUS_REMEDY}")
+    return table
 
 
-def read_table(path: Path, lower_case: bool = False) -> Table:
+def read_rows(path: Path, lower_case: bool = False) -> tuple[pd.DataFrame, list[int]]:
     """Read a table with a header row, separated by comma, semicolon or tab.
 
-    ``lower_case`` says whether columns are known by their names in lower case.
+    Returns its cells as text, NaN where missing, by the line of the file, and the lines that have
+    more cells than there are columns: none of these can be trusted. ``lower_case`` says whether
+    columns are known by their names in lower case.
 
     Excel's first line ``sep=;`` is understood, and cells are taken as they are written: ``001``
     keeps its zeros. Raises :class:`CohortError` for a file that is no such table.
@@ -78,19 +75,20 @@ def read_table(path: Path, lower_case: bool = False) -> Table:
             f"{path}: line {reader.line_num + bool(said)} cannot be read ({error}). Look for a "
             "quotation mark without its partner"
         ) from error
-    names = (name.strip() for name in header[1])
-    columns = tuple(name.lower() if lower_case else name for name in names)
+    columns = [name.strip().lower() if lower_case else name.strip() for name in header[1]]
     twice = [name for name, count in Counter(filter(None, columns)).items() if count > 1]
     if twice:
         raise CohortError(f"{path}: two columns are called {twice[0]}. Keep one of them")
-    rows = []
+    rows, surplus = {}, []
     for line, cells in lines:
         written = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
         known = {name: cell for name, cell in written.items() if cell.lower() not in MISSING}
-        surplus = any(cell.strip() for cell in cells[len(columns) :])
-        if known or surplus:
-            rows.append(Row(line, known, surplus))
-    return Table(path, columns, rows)
+        if any(cell.strip() for cell in cells[len(columns) :]):
+            surplus.append(line)
+        if known or line in surplus[-1:]:
+            rows[line] = known
+    names = list(dict.fromkeys(columns))
+    return pd.DataFrame([*rows.values()], index=[*rows], columns=names, dtype=object), surplus
 
 
 def find_csv(path: Path, needed: Collection[str] = NEEDED) -> list[Found]:
@@ -99,7 +97,7 @@ def find_csv(path: Path, needed: Collection[str] = NEEDED) -> list[Found]:
     Columns: id, flair, t1, lesions, and if known split (training, test), scanner, true_regions.
     Paths are relative to the file's folder; a missing cell means that there is no such image.
     """
-    table = read_table(path, lower_case=True)
+    table, surplus = read_rows(path, lower_case=True)
     missing = [name for name in ("id", *needed) if name not in table.columns]
     if not needed and not {"flair", "t1"} & set(table.columns):
         missing.append("flair or t1")
@@ -109,35 +107,34 @@ def find_csv(path: Path, needed: Collection[str] = NEEDED) -> list[Found]:
             f"{path}: no column {', '.join(missing)} in its first row "
             f"({', '.join(table.columns)[:60]}). The first row must name the columns: {expected}"
         )
-    return [_csv_subject(path, row, needed) for row in table.rows]
+    return [
+        _csv_subject(path, line, row.dropna().to_dict(), line in surplus, needed)
+        for line, row in table.iterrows()
+    ]
 
 
-def _csv_subject(table: Path, row: Row, needed: Collection[str]) -> Found:
-    def image(column: str) -> Path | None:
-        named = row.cells.get(column)
-        return table.parent / at_home(Path(named)) if named else None
-
+def _csv_subject(
+    table: Path, line: int, cells: dict[str, str], surplus: bool, needed: Collection[str]
+) -> Found:
+    images = {
+        name: table.parent / at_home(Path(cells[name])) if name in cells else None for name in PATHS
+    }
     subject = Subject(
-        id=row.cells.get("id", f"line {row.line}"),
-        split=row.cells.get("split", UNDECIDED),
-        scanner=as_word(row.cells.get("scanner", "")) or UNKNOWN_SCANNER,
-        flair=image("flair"),
-        t1=image("t1"),
-        lesions=image("lesions"),
-        true_regions=image("true_regions"),
+        id=cells.get("id", f"line {line}"),
+        split=cells.get("split", UNDECIDED),
+        scanner=as_word(cells.get("scanner", "")) or UNKNOWN_SCANNER,
+        **images,
     )
     place = f"{table}, {subject.id}"
-    if row.surplus:
+    if surplus:
         return Found(subject, (Problem(place, SURPLUS, SURPLUS_REMEDY),))
     problems = split_problems(subject)
     problems += [
-        Problem(place, f"no {column}", ABSENT_REMEDY)
-        for column in needed
-        if column not in row.cells
+        Problem(place, f"no {column}", ABSENT_REMEDY) for column in needed if column not in cells
     ]
-    if not needed and not {"flair", "t1"} & set(row.cells):
+    if not needed and not {"flair", "t1"} & set(cells):
         problems.append(Problem(place, "no flair and no t1", NO_SCAN_REMEDY))
-    if "id" not in row.cells:
+    if "id" not in cells:
         problems.append(Problem(place, "no id", "Give every subject an id of its own"))
     elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", subject.id):
         remedy = "Use letters, digits, '-', '_' and '.', beginning with a letter or digit"

@@ -21,7 +21,7 @@ from wmh.figures.brain import (
     lay_out_maps,
     paint_regions,
 )
-from wmh.figures.parts import cohort_words, labels_kind, read_table, root_scale
+from wmh.figures.parts import cohort_words, labels_kind, read_table, root_scale, source_names
 from wmh.figures.printed import with_interval
 from wmh.figures.style import (
     BLACK,
@@ -80,9 +80,6 @@ def load_burden(study: Study) -> Burden:
     agreement = read_table(study, "agreement")
     everyone = profiles(cohort, TRUTH, "percent_of_region")
     labels, sources = labels_kind(study), in_order(burden["source"], SOURCES)
-    names = {source: SOURCES[source].name for source in sources}
-    if "registered" in names:
-        names["registered"] = f"{labels.capitalize()} regions"
     pairs = {source: pair_with_truth(burden, source) for source in sources if source != TRUTH}
     of_sums = agreement[agreement["region"] == "all"]
     several = (
@@ -113,7 +110,7 @@ def load_burden(study: Study) -> Burden:
         everyone=everyone,
         tree=join_subjects(profiles(cohort, TRUTH)),
         groups=groups,
-        names=names,
+        names=source_names(study),
         percent={name: profiles(burden, name, "percent_of_region").mean() for name in sources},
         pairs=pairs,
         totals=of_sums.groupby("source")[["icc", "icc_low", "icc_high"]].mean(),  # over repeats

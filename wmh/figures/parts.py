@@ -21,6 +21,7 @@ from wmh.figures.style import (
     MINUS,
     MODELS,
     PALE,
+    SOURCES,
     Look,
     configuration_name,
     in_order,
@@ -208,6 +209,12 @@ def cohort_kind(study: Study) -> str:
 def labels_kind(study: Study) -> str:
     """The kind of region labels that models learn: ``registered``, ``true`` or ``published``."""
     return {"known": "true", "published": "published"}.get(study.regions.atlas, "registered")
+
+
+def source_names(study: Study) -> dict[str, str]:
+    """Printed names of the sources of a burden table, by the study's kind of region labels."""
+    names = {source: look.name for source, look in SOURCES.items()}
+    return names | {"registered": f"{labels_kind(study).capitalize()} regions"}
 
 
 def cohort_words(study: Study, subjects: int) -> str:

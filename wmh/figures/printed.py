@@ -13,7 +13,7 @@ from wmh.analysis.leaderboard import PUBLISHED_SCORES, TEST_SUBJECTS, Leaderboar
 from wmh.analysis.mixed_model import MixedModel
 from wmh.analysis.statistics import LESIONS, REGIONS_MEAN, Friedman
 from wmh.atlas.regions import region_name
-from wmh.figures.style import MEASURES, MINUS, SOURCES, configuration_name
+from wmh.figures.style import MEASURES, MINUS, configuration_name
 
 COARSE = ("mm", "percent", "ml")
 """Measures whose name ends so are printed with one decimal, all others with three."""
@@ -185,16 +185,19 @@ def volume_table(volumes: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def agreement_table(summary: pd.DataFrame, agreements: pd.DataFrame) -> pd.DataFrame:
+def agreement_table(
+    summary: pd.DataFrame, agreements: pd.DataFrame, names: Mapping[str, str]
+) -> pd.DataFrame:
     """Agreement of burden, a line per source: region by region, and of the sum over regions.
 
-    Of the sum, the numbers of each repeat stand one after the other.
+    ``names`` are the printed ones of the sources. Of the sum, the numbers of each repeat stand one
+    after the other.
     """
     totals = agreements[agreements["region"] == "all"].set_index("source")
     rows = {}
     for row in summary.itertuples():
         total = totals.loc[[row.source]]
-        rows[SOURCES[row.source].name] = {
+        rows[names[row.source]] = {
             "n": row.n,
             "ICC(A,1) within regions": with_interval(row.icc, row.ci_low, row.ci_high),
             "rank correlation [quartiles]": with_interval(
@@ -296,7 +299,7 @@ def ranks_words(ranks: Mapping[str, LeaderboardRank]) -> str:
 
 def rank_words(rank: LeaderboardRank) -> str:
     """A score and rank among the published teams, and what they leave out."""
-    if not rank.complete:
+    if rank.n != TEST_SUBJECTS:
         return f"only {rank.n} of the {TEST_SUBJECTS} test subjects were predicted: no rank"
     missing = "".join(
         f"; {MEASURES[metric].label} of {count} subject{'s' * (count > 1)} missing"

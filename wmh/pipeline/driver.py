@@ -129,12 +129,11 @@ def _what_failed(study: Study, log: Path) -> str:
     text = log.read_text()
     jobs = [Path(name) for name in re.findall(r"log: (\S+) \(check log", text)]
     for path in (log, *filter(Path.is_file, jobs)):
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-        if told := [line for line in lines if re.match(r"notebook \S.* failed: ", line)]:
-            return told[0]
-        if ended := [line.strip("* ") for line in lines if " CANCELLED AT " in line]:
-            reason = re.sub(r".*\*\*\* ", "", ended[0])  # the cluster's word: its time was up
-            return f"study {study.name} failed: {reason}. Log: {path}"
+        said = path.read_text()
+        if told := re.search(r"^\s*wmh: (notebook \S.* failed: .*\S)", said, re.MULTILINE):
+            return told[1]
+        if ended := re.search(r"[^*\n]* CANCELLED AT [^*\n]*", said):  # its time was up
+            return f"study {study.name} failed: {ended[0].strip()}. Log: {path}"
     lines = [line.strip(": ") for line in text.splitlines() if line.strip()]
     named = [line for line in lines if "Error" in line or "Exception" in line]
     reason = (named or lines[-1:] or ["no reason given"])[0]

@@ -6,7 +6,6 @@ log, and the last line printed names both.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import os
@@ -17,14 +16,15 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from wmh.files import complete
-from wmh.pipeline.stages import Stage, StageFiles, files_of, find_stage, stages_of
+from wmh.pipeline.stages import Stage, StageFiles, files_of, stages_of
 from wmh.pipeline.watch import Progress, Watch
 from wmh.provenance import commit_here, versions_here
-from wmh.study import Study, load_study, project_root
+from wmh.study import Study, project_root
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -97,9 +97,7 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles) -> None:
     seconds = time.perf_counter() - clock
     record = {
         "stage": stage.name,
-        "notebook": stage.notebook,
-        "model": stage.model,
-        "repeat": stage.repeat,
+        **asdict(stage),
         "study": study.name,
         "began": began.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
@@ -183,25 +181,3 @@ def _save_page(notebook: Path, page: Path, title: str) -> None:
     html = re.sub(r'<script\b[^>]*\bsrc=""[^>]*>\s*</script>', "", html)
     with complete(page) as unfinished:
         unfinished.write_text(html, encoding="utf-8")
-
-
-def main() -> int:
-    """``python -m wmh.pipeline.notebook STUDY NOTEBOOK``: what the Snakefile's rules call."""
-    parser = argparse.ArgumentParser(description="Run one notebook of a study.")
-    parser.add_argument("study")
-    parser.add_argument("notebook")
-    parser.add_argument("--model")
-    parser.add_argument("--repeat", type=int, default=1)
-    given = parser.parse_args()
-    study = load_study(given.study)
-    stage = find_stage(study, given.notebook, given.model, given.repeat)
-    try:
-        run_notebook(study, stage)
-    except StageError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,8 @@
-"""The page of a study: its claims, tables and figures, in one file that opens without a network."""
+"""The page of a study: its claims, tables and figures, in one file that opens without a network.
+
+All cells of its tables are text. The index of each names its rows, under the heading that is the
+index's name.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +16,25 @@ from typing import TypeVar
 import pandas as pd
 from PIL import Image
 
-from wmh.cohorts.cohort import left_out_note
-from wmh.figures.style import look_of
-from wmh.pages import as_webp, webp_address, write_page
-from wmh.pipeline.page_tables import (
-    burden_table,
-    claims_at_a_glance,
-    claims_table,
-    comparisons_table,
-    measures_table,
-    subjects_table,
+from wmh.analysis.statistics import REGIONS_MEAN
+from wmh.cohorts.cohort import left_out_note, read_left_out, scanners_table
+from wmh.figures.parts import read_table, source_names
+from wmh.figures.printed import (
+    evidence_table,
+    means_table,
+    p_text,
+    printed,
+    signed,
+    with_interval,
 )
+from wmh.figures.style import (
+    MEASURES,
+    configuration_name,
+    in_order,
+    look_of,
+    scanner_name,
+)
+from wmh.pages import as_webp, webp_address, write_page
 from wmh.pipeline.receipt import write_receipt
 from wmh.pipeline.stages import Stage, files_of, stages_of
 from wmh.study import Study, load_study
@@ -39,7 +51,8 @@ FIGURE_DPI, SCREEN_DPI = 300, 96
 def write_index(study: Study) -> Path:
     """Write the study's receipt and its page ``results/STUDY/html/index.html``."""
     receipt = write_receipt(study)
-    cohort, claims, burden = (_read(study, name) for name in ("cohort", "claims", "burden"))
+    names = ("cohort", "claims", "burden", "agreement")
+    cohort, claims, burden, agreement = (_read(study, name) for name in names)
     records = {record["stage"]: record for record in receipt["stages"]}
     return write_page(
         study.results / "html" / "index.html",
@@ -56,7 +69,7 @@ def write_index(study: Study) -> Path:
         claims=_made(claims_table, claims),
         measures=_made(measures_table, _read(study, "means")),
         comparisons=_made(comparisons_table, _read(study, "comparisons")),
-        burden=None if burden is None else burden_table(burden, _read(study, "agreement")),
+        burden=None if burden is None else burden_table(burden, agreement, source_names(study)),
         figures=[_figure(path, study) for path in sorted(study.figures.glob("*.png"))],
         stages=[
             (_title(stage), files_of(study, stage).page.name, records[stage.name])
@@ -67,13 +80,92 @@ def write_index(study: Study) -> Path:
     )
 
 
+def subjects_table(cohort: pd.DataFrame) -> pd.DataFrame:
+    """Subjects and their lesion volume by split and scanner."""
+    table = scanners_table(cohort).reset_index().drop(columns="grid")
+    table["scanner"] = [scanner_name(name).replace("\n", ", ") for name in table["scanner"]]
+    volumes = table.columns[table.columns.str.startswith("lesion_ml")]
+    table[volumes] = table[volumes].map(printed, metric="ml")
+    headings = ("Split", "Scanner", "Subjects", "Median lesion volume, ml", "Smallest", "Largest")
+    return table.set_axis(headings, axis="columns").set_index("Scanner")
+
+
+def claims_at_a_glance(claims: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """Every claim: the sentence, its verdict, and the parts that this rests on."""
+    return [
+        (rows["sentence"].iloc[0], rows["claim_verdict"].iloc[0], evidence_table(rows))
+        for _, rows in claims.groupby("claim", sort=False)
+    ]
+
+
+def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
+    """Every part of every claim, a line each."""
+    glance = enumerate(claims_at_a_glance(claims), start=1)
+    parts = pd.concat([parts.assign(claim=number) for number, (_, _, parts) in glance])
+    return parts.rename_axis("comparison").fillna("–")
+
+
+def measures_table(means: pd.DataFrame) -> pd.DataFrame:
+    """Mean measures of each configuration with their intervals over the test subjects."""
+    return means_table(means).replace("", "–").rename_axis("configuration")
+
+
+def comparisons_table(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Every planned comparison: paired difference, effect size and corrected p."""
+    rows = []
+    for row in comparisons.itertuples():
+        first = configuration_name(row.model_a, row.inputs_a)
+        second = configuration_name(row.model_b, row.inputs_b)
+        known = MEASURES.get(row.metric)
+        measure = known.label if known else row.metric.replace("_", " ")
+        cells = {
+            "comparison": f"{first} minus {second}",
+            "measure": f"Region {measure}" if row.structure == REGIONS_MEAN else measure,
+            "family": row.family,
+            "n": row.n,
+            "mean difference [interval]": with_interval(
+                row.mean_difference, row.ci_low, row.ci_high, row.metric, difference=True
+            ),
+            "rank-biserial effect": signed(row.rank_biserial),
+            "corrected p": p_text(row.p_holm),
+        }
+        rows.append(cells)
+    return pd.DataFrame(rows).set_index("comparison")
+
+
+def burden_table(
+    burden: pd.DataFrame, agreement: pd.DataFrame | None, names: dict[str, str]
+) -> pd.DataFrame:
+    """Mean lesion volume by region, true and as each source finds it, with its agreement.
+
+    ``names`` are the printed ones of the sources.
+    """
+    measured = ["lesion_ml", "percent_of_region", "share_of_lesions"]
+    means = burden.groupby(["source", "region", "region_name"])[measured].mean()
+    truth = means.loc["truth"]
+    table = pd.DataFrame(
+        {
+            "truth, ml": truth["lesion_ml"].map(printed),
+            "truth, % of region": truth["percent_of_region"].map(printed, metric="percent"),
+            "truth, % of all lesion": (100 * truth["share_of_lesions"]).map(
+                printed, metric="percent"
+            ),
+        }
+    )
+    regions = table.index.get_level_values("region").astype(str)
+    for source in in_order(burden["source"], names)[1:]:  # the truth stands first
+        name = names[source]
+        table[f"{name}, ml"] = means.loc[source, "lesion_ml"].map(printed)
+        if agreement is not None:
+            own = agreement[agreement["source"] == source]
+            icc = own.groupby("region")["icc"].mean().reindex(regions)
+            table[f"{name}, ICC(A,1)"] = icc.map(printed).to_numpy()
+    return table.fillna("–").droplevel("region").rename_axis("region")
+
+
 def _read(study: Study, name: str) -> pd.DataFrame | None:
     """One of the study's tables; none when no stage has written it, or it has no rows."""
-    path = study.table(name)
-    if not path.exists():
-        return None
-    names = {"subject": str, "id": str, "region": str if name == "agreement" else int}
-    table = pd.read_csv(path, dtype=names)
+    table = read_table(study, name) if study.table(name).exists() else pd.DataFrame()
     return None if table.empty else table
 
 
@@ -98,8 +190,7 @@ def _left_out(study: Study) -> dict:
     """Subjects that were left out: a sentence, and each subject with its problems."""
     if not study.table("left_out").exists():
         return {"note": "Who was left out is not on record here.", "who": []}
-    table = _read(study, "left_out")
-    who = [] if table is None else table.fillna("").to_dict("records")
+    who = read_left_out(study.results).to_dict("records")
     return {"note": left_out_note(study.results), "who": who}
 
 

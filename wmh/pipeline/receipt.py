@@ -17,6 +17,7 @@ from wmh.study import Study, project_root
 
 def write_receipt(study: Study) -> dict:
     """Write ``results/STUDY/receipt.json`` and return what it says."""
+    records = [files_of(study, stage).record for stage in stages_of(study)]
     receipt = {
         "study": study.name,
         "title": study.title,
@@ -26,19 +27,13 @@ def write_receipt(study: Study) -> dict:
         "hardware": hardware_here(),
         "seeds": {"study": study.seed, "others": "first 4 bytes of sha256(study seed/purpose)"},
         "settings": study.model_dump(mode="json"),
-        "stages": stage_records(study),
+        "stages": [json.loads(path.read_text()) for path in records if path.exists()],
         "inputs": {name: sha256_of(path) for name, path in _inputs(study)},
         "packages": all_versions(),
     }
     with complete(study.results / "receipt.json") as part:
         part.write_text(json.dumps(receipt, indent=2) + "\n")
     return receipt
-
-
-def stage_records(study: Study) -> list[dict]:
-    """The records of all stages that have run, in the order of the story."""
-    paths = [files_of(study, stage).record for stage in stages_of(study)]
-    return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
 def _inputs(study: Study) -> Iterator[tuple[str, Path]]:

@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from wmh.cohorts.bids import bids_name
-from wmh.cohorts.found import Found, Problem
+from wmh.cohorts.cohort import Found, Problem
 from wmh.cohorts.plausible import say
 from wmh.cohorts.sources import find_subjects
 from wmh.cores import cores_here
@@ -57,7 +57,7 @@ def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) 
     """
     raise_unless_writable(out)
     found = find_subjects(source, needed=())
-    say(notice for one in found for notice in one.notices)
+    say(warning for one in found for warning in one.warnings)
     with _only_one(out):
         write_description(out, source)
         predictor = Predictor(study, max(1, cores_here() // jobs))
