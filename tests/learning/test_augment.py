@@ -294,3 +294,24 @@ def test_regions_that_are_not_known_stay_so_when_mirrored():
     _, moved = apply(images, labels, drawn)
     assert (moved["regions"][0] == 255).all()
     assert (moved["regions"][1] < 37).all()
+
+
+@given(seed=st.integers(0, 2**20))
+@settings(max_examples=20, deadline=None)
+def test_samples_that_stay_or_are_only_mirrored_keep_every_value(seed):
+    images, labels = batch(samples=12)
+    rare = NOTHING.model_copy(
+        update={"probability": 0.2, "rotation_degrees": 20, "elastic": 0.05, "mirroring": True}
+    )
+    drawn = draw(tuple(images.shape), rare, torch.Generator().manual_seed(seed))
+    moved, moved_labels = apply(images, labels, drawn)
+    bent = (drawn.rotation != 0) | (drawn.elastic != 0).flatten(1).any(dim=1)
+    for sample in (~bent).nonzero()[:, 0]:
+        mirrored = bool(drawn.mirrored[sample])
+        expected = images[sample].flip(1) if mirrored else images[sample]
+        assert torch.equal(moved[sample], expected)
+        lesions = labels["lesions"][sample]
+        expected = lesions.flip(0) if mirrored else lesions
+        assert torch.equal(moved_labels["lesions"][sample], expected)
+    for sample in bent.nonzero()[:, 0]:
+        assert not torch.equal(moved[sample], images[sample])

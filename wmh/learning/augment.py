@@ -51,6 +51,10 @@ class Parameters:
     multiplicative_noise: torch.Tensor  # (B, C) standard deviation
     noise_seed: torch.Tensor  # (B, C) int32
 
+    def of(self, chosen: torch.Tensor) -> Parameters:
+        """The parameters of some samples alone."""
+        return Parameters(**{name: value[chosen] for name, value in vars(self).items()})
+
 
 def draw(shape: tuple[int, ...], settings: Augmentation, generator: torch.Generator) -> Parameters:
     """Draw parameters for a batch of images of ``shape`` (B, C, H, W) or (B, C, X, Y, Z)."""
@@ -180,13 +184,28 @@ def transfer(p: dict[str, torch.Tensor], axis: int, space: torch.Size) -> torch.
 def move(
     images: torch.Tensor, labels: dict[str, torch.Tensor], drawn: Parameters
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Move images (B, C, ...) linearly interpolated, and labels (B, ...) to the nearest pixel."""
-    grid = sampling_grid(images.shape[2:], drawn, images.device)
-    moved = functional.grid_sample(images, grid, mode="bilinear", align_corners=False)
-    stack = torch.stack(list(labels.values()), dim=1).float()  # (B, structures, ...)
-    stack = functional.grid_sample(stack, grid, mode="nearest", align_corners=False)
+    """Move images (B, C, ...) linearly interpolated, and labels (B, ...) to the nearest pixel.
+
+    A sample that is only mirrored is flipped, and one that stays where it is costs a copy.
+    """
+    images, structures = images.clone(), torch.stack(list(labels.values()), dim=1).float()
+    bent = (drawn.rotation != 0) | (drawn.scale != 1) | (drawn.elastic != 0).flatten(1).any(dim=1)
+
+    def flip(some: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return some.flip(2)
+
+    change_some(images, drawn.mirrored & ~bent, flip)
+    change_some(structures, drawn.mirrored & ~bent, flip)
+    if bent.any():
+        grid = sampling_grid(images.shape[2:], drawn.of(bent), images.device)
+
+        def bend(mode: str) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+            return lambda some, _: functional.grid_sample(some, grid, mode, align_corners=False)
+
+        change_some(images, bent, bend("bilinear"))
+        change_some(structures, bent, bend("nearest"))
     moved_labels = {
-        name: stack[:, number].to(label.dtype)
+        name: structures[:, number].to(label.dtype)
         for number, (name, label) in enumerate(labels.items())
     }
     exchange = torch.arange(256, dtype=torch.uint8)  # 255, not known, stays
@@ -197,7 +216,7 @@ def move(
             change_some(
                 label, drawn.mirrored, lambda regions, _: exchange[regions.int()].to(regions.dtype)
             )
-    return moved, moved_labels
+    return images, moved_labels
 
 
 def sampling_grid(space: torch.Size, drawn: Parameters, device: torch.device) -> torch.Tensor:
@@ -270,6 +289,8 @@ def change_some(
     ``changed`` is on the CPU, where it was drawn, so that a GPU never stops to say which they are.
     """
     numbers = changed.nonzero()[:, 0]
-    if len(numbers):
+    if len(numbers) == len(rows):  # no need to pick
+        rows.copy_(change(rows, numbers))
+    elif len(numbers):
         there = numbers.to(rows.device, non_blocking=True)
         rows.index_copy_(0, there, change(rows.index_select(0, there), numbers))
