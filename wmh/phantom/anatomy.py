@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from wmh.cohorts.scanners import Scanner
-from wmh.phantom.fields import FineGrid, enlarge, on_every_second, smooth_field
+from wmh.phantom.fields import FineGrid, by_planes, enlarge, on_every_second, smooth_field
 from wmh.phantom.references import MARGIN, Reference
 
 OBLIQUENESS_DEGREES = {
@@ -27,6 +27,9 @@ OBLIQUENESS_DEGREES = {
     "various": (8.0, 4.0, 4.0),
 }
 """Standard deviation of the slices' tilt in the scanner about its x, y and z axes."""
+
+NEAR_MM = 6.0
+"""Distance from the template's brain beyond which none of it has a share of a voxel."""
 
 PART_MM, MOST_PARTS = 1.0, 3
 """Aimed-at edge length of the parts of a native voxel, and their largest number along an axis."""
@@ -77,10 +80,6 @@ def draw_anatomy(
     turned = positions if np.array_equal(linear, np.eye(3)) else np.tensordot(linear, positions, 1)
     mni = (turned + offset.astype(np.float32)).astype(np.float32)
 
-    def sample(values: np.ndarray) -> np.ndarray:
-        found = ndimage.map_coordinates(values, positions, np.float32, order=1, mode="nearest")
-        return found / np.float32(255) if values.dtype == np.uint8 else found
-
     def sample_labels(labels: np.ndarray, at: np.ndarray | list) -> np.ndarray:
         return ndimage.map_coordinates(labels, at, order=0, mode="nearest")
 
@@ -92,6 +91,17 @@ def draw_anatomy(
         return on_every_second(at, positions)
 
     from_ventricles = sample_distance(reference.from_ventricles)
+    from_brain = sample_distance(reference.from_brain)
+    near = from_brain < (NEAR_MM if reference.csf is None else np.inf)
+    near_positions = positions[:, near]
+
+    def sample(values: np.ndarray) -> np.ndarray:
+        found = np.zeros(grid.fine_shape, dtype=np.float32)
+        found[near] = ndimage.map_coordinates(
+            values, near_positions, np.float32, order=1, mode="nearest"
+        )
+        return found / np.float32(255) if values.dtype == np.uint8 else found
+
     fractions = [sample(reference.white), sample(reference.grey)]
     if reference.csf is None:
         cortex = on_every_second(_cortex_weight, mni, from_ventricles)
@@ -103,7 +113,7 @@ def draw_anatomy(
         *fractions,
         mni=mni,
         from_ventricles=from_ventricles,
-        from_brain=sample_distance(reference.from_brain),
+        from_brain=from_brain,
         regions=sample_labels(reference.regions, [grid.centres(p) for p in positions]),
         around=None if reference.around is None else sample_labels(reference.around, positions),
     )
@@ -232,13 +242,24 @@ def _sharpen(
     folds = smooth_field(generator, shape, spacing, generator.uniform(3.0, 4.5))
     blades = smooth_field(generator, shape, spacing, 3.0)
     width = generator.uniform(0.16, 0.30)
-    crease = np.exp(-((folds / width) ** 2))  # sheets: where the field crosses zero
-    fluid = np.clip(brain - white - grey, 0, 1)
     floor = 0.004
-    log_white = power * np.log(white + floor) + cortex * 1.2 * blades
-    log_grey = power * np.log(grey + floor)
-    log_fluid = power * np.log(fluid + floor) + cortex * (4.5 * crease - 1.2 + atrophy)
-    top = np.maximum(np.maximum(log_white, log_grey), log_fluid)
-    white, grey, fluid = (np.exp(v - top) for v in (log_white, log_grey, log_fluid))
-    share = brain / (white + grey + fluid)
-    return white * share, grey * share, fluid * share
+
+    def sharp(
+        white: np.ndarray,
+        grey: np.ndarray,
+        brain: np.ndarray,
+        cortex: np.ndarray,
+        folds: np.ndarray,
+        blades: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        crease = np.exp(-((folds / width) ** 2))  # sheets: where the field crosses zero
+        fluid = np.clip(brain - white - grey, 0, 1)
+        log_white = power * np.log(white + floor) + cortex * 1.2 * blades
+        log_grey = power * np.log(grey + floor)
+        log_fluid = power * np.log(fluid + floor) + cortex * (4.5 * crease - 1.2 + atrophy)
+        top = np.maximum(np.maximum(log_white, log_grey), log_fluid)
+        white, grey, fluid = (np.exp(v - top) for v in (log_white, log_grey, log_fluid))
+        share = brain / (white + grey + fluid)
+        return white * share, grey * share, fluid * share
+
+    return by_planes(sharp, white, grey, brain, cortex, folds, blades)

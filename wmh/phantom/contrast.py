@@ -272,5 +272,7 @@ def _with_vessels(
 
 def _core_and_ring(infarct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fluid core and gliotic ring of an infarct's severity."""
+    if not infarct.any():
+        return infarct, infarct
     core = soft_step((infarct - 0.85) * 20)
     return core * (infarct > 0), infarct * (1 - core)

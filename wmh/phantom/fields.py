@@ -8,10 +8,29 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
-from scipy.special import expit
 
-soft_step = expit
-"""0 far below zero, 0.5 at zero, 1 far above: the logistic function."""
+PLANES = 4
+"""Planes of a fine grid that are worked on at a time, by :func:`by_planes`."""
+
+
+def soft_step(x: np.ndarray) -> np.ndarray:
+    """0 far below zero, 0.5 at zero, 1 far above: the logistic function."""
+    step = np.tanh(0.5 * x)
+    step *= 0.5
+    step += 0.5
+    return step
+
+
+def by_planes(
+    function: Callable[..., tuple[np.ndarray, ...]], *fine: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """What ``function`` makes, voxel by voxel, of arrays (..., x, y, z), a few planes at a time.
+
+    What one of its steps leaves is then still in the processor's cache for the next.
+    """
+    starts = range(0, fine[0].shape[-3], PLANES)
+    parts = [function(*(a[..., i : i + PLANES, :, :] for a in fine)) for i in starts]
+    return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -76,17 +95,17 @@ class FineGrid:
 def enlarge(coarse: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """Trilinear interpolation of an array (x, y, z) to ``shape``, corner on corner, float32."""
     result = coarse.astype(np.float32)
-    for axis, (old, new) in enumerate(zip(coarse.shape, shape, strict=True)):
-        position = np.linspace(0, old - 1, new)
-        low = np.minimum(position.astype(int), max(old - 2, 0))
-        weight = (position - low).astype(np.float32)
-        weight = weight.reshape([-1 if a == axis else 1 for a in range(3)])
-        high = np.minimum(low + 1, old - 1)
-        first, second = np.take(result, low, axis), np.take(result, high, axis)
-        second -= first
-        second *= weight
-        first += second
-        result = first
+    for axis in (2, 1, 0):  # the last one makes nearly all of it, in whole planes
+        planes = np.ascontiguousarray(np.moveaxis(result, axis, 0))
+        rise = np.diff(planes, axis=0, append=planes[-1:])
+        position = np.linspace(0, len(planes) - 1, shape[axis])
+        low = position.astype(int)
+        weights = (position - low).astype(np.float32)
+        between = np.empty((shape[axis], *planes.shape[1:]), dtype=np.float32)
+        for plane, below, weight in zip(between, low, weights, strict=True):
+            np.multiply(rise[below], weight, out=plane)
+            plane += planes[below]
+        result = np.moveaxis(between, 0, axis)
     return result
 
 

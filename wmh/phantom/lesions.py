@@ -56,7 +56,7 @@ def draw_lesions(generator: np.random.Generator, anatomy: Anatomy, load: LesionL
     reluctance = 4 * max(load.periventricular_share - 0.65, 0) / 0.3
     growth -= reluctance * np.maximum(anatomy.from_ventricles - 0.8 * PERIVENTRICULAR_MM, 0)
     if load.largest_share < BRIDGED_SHARE:
-        growth -= 60 * np.exp(-((anatomy.mni[0] / 4) ** 4))  # the two sides stay apart
+        growth -= 60 * np.exp(-(((anatomy.mni[0] / 4) ** 2) ** 2))  # the two sides stay apart
     truth, severity = _grow_bands(generator, anatomy, growth, allowed, wanted, load)
     _set_deep_lesions(generator, anatomy, severity, truth, allowed, near, wanted, load)
 
@@ -171,9 +171,10 @@ def _set_deep_lesions(
             free = unmarked
         if not free.any():
             return
-        where = np.argwhere(free)
-        weight = preference[free]
-        centre = where[generator.choice(len(where), p=weight / weight.sum())]
+        where = np.flatnonzero(free)
+        weight = preference.ravel()[where]
+        chosen = where[generator.choice(len(where), p=weight / weight.sum())]
+        centre = np.array(np.unravel_index(chosen, free.shape))
         box, drawn = _set_one(generator, anatomy, severity, allowed, centre, float(size))
         added = np.count_nonzero(drawn & ~truth[box])
         truth[box] |= drawn

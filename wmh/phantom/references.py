@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from wmh.atlas.atlases import built_in
-from wmh.atlas.grids import crop
+from wmh.atlas.grids import bounding_box, crop
 from wmh.atlas.regions import built_in_atlas, mni_grey_matter, mni_t1, mni_white_matter
 from wmh.atlas.registration import carry_labels, register_atlas
 from wmh.cohorts.cohort import CohortError
@@ -176,6 +176,8 @@ def _without_grey_rim(
     white: np.ndarray, grey: np.ndarray, ventricles: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Undo the thin grey rim that partial volume has left between ventricle and white matter."""
-    near = ndimage.binary_dilation(ventricles, iterations=6)
-    rim = np.where(near, grey - ndimage.grey_opening(grey, size=5), 0)
+    box = bounding_box(ventricles, 12)
+    near = ndimage.binary_dilation(ventricles[box], iterations=6)
+    rim = np.zeros_like(grey)
+    rim[box] = np.where(near, grey[box] - ndimage.grey_opening(grey[box], size=5), 0)
     return white + np.where(white > 0.35, rim, 0), grey - rim

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from wmh.phantom.anatomy import Anatomy
-from wmh.phantom.fields import smooth_field, soft_step
+from wmh.phantom.fields import by_planes, smooth_field, soft_step
 from wmh.phantom.references import AROUND
 
 NUMBER = {label: number for number, label in enumerate(AROUND, start=1)}
@@ -36,36 +36,50 @@ def add_head(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Add all that is not brain to the noiseless FLAIR and T1 (fine shape, white matter 1)."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
-    x, y, z = anatomy.mni
     uneven = smooth_field(generator, shape, spacing, 18.0)
     patchy = smooth_field(generator, shape, spacing, 3.5)
-    outside = np.clip(1 - anatomy.white - anatomy.grey - anatomy.csf, 0, 1)
-    low = soft_step(-(z + 30 + 0.25 * (y + 20)) / 4)  # below the base of the skull
-    distance = anatomy.from_brain
-    fluid = generator.uniform(1.0, 3.0) + 0.7 * uneven
-    bone = fluid + np.maximum(generator.uniform(3, 8) + 1.2 * uneven, 1)
-    skin = bone + np.maximum(generator.uniform(3, 8) + 2.0 * uneven, 1.5) + 12 * low
-
-    def layer(start: np.ndarray | float, stop: np.ndarray) -> np.ndarray:
-        return soft_step((distance - start) / 0.4) * soft_step((stop - distance) / 0.4)
-
-    thin_fluid, skull, scalp = layer(-50, fluid), layer(fluid, bone), layer(bone, skin)
-    marrow = skull * soft_step(2 * patchy)
-    muscle = scalp * np.maximum(low, soft_step(-(z + 5) / 4) * (np.abs(x) > 50))
-    muscle *= soft_step(3 * (patchy + 0.4))
-    fat = scalp - muscle
-    eyes = sum(
-        soft_step(11.5 - np.sqrt((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2)) for a, b, c in EYES_MM
-    )
-
+    fluid_mm, bone_mm, skin_mm = (generator.uniform(*mm) for mm in ((1.0, 3.0), (3, 8), (3, 8)))
     flair_fat, t1_fat = generator.uniform(0.25, 1.7), generator.uniform(1.0, 2.2)
-    new_flair = 0.25 * thin_fluid + 0.08 * skull + flair_fat * (fat + 0.4 * marrow)
-    new_flair += generator.uniform(0.3, 0.8) * muscle
-    new_t1 = 0.2 * thin_fluid + 0.1 * skull + t1_fat * (fat + 0.5 * marrow)
-    new_t1 += generator.uniform(0.4, 0.7) * muscle
-    new_flair += eyes * (generator.uniform(0.15, 0.4) - new_flair)
-    new_t1 += eyes * (generator.uniform(0.15, 0.35) - new_t1)
-    return flair + outside * new_flair, t1 + outside * new_t1
+    flair_muscle, t1_muscle = generator.uniform(0.3, 0.8), generator.uniform(0.4, 0.7)
+    flair_eyes, t1_eyes = generator.uniform(0.15, 0.4), generator.uniform(0.15, 0.35)
+
+    def with_head(
+        flair: np.ndarray,
+        t1: np.ndarray,
+        brain: np.ndarray,
+        mni: np.ndarray,
+        distance: np.ndarray,
+        uneven: np.ndarray,
+        patchy: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        x, y, z = mni
+        low = soft_step(-(z + 30 + 0.25 * (y + 20)) / 4)  # below the base of the skull
+        fluid = fluid_mm + 0.7 * uneven
+        bone = fluid + np.maximum(bone_mm + 1.2 * uneven, 1)
+        skin = bone + np.maximum(skin_mm + 2.0 * uneven, 1.5) + 12 * low
+
+        def layer(start: np.ndarray | float, stop: np.ndarray) -> np.ndarray:
+            return soft_step((distance - start) / 0.4) * soft_step((stop - distance) / 0.4)
+
+        thin_fluid, skull, scalp = layer(-50, fluid), layer(fluid, bone), layer(bone, skin)
+        marrow = skull * soft_step(2 * patchy)
+        muscle = scalp * np.maximum(low, soft_step(-(z + 5) / 4) * (np.abs(x) > 50))
+        muscle *= soft_step(3 * (patchy + 0.4))
+        fat = scalp - muscle
+        apart = (np.sqrt((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) for a, b, c in EYES_MM)
+        eyes = sum(soft_step(11.5 - mm) for mm in apart)
+
+        new_flair = 0.25 * thin_fluid + 0.08 * skull + flair_fat * (fat + 0.4 * marrow)
+        new_flair += flair_muscle * muscle
+        new_t1 = 0.2 * thin_fluid + 0.1 * skull + t1_fat * (fat + 0.5 * marrow)
+        new_t1 += t1_muscle * muscle
+        new_flair += eyes * (flair_eyes - new_flair)
+        new_t1 += eyes * (t1_eyes - new_t1)
+        outside = np.clip(1 - brain, 0, 1)
+        return flair + outside * new_flair, t1 + outside * new_t1
+
+    brain = anatomy.white + anatomy.grey + anatomy.csf
+    return by_planes(with_head, flair, t1, brain, anatomy.mni, anatomy.from_brain, uneven, patchy)
 
 
 def add_real_head(
