@@ -7,8 +7,10 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:  # half a second to import, in processes that write no table
+    import pandas as pd
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from wmh.analysis.intervals import difference_interval
 from wmh.analysis.statistics import Configuration, holm, scanner_of, values_table
@@ -37,7 +37,7 @@ def seen_and_unseen(
         gap, low, high, p = [float("nan")] * 4
         if min(len(new), len(old)) > 1:
             low, high = difference_interval(values, is_seen, scanners, settings, seed)
-            gap, p = new.mean() - old.mean(), float(stats.mannwhitneyu(new, old).pvalue)
+            gap, p = new.mean() - old.mean(), float(scipy.stats.mannwhitneyu(new, old).pvalue)
         about = (configuration.model, configuration.given, structure, metric, len(old), len(new))
         means = subjects[is_seen].mean(), subjects[~is_seen].mean()
         rows.append((*about, *means, gap, low, high, p))
@@ -64,7 +64,7 @@ def load_dependence(
     rows = []
     for configuration, column in values_table(metrics, structure, metric, configurations).items():
         values = column.dropna()
-        rho, p = stats.spearmanr(values, volumes[values.index])
+        rho, p = scipy.stats.spearmanr(values, volumes[values.index])
         interval = spearman_interval(rho, len(values), alpha)
         about = (configuration.model, configuration.given, structure, metric)
         rows.append((*about, len(values), rho, *interval, p))
@@ -77,6 +77,6 @@ def spearman_interval(rho: float, n: int, alpha: float = 0.05) -> tuple[float, f
     """Interval of a rank correlation through Fisher's z; NaN for fewer than four subjects."""
     if n < 4:
         return float("nan"), float("nan")
-    half = stats.norm.ppf(1 - alpha / 2) * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    half = scipy.stats.norm.ppf(1 - alpha / 2) * np.sqrt((1 + rho**2 / 2) / (n - 3))
     centre = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
     return float(np.tanh(centre - half)), float(np.tanh(centre + half))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.special import ndtr, ndtri, stdtrit
 
 from wmh.settings import Evaluation
 
@@ -79,7 +79,7 @@ def correlation_interval(
         return float(estimate), float(estimate)
     without = np.arctanh([statistic(np.delete(everyone, i)) for i in everyone])
     spread = np.sum((without - without.mean()) ** 2) * (subjects - 1) / subjects
-    half = t.isf(alpha / 2, subjects - 1) * np.sqrt(spread)
+    half = stdtrit(subjects - 1, 1 - alpha / 2) * np.sqrt(spread)
     return float(np.tanh(np.arctanh(estimate) - half)), float(np.tanh(np.arctanh(estimate) + half))
 
 
@@ -98,11 +98,11 @@ def bca_interval(
         return float(estimate), float(estimate)
     below = np.mean(resampled < estimate) + np.mean(resampled == estimate) / 2
     smallest = 1 / (len(resampled) + 1)
-    bias = norm.ppf(np.clip(below, smallest, 1 - smallest))
+    bias = ndtri(np.clip(below, smallest, 1 - smallest))
     spread = np.sum(influence**2) ** 1.5
     acceleration = np.sum(influence**3) / (6 * spread) if spread else 0.0
-    shifted = bias + norm.ppf([alpha / 2, 1 - alpha / 2])
-    low, high = np.quantile(resampled, norm.cdf(bias + shifted / (1 - acceleration * shifted)))
+    shifted = bias + ndtri([alpha / 2, 1 - alpha / 2])
+    low, high = np.quantile(resampled, ndtr(bias + shifted / (1 - acceleration * shifted)))
     return float(low), float(high)
 
 

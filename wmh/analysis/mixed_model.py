@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from wmh.analysis.statistics import Configuration, scanner_of, values_table
 
@@ -81,13 +81,13 @@ def fit_mixed_model(
         subject_sd, residual_sd = 0.0, float(np.sqrt(fit.ssr / fit.df_resid))
     within = sum(columns.shape[1] for term, columns in terms.items() if term != "scanner")
     freedom = len(values) - values["subject"].nunique() - within
-    half = stats.t.isf(alpha / 2, freedom) * errors
+    half = scipy.stats.t.isf(alpha / 2, freedom) * errors
     effects = {
         "effect": names,
         "estimate": estimates,
         "ci_low": estimates - half,
         "ci_high": estimates + half,
-        "p": 2 * stats.t.sf(np.abs(estimates / errors), freedom),
+        "p": 2 * scipy.stats.t.sf(np.abs(estimates / errors), freedom),
     }
     return MixedModel(
         effects=pd.DataFrame(effects),
@@ -172,7 +172,7 @@ def _term_tests(
         full, reduced = (np.nan if fit is None else fit.llf for fit in fits)
         ratio = max(2 * (full - reduced), 0.0)
         freedom = columns.shape[1]
-        rows.append((term, ratio, freedom, float(stats.chi2.sf(ratio, freedom))))
+        rows.append((term, ratio, freedom, float(scipy.stats.chi2.sf(ratio, freedom))))
     return pd.DataFrame(rows, columns=["term", "likelihood_ratio", "df", "p"])
 
 
@@ -183,12 +183,12 @@ def _concerns(fit: MixedLMResults | RegressionResults | None) -> list[str]:
     residuals = fit.resid  # the subjects' own level is taken out
     levels = np.ravel([*getattr(fit, "random_effects", {}).values()])
     warnings = {
-        "residuals are not normal": stats.shapiro(residuals).pvalue < CONCERN_P,
+        "residuals are not normal": scipy.stats.shapiro(residuals).pvalue < CONCERN_P,
         "subject effects are not normal": (
-            levels.any() and np.ptp(levels) > 0 and stats.shapiro(levels).pvalue < CONCERN_P
+            levels.any() and np.ptp(levels) > 0 and scipy.stats.shapiro(levels).pvalue < CONCERN_P
         ),
         "residuals spread unevenly over the fitted values": (
-            stats.spearmanr(np.abs(residuals), fit.fittedvalues).pvalue < CONCERN_P
+            scipy.stats.spearmanr(np.abs(residuals), fit.fittedvalues).pvalue < CONCERN_P
         ),
         "a residual lies more than four standard deviations out": (
             np.abs(residuals / residuals.std()).max() > 4

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from wmh.analysis.statistics import holm
 from wmh.atlas.regions import region_name
@@ -150,7 +150,7 @@ def normal_scores(profiles: pd.DataFrame) -> pd.DataFrame:
     Ties share a rank. Scores of a region have standard deviation 1, or are all 0.
     """
     shares = (profiles.rank() - 0.5) / len(profiles)
-    scores = pd.DataFrame(stats.norm.ppf(shares), profiles.index, profiles.columns)
+    scores = pd.DataFrame(scipy.stats.norm.ppf(shares), profiles.index, profiles.columns)
     spread = scores.std()
     return (scores - scores.mean()) / spread.where(spread > 1e-12, 1)
 

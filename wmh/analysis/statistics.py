@@ -14,7 +14,7 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from wmh.analysis.intervals import mean_interval
 from wmh.analysis.metrics import FIVE_MEASURES
@@ -167,14 +167,14 @@ def friedman(
     values = values_table(metrics, structure, metric, configurations).rename(columns=str).dropna()
     n, k = values.shape
     with np.errstate(invalid="ignore"):  # where all ranks tie, NaN
-        statistic, p = stats.friedmanchisquare(*values.to_numpy().T)
+        statistic, p = scipy.stats.friedmanchisquare(*values.to_numpy().T)
     ranks = values.rank(axis=1).mean()
     unit = np.sqrt(k * (k + 1) / (12 * n))
     posthoc = pd.DataFrame(
         [
             (
                 *(a, b, ranks[a] - ranks[b]),
-                float(stats.studentized_range.sf(abs(ranks[a] - ranks[b]) / unit, k, np.inf)),
+                float(scipy.stats.studentized_range.sf(abs(ranks[a] - ranks[b]) / unit, k, np.inf)),
             )
             for a, b in combinations(values.columns, 2)
         ],
@@ -194,7 +194,7 @@ def wilcoxon_p(differences: np.ndarray) -> float:
         return float("nan")
     if not differences.any():
         return 1.0
-    return float(stats.wilcoxon(differences).pvalue)
+    return float(scipy.stats.wilcoxon(differences).pvalue)
 
 
 def rank_biserial(differences: np.ndarray) -> float:
@@ -202,7 +202,7 @@ def rank_biserial(differences: np.ndarray) -> float:
     differences = differences[differences != 0]
     if not len(differences):
         return float("nan")
-    ranks = stats.rankdata(np.abs(differences))
+    ranks = scipy.stats.rankdata(np.abs(differences))
     return float((ranks * np.sign(differences)).sum() / ranks.sum())
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from IPython import get_ipython
 from IPython.display import display
 from matplotlib.axes import Axes
@@ -31,6 +31,9 @@ from wmh.figures.style import (
     styled,
 )
 from wmh.images import load_labels
+
+if TYPE_CHECKING:  # seconds to import, in notebooks that train nothing
+    import torch
 
 NOTHING = {"text/plain": ""}
 

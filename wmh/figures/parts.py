@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from scipy.stats import qmc
 
 from wmh.cohorts.cohort import PATHS, Subject
 from wmh.figures.printed import p_text
@@ -118,7 +118,7 @@ def spread(count: int) -> np.ndarray:
     >>> spread(4)
     array([ 0.   , -0.25 ,  0.25 , -0.375])
     """
-    return qmc.Halton(d=1, scramble=False).random(count + 1)[1:, 0] - 0.5
+    return scipy.stats.qmc.Halton(d=1, scramble=False).random(count + 1)[1:, 0] - 0.5
 
 
 def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: bool) -> None:

@@ -114,6 +114,8 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles) -> None:
 
 def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
     """Run the notebook with papermill in this interpreter; ``part`` grows cell by cell."""
+    # jsonschema would build a grammar of web addresses, for longer than all else is imported
+    sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
 
     training = {"model": stage.model, "repeat": stage.repeat} if stage.model else {}
