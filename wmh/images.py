@@ -48,7 +48,7 @@ class ImageError(ValueError):
         return type(self), (self.path, self.problem, self.remedy)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one image is another only if it is the same
 class Image:
     """A 3-D image on its grid: ``data`` (x, y, z) and ``affine`` (4, 4) to RAS world mm."""
 

@@ -99,7 +99,7 @@ def align_coarsely(
 def refine(brain: Image, start: np.ndarray, seed: int) -> np.ndarray:
     """The affine from template to brain, from a coarse one, at 4 mm."""
     template, around = _template(MIDDLE_MM)
-    return descend(template, isotropic(brain, MIDDLE_MM), start, seed, around)
+    return descend(template, isotropic(brain, MIDDLE_MM), start, seed, around, times=1)
 
 
 def _deep(head: Image, foreground: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import nibabel as nib
 import numpy as np
@@ -54,7 +55,7 @@ MOST_ATTEMPTS = 10
 HISTOGRAM_BINS = 16
 WHOLE_VOXELS = 150_000
 """Images of up to as many voxels are compared whole."""
-DESCENT_VOXELS, EVOLUTION_VOXELS = 50_000, 20_000
+DESCENT_VOXELS, EVOLUTION_VOXELS = 30_000, 20_000
 """Voxels drawn from larger ones; the evolution needs many evaluations."""
 SMALLEST_STEP = 0.01
 """Step at which a descent ends, in voxels of the fixed image."""
@@ -136,7 +137,7 @@ def register_atlas(
             raise ImageError(
                 image.path, "holds no white matter", "Give a mask that is 1 in white matter"
             )
-    subject, atlas = _Pyramid(white_matter), _Pyramid(atlas_white_matter)
+    subject, atlas = _Pyramid(white_matter), _pyramid_of_atlas(atlas_white_matter)
     matrix, attempts = _best_start(subject, atlas, seed)
     transform = _refined(subject, atlas, matrix, seed, method)
     similarity = _similarity(subject.middle, atlas.middle, transform)
@@ -205,12 +206,17 @@ class _Pyramid:
         return centre, float(np.sqrt(spread))
 
 
+@lru_cache(maxsize=1)  # the same for everyone in a cohort
+def _pyramid_of_atlas(white_matter: Image) -> _Pyramid:
+    return _Pyramid(white_matter)
+
+
 def _best_start(subject: _Pyramid, atlas: _Pyramid, seed: int) -> tuple[np.ndarray, int]:
     """Fit coarsely from one start after another until one is sure; the best, and how many."""
     best, best_similarity = np.eye(4), -np.inf
     for attempts, start in enumerate(_starts(subject, atlas), start=1):  # noqa: B007
         matrix = descend(subject.coarse, atlas.coarse, start, seed, times=1)
-        matrix = descend(subject.middle, atlas.middle, matrix, seed)
+        matrix = descend(subject.middle, atlas.middle, matrix, seed, times=1)
         similarity = _similarity(subject.middle, atlas.middle, Transform(matrix))
         if similarity > best_similarity:
             best, best_similarity = matrix, similarity
