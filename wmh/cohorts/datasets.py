@@ -149,7 +149,6 @@ def fetch_open_scans(destination: Path | str, mirror: str | None = None) -> Fetc
     if not people.empty:
         table = people[["id"]].assign(
             **{image.lower(): people["id"] + f"/{image}.nii.gz" for image in OPEN_IMAGES},
-            split="training",
             scanner=people["path"].str.partition("/")[0],
             age=people["age"],
             sex=people["sex"],
