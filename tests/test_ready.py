@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -35,12 +36,16 @@ def change(tmp_path, monkeypatch):
     ("settings", "message"),
     [
         (
-            {"cohort": {"source": "challenge", "folder": "data/there", "simulation": None}},
+            {"cohort": {"source": "challenge", "folder": Path("data/there"), "simulation": None}},
             "cohort.folder: data/there is not there; `wmh fetch challenge` brings it",
         ),
         (
-            {"cohort": {"source": "csv", "folder": "mine.csv", "simulation": None}},
+            {"cohort": {"source": "csv", "folder": Path("mine.csv"), "simulation": None}},
             "cohort.folder: mine.csv is not there",
+        ),
+        (
+            {"cohort": {"further": Path("data/open_scans/subjects.csv")}},
+            "cohort.further: data/open_scans/subjects.csv is not there; `wmh fetch open` brings it",
         ),
         (
             {"regions": {"atlas": "jhu"}},

@@ -25,9 +25,14 @@ def raise_unless_ready(study: Study, gpu: bool = True) -> None:
     heads = simulation.heads_folder if simulation and simulation.anatomy == "heads" else None
     atlas = study.regions.atlas_folder if study.regions.atlas in ("jhu", "published") else None
     fetch = "; `wmh fetch {}` brings it".format
-    brings = fetch("challenge") if cohort.source == "challenge" else ""
+
+    def brings(table: Path | None) -> str:
+        return fetch("open") if table and table.parent.name == "open_scans" else ""
+
+    images = fetch("challenge") if cohort.source == "challenge" else brings(cohort.folder)
     for key, place, remedy in (
-        ("cohort.folder", None if simulation else cohort.folder, brings),
+        ("cohort.folder", None if simulation else cohort.folder, images),
+        ("cohort.further", cohort.further, brings(cohort.further)),
         ("cohort.simulation.heads_folder", heads, fetch("heads")),
         ("regions.atlas_folder", atlas, fetch("atlas")),
         ("participants.table", study.participants and study.participants.table, ""),

@@ -10,9 +10,12 @@ from wmh.analysis.participants import (
     normal_scores,
     read_participants,
     relate_burden,
+    relate_own_table,
     simulate_effect,
 )
 from wmh.cohorts.cohort import CohortError
+from wmh.settings import Participants
+from wmh.study import load_study
 
 
 def correlated_profiles(n, seed=0):
@@ -107,8 +110,20 @@ def test_an_unknown_column_is_named():
     _, participants = simulate_effect(profiles, [5], 1.0, seed=0)
     with pytest.raises(ValueError, match="no column mmse; there are risk, age"):
         relate_burden(profiles, participants, "mmse")
-    with pytest.raises(ValueError, match="too few for 3 terms"):
-        relate_burden(profiles[:6], participants, "risk", ["age"])
+
+
+def test_too_few_people_are_related_to_nothing_and_the_note_says_so(tmp_path):
+    profiles = correlated_profiles(10)
+    _, people = simulate_effect(profiles, [5], 1.0, seed=0)
+    assert len(relate_burden(profiles[:7], people, "risk", ["age"])) == 34
+    assert relate_burden(profiles[:6], people, "risk", ["age"]).empty
+    people[:2].rename_axis("id").to_csv(tmp_path / "people.csv")
+    settings = Participants(table=tmp_path / "people.csv", variable="risk", covariates=("age",))
+    study = load_study("smoke").model_copy(update={"participants": settings})
+    relation, note = relate_own_table(study, profiles)
+    assert relation.empty
+    assert note.startswith("2 of 10 subjects matched.")
+    assert note.endswith("Too few to relate burden to risk and age.")
 
 
 def test_participants_are_matched_by_person(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from pathlib import Path
 
 import nibabel as nib
@@ -13,12 +14,18 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.cohorts.scans import SHAPE, head, lesions, oblique, save
+from wmh.analysis.participants import read_participants
 from wmh.cli import app
 from wmh.cohorts import datasets
+from wmh.cohorts.cohort import of_split, validation_split
 from wmh.cohorts.datasets import atlas_files, fetch_atlas, published_labels, published_regions
 from wmh.cohorts.fetch import DownloadError, Fetched
+from wmh.cohorts.found import UNDECIDED
+from wmh.cohorts.gather import gather_cohort
+from wmh.cohorts.sources import decide_splits
 from wmh.cohorts.tables import find_csv
 from wmh.images import load_image, load_labels, same_grid
+from wmh.study import load_study
 
 LABELS = "eve_atlas/labels.nii.gz"
 HEADS = [f"training_seg_{k:02}.nii.gz" for k in range(1, 21)]
@@ -239,7 +246,7 @@ def test_a_study_reads_who_was_fetched(mirror, tmp_path):
     found = find_csv(folder / "subjects.csv")
     assert [one.subject.id for one in found] == list(PEOPLE)
     assert not any(one.problems for one in found)
-    assert {one.subject.split for one in found} == {"training"}
+    assert {one.subject.split for one in found} == {UNDECIDED}
     assert found[2].subject.scanner == "sim_vent_wmh_seg"
     table = pd.read_csv(folder / "subjects.csv", index_col="id")
     assert table.loc["ms01", ["age", "sex"]].tolist() == [31, "F"]
@@ -314,6 +321,62 @@ def test_the_table_knows_35_people_pinned_to_commits(tmp_path, monkeypatch):
     assert all(re.fullmatch("[0-9a-f]{40}", *file.check.args) for file in asked)
     assert all(re.search("github.*/[0-9a-f]{40}/.*nii.gz", file.url) for file in asked)
     assert len(datasets.known_people(tmp_path)) == 35
+
+
+def test_the_study_open_tests_a_third_of_each_data_set(tmp_path, monkeypatch):
+    everyone = dict.fromkeys(datasets.known_people(tmp_path), True)
+    monkeypatch.setattr(datasets, "known_people", lambda folder: everyone)
+    monkeypatch.setattr(datasets, "fetch", lambda *_, **__: Fetched((), (), ()))
+    datasets.fetch_open_scans(tmp_path)
+    study, table = load_study("open"), tmp_path / "subjects.csv"
+    assert str(table.relative_to(tmp_path)) == study.cohort.folder.name
+    people = [one.subject for one in find_csv(table)]
+    people = decide_splits(people, study.cohort.test_share, study.seed_for("splits"))
+    share, seed = study.training.validation_share, study.seed_for("validation")
+    learn, validate = validation_split(of_split(people, "training"), share, seed)
+    parts = {"test": of_split(people, "test"), "learn": learn, "validate": validate}
+    assert {part: Counter(s.scanner for s in chosen) for part, chosen in parts.items()} == {
+        "test": {"open_ms_data": 10, "sim_vent_wmh_seg": 2},
+        "learn": {"open_ms_data": 17, "sim_vent_wmh_seg": 2},
+        "validate": {"open_ms_data": 3, "sim_vent_wmh_seg": 1},
+    }
+    asked = study.participants
+    known = read_participants(table, [s.id for s in people])[[asked.variable, *asked.covariates]]
+    assert len(known.dropna()) == 30
+
+
+def gathered(folder: Path, monkeypatch) -> pd.DataFrame:
+    """The cohort that the study open makes of the people in a folder's ``data/open_scans``."""
+    study = load_study("open")
+    monkeypatch.setenv("WMH_ROOT", str(folder))
+    return gather_cohort(study).set_index("id")
+
+
+def test_the_study_open_gathers_who_was_fetched(mirror, tmp_path, monkeypatch):
+    for seed, (person, place) in enumerate(PLACES.items()):  # no two alike
+        t1 = head(kind="t1", seed=seed)
+        save(mirror / place / "FLAIR.nii.gz", head(seed=seed))
+        save(mirror / place / "T1.nii.gz", t1[:, ::-1] if person == "sv252" else t1)
+        save(mirror / place / "lesions.nii.gz", np.roll(lesions() == 1, seed, 0).astype(np.uint8))
+    know(mirror, datasets.OPEN_SCANS)
+    run("open", mirror, tmp_path / "data/open_scans")
+    cohort = gathered(tmp_path, monkeypatch)
+    assert sorted(cohort.index) == sorted(PEOPLE)
+    assert cohort.loc[["ms01", "ms02"], "split"].tolist().count("test") == 1
+    assert cohort.loc["sv252", "split"] == "training"  # nobody else of that data set is here
+
+
+@pytest.mark.shared
+def test_the_study_open_gathers_real_people(shared, tmp_path, monkeypatch):
+    folder = tmp_path / "data/open_scans"
+    folder.mkdir(parents=True)
+    for person in ("ms26", "sv252", "sv755"):
+        (folder / person).symlink_to(shared / "real" / person)
+    assert run("open", tmp_path / "nothing", folder).exit_code == 0
+    cohort = gathered(tmp_path, monkeypatch)
+    assert cohort["lesion_ml"].round().tolist() == [8, 15, 14]
+    assert cohort.loc["ms26", "split"] == "training"
+    assert sorted(cohort.loc[["sv252", "sv755"], "split"]) == ["test", "training"]
 
 
 @pytest.mark.shared

@@ -87,8 +87,8 @@ def relate_burden(
     that are words become indicator columns. Subjects without a value are left out.
 
     One row per region: region, region_name, n, ``slope`` (standard deviations of burden for one of
-    the variable) with its 95 % interval, p, p_holm. Raises ``ValueError`` for columns the
-    participants do not have, and when too few subjects are left.
+    the variable) with its 95 % interval, p, p_holm. Without rows where fewer than four subjects
+    more than terms are left. Raises ``ValueError`` for columns the participants do not have.
     """
     from statsmodels.regression.linear_model import OLS  # a second, for one notebook
 
@@ -101,10 +101,7 @@ def relate_burden(
     scores = normal_scores(profiles.set_axis(profiles.index.astype(str)).loc[both])
     design = _design(people.loc[both], variable, covariates)
     if len(both) < design.shape[1] + 4:
-        raise ValueError(
-            f"{len(both)} subjects have {variable!r} and a burden: too few for "
-            f"{design.shape[1]} terms. Leave out covariates or use a larger cohort"
-        )
+        return pd.DataFrame(columns=RELATION)
     rows = []
     for region in scores:
         slope = (float("nan"),) * 4
@@ -128,7 +125,9 @@ def relate_own_table(study: Study, profiles: pd.DataFrame) -> tuple[pd.DataFrame
     table, variable, covariates = study.participants.model_dump().values()
     people = read_participants(project_root() / table, profiles.index)
     note = match_note(people, profiles.index, (variable, *covariates))
-    return relate_burden(profiles, people, variable, covariates), note
+    relation = relate_burden(profiles, people, variable, covariates)
+    terms = " and ".join((variable, *covariates))
+    return relation, note + f" Too few to relate burden to {terms}." * relation.empty
 
 
 def relate_simulated_risk(

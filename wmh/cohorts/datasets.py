@@ -117,9 +117,9 @@ def fetch_open_scans(destination: Path | str, mirror: str | None = None) -> Fetc
     """Fetch scans with lesion masks under open licences; lay out who is there with all three files.
 
     What comes is kept as it is in ``original/``; ``ID/FLAIR.nii.gz``, ``T1.nii.gz`` and
-    ``lesions.nii.gz`` lie on one grid, and ``subjects.csv`` lists the people for a study. Files
-    that the source lacks are returned as absent. Raises :class:`DownloadError` when a file is not
-    as published.
+    ``lesions.nii.gz`` lie on one grid, and ``subjects.csv`` lists the people for a study, which
+    draws its splits. Files that the source lacks are returned as absent. Raises
+    :class:`DownloadError` when a file is not as published.
     """
     destination, facts = Path(destination), _open_scans()
     originals = destination / "original"
