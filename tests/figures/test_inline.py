@@ -90,3 +90,14 @@ def test_patches_of_volumes_are_shown_by_their_middle_axial_slice():
         assert bool(axes.collections) == (place % 3 == 1)
     width, height = figure.get_size_inches()
     assert height == pytest.approx(width / 3 * 8 / 6 * 2)
+
+
+def test_lesion_volumes_are_read_as_millilitres():
+    cohort = pd.DataFrame(
+        {"scanner": "one", "split": ["training", "test"] * 2, "lesion_ml": [8.2, 13.0, 21.0, 50.0]}
+    )
+    figure = inline.lesion_volumes(cohort)
+    figure.draw_without_rendering()
+    axis = figure.axes[0].yaxis
+    words = {tick.get_text() for tick in axis.get_ticklabels(which="both")}
+    assert {"10", "20", "40"} <= words
