@@ -55,7 +55,7 @@ def lesion_volumes(cohort: pd.DataFrame) -> StyledFigure:
     )  # fmt: skip
     axes.set_xticks(range(len(scanners)), [scanner_name(name) for name in scanners])
     axes.set(xlabel="", ylabel="Lesion volume (ml)")
-    axes.yaxis.set_major_formatter(LogFormatter())  # 20 and not 2 x 10^1
+    axes.yaxis.set_major_formatter("{x:g}")  # 20 and not 2 x 10^1
     axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
