@@ -17,10 +17,9 @@ from tests.cohorts.scans import SHAPE, head, lesions, oblique, save
 from wmh.analysis.participants import read_participants
 from wmh.cli import app
 from wmh.cohorts import datasets
-from wmh.cohorts.cohort import of_split, validation_split
+from wmh.cohorts.cohort import UNDECIDED, of_split, validation_split
 from wmh.cohorts.datasets import atlas_files, fetch_atlas, published_labels, published_regions
 from wmh.cohorts.fetch import DownloadError, Fetched
-from wmh.cohorts.found import UNDECIDED
 from wmh.cohorts.gather import gather_cohort
 from wmh.cohorts.sources import decide_splits
 from wmh.cohorts.tables import find_csv
