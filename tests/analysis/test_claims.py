@@ -113,6 +113,12 @@ def test_too_few_subjects_are_never_enough():
         metrics_of(AS_PAPER, REGION_DICE, n=3), burden_of(0.2, n=2), SETTINGS, 0, paper_claims()
     )
     assert set(table["verdict"]) == {INCONCLUSIVE}
+    opposite = {side: 1 - mean for side, mean in AS_PAPER.items()}
+    regions = {side: 1 - mean for side, mean in REGION_DICE.items()}
+    for n, verdicts in ((5, {INCONCLUSIVE}), (6, {NOT_SUPPORTED})):
+        metrics, burden = metrics_of(opposite, regions, n=n), burden_of(20.0, n=n)
+        table = judge(metrics, burden, SETTINGS, 0, paper_claims())
+        assert set(table["verdict"]) == verdicts
 
 
 def test_models_not_trained_leave_their_claims_open():

@@ -67,6 +67,17 @@ def test_load_dependence_is_spearmans(metrics):
     assert table["ci_low"][1] < rho < table["ci_high"][1]
 
 
+@pytest.mark.filterwarnings("error")
+def test_few_subjects_in_one_order_prove_little_and_equal_ones_nothing(metrics):
+    rising = metrics[metrics["subject"].astype(int) < 3].copy()
+    rising["value"] = rising["subject"].astype(float) * (rising["model"] == "flair")
+    lesion_ml = pd.Series(np.arange(24.0), index=np.arange(24))
+    table = load_dependence(rising, "lesions", "dice", (FLAIR, T1), lesion_ml)
+    assert table["rho"][0] == pytest.approx(1)
+    assert table["p"][0] == pytest.approx(1 / 3)
+    assert table.loc[1, ["rho", "p", "p_holm"]].isna().all()
+
+
 def test_spearman_interval_covers_about_as_often_as_it_says():
     rng = np.random.default_rng(2)
     rho = 6 / np.pi * np.arcsin(0.5 / 2)  # Spearman's of a bivariate normal of correlation 0.5

@@ -7,8 +7,9 @@ quantity is
 - ``supported`` when its whole interval lies above, and the paired test says so too (Wilcoxon, after
   Holm's correction over all claims);
 - ``not supported`` when its whole interval lies below;
-- ``inconclusive`` otherwise: the interval covers the smallest value that matters, or the test does
-  not confirm it;
+- ``inconclusive`` otherwise: the interval covers the smallest value that matters, the test does not
+  confirm it, or subjects are so few (five, at the usual 0.05) that no test of them ever could, and
+  an interval drawn from them is too narrow;
 - ``not judged`` where the study lacks a model that it needs.
 
 A claim of several parts is supported when all parts are, not supported when any is not, and not
@@ -187,7 +188,9 @@ def _judge_once(
             numbers = (n, *(icc if n > 2 else (np.nan,) * 3), np.nan)
             words = f"regional burden (ml): ICC(A,1) of {part} with truth"
         n, _, low, high, p = numbers
-        said = verdict(low, high, smallest, p, settings.alpha) if n else NOT_JUDGED
+        said = verdict(low, high, smallest, p, settings.alpha)
+        if 2.0 ** (1 - n) >= settings.alpha:  # the smallest p of n pairs
+            said = INCONCLUSIVE if n else NOT_JUDGED
         rows.append((claim.id, claim.sentence, words, *numbers, smallest, said))
     columns = ["claim", "sentence", "comparison", *NUMBERS, "smallest_difference", "verdict"]
     table = pd.DataFrame(rows, columns=columns)

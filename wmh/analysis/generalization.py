@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 import numpy as np
@@ -58,13 +59,17 @@ def load_dependence(
     """Spearman's correlation of a measure with the lesion load, the true volume (ml, by subject).
 
     One row per configuration, with Bonett and Wright's (2000) interval, p, and p corrected by Holm
-    over the configurations.
+    over the configurations. p is at least that of the one order in n! (and its reverse) that few
+    subjects can have; without a correlation where all values are alike.
     """
     volumes = lesion_ml.set_axis(lesion_ml.index.astype(str))
     rows = []
     for configuration, column in values_table(metrics, structure, metric, configurations).items():
         values = column.dropna()
-        rho, p = scipy.stats.spearmanr(values, volumes[values.index])
+        rho = p = float("nan")
+        if len(set(values)) > 1:
+            rho, p = scipy.stats.spearmanr(values, volumes[values.index])
+            p = max(p, 2 / math.factorial(len(values)))
         interval = spearman_interval(rho, len(values), alpha)
         about = (configuration.model, configuration.given, structure, metric)
         rows.append((*about, len(values), rho, *interval, p))

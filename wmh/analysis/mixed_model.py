@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 CONCERN_P = 0.01
 """Diagnostics with a p-value below this are put into words."""
+FEW_SUBJECTS = 10
+"""Fewer, and likelihood-ratio tests reject too often."""
 LEAST_GAIN = 1e-6
 """Of the log-likelihood, by which subjects that differ explain more than the same for all."""
 
@@ -79,6 +81,7 @@ def fit_mixed_model(
     elif fit is not None:
         estimates, errors = fit.params, fit.bse
         subject_sd, residual_sd = 0.0, float(np.sqrt(fit.ssr / fit.df_resid))
+    few = ["so few subjects make p of the terms too small"] * (len(set(subjects)) < FEW_SUBJECTS)
     within = sum(columns.shape[1] for term, columns in terms.items() if term != "scanner")
     freedom = len(values) - values["subject"].nunique() - within
     half = scipy.stats.t.isf(alpha / 2, freedom) * errors
@@ -97,7 +100,7 @@ def fit_mixed_model(
         share_between_subjects=subject_sd**2 / (subject_sd**2 + residual_sd**2),
         n_values=len(values),
         n_subjects=values["subject"].nunique(),
-        concerns=left_out + _concerns(fit),
+        concerns=left_out + few * (fit is not None) + _concerns(fit),
     )
 
 
