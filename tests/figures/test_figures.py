@@ -313,8 +313,11 @@ def test_one_test_subject_is_shown_once_and_no_scanner_as_unseen(study):
     data = load_qualitative(one)
     assert [case.rank for case in data.cases] == ["Only"]
     assert data.caption.startswith("The only test subject")
-    means = plot_scanners(load_scanners(one)).axes[-1]
+    data = load_scanners(one)
+    means = plot_scanners(data).axes[-1]
     assert [tick.get_text() for tick in means.get_xticklabels()] == ["seen"]
+    assert "by scanner: all have training subjects" in data.caption
+    assert "unseen" not in data.caption
 
 
 def test_who_has_no_lesion_stands_at_the_edge_of_the_volumes(study):

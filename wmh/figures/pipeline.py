@@ -149,7 +149,8 @@ def unseen_words(cohort: pd.DataFrame) -> str:
     """Number of scanners that have test subjects and no training subjects, as a sentence's end."""
     scanners = {split: set(part["scanner"]) for split, part in cohort.groupby("split")}
     unseen = len(scanners.get("test", set()) - scanners.get("training", set()))
-    return f"{unseen} of {cohort['scanner'].nunique()} scanners occur in the test split only."
+    of = f"{unseen or 'none'} of {cohort['scanner'].nunique()} scanners"
+    return f"{of} occur in the test split only."
 
 
 def _predicted(study: Study, subject: str, kind: str) -> tuple[Image, str] | None:
