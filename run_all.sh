@@ -11,7 +11,7 @@ usage() {
 Usage: ./run_all.sh [STUDY|test|lab]
 
   ./run_all.sh          every notebook, table and figure of the demo study (two CPU cores, minutes)
-  ./run_all.sh STUDY    the same for studies/STUDY.yaml: demo, smoke, paper, or your own
+  ./run_all.sh STUDY    the same for studies/STUDY.yaml: open, smoke, paper, or your own
                         (STUDY --profile profiles/slurm: each notebook as a job of a cluster)
   ./run_all.sh test     the tests; further arguments go to pytest
   ./run_all.sh lab      JupyterLab, on the notebooks

@@ -37,8 +37,8 @@ def test_the_studies_that_come_along_can_be_read(name):
     assert load_study(name).name == name
 
 
-@pytest.mark.parametrize("name", ["smoke", "demo", "paper"])
-def test_smoke_demo_and_paper_have_the_models_of_every_claim(name):
+@pytest.mark.parametrize("name", ["smoke", "demo", "open", "paper"])
+def test_these_studies_have_the_models_of_every_claim(name):
     expected = {"flair", "t1", "flair_t1", "interchangeable", "regions", "multitask"}
     assert set(load_study(name).models) >= expected
 
