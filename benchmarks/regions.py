@@ -29,8 +29,8 @@ from wmh.atlas.labelling import label_subject
 from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, mni_white_matter, region_dice
 from wmh.atlas.registration import METHODS, Fit, carry_labels, register_atlas
 from wmh.atlas.tissue import white_matter
-from wmh.cohorts.challenge import find_challenge
 from wmh.cohorts.datasets import published_labels
+from wmh.cohorts.sources import find_challenge
 from wmh.images import Image, load_image, load_labels
 from wmh.phantom.writing import simulate_cohort, simulation_of
 from wmh.settings import CohortSettings, RegionSettings

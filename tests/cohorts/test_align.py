@@ -61,7 +61,7 @@ def test_the_offset_is_the_distance_the_headers_are_off():
 
 
 def test_the_same_seed_gives_the_same_motion():
-    first, second = (register_rigidly(t1(motion(4, (6, -9, 5))), flair(), seed=7) for _ in "ab")
+    first, second = (register_rigidly(t1(motion(4, (6, -9, 5))), flair(), seed=0) for _ in "ab")
     assert np.array_equal(first.matrix, second.matrix)
 
 

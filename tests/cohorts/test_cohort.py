@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wmh.cohorts.challenge import find_challenge
 from wmh.cohorts.cohort import (
     CohortError,
     Subject,
@@ -22,6 +21,7 @@ from wmh.cohorts.cohort import (
     write_cohort,
 )
 from wmh.cohorts.scanners import SCANNERS, scanner_at
+from wmh.cohorts.sources import find_challenge
 
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 

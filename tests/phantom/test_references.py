@@ -6,9 +6,9 @@ import pytest
 from scipy import ndimage
 
 from wmh.atlas.regions import mni_grey_matter, mni_t1, mni_white_matter
-from wmh.cohorts.challenge import find_challenge
 from wmh.cohorts.cohort import CohortError
 from wmh.cohorts.scanners import SCANNERS, VARIOUS, draw_scanner
+from wmh.cohorts.sources import find_challenge
 from wmh.phantom import references
 from wmh.phantom.lesion_load import LesionLoad
 from wmh.phantom.references import template

@@ -6,9 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from wmh.cohorts.challenge import find_challenge
 from wmh.cohorts.check import read_subject
 from wmh.cohorts.cohort import CohortError, Found
+from wmh.cohorts.sources import find_challenge
 from wmh.phantom.lesion_load import read_statistics
 from wmh.phantom.writing import plan_cohort, simulate_cohort, simulation_of
 from wmh.settings import Simulation

@@ -168,7 +168,7 @@ def _fit(
     method = _mutual_information(transform)
     if samples < 1:
         method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(samples, seed)
+        method.SetMetricSamplingPercentage(samples, seed or 1)  # 0 would mean the clock
     method.SetOptimizerAsRegularStepGradientDescent(step_mm, 0.02, 100, 0.8)
     method.SetOptimizerScalesFromPhysicalShift()
     method.Execute(fixed, moving)

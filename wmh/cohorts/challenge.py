@@ -14,7 +14,7 @@ from typing import Literal
 
 import pandas as pd
 
-from wmh.cohorts.cohort import SPLITS, CohortError, Subject
+from wmh.cohorts.cohort import SPLITS
 from wmh.cohorts.fetch import DownloadError, Fetched, RemoteFile, fetch
 from wmh.cohorts.scanners import SCANNERS, scanner_at
 
@@ -63,40 +63,6 @@ def missing_subjects(folder: Path | str, split: Literal["training", "test", "all
     places = [local_path(f"{row.split}/{row.folder}/{row.id}") for row in wanted.itertuples()]
     needed = ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")
     return [p for p in places if not all((Path(folder) / p / name).is_file() for name in needed)]
-
-
-def find_challenge(folder: Path | str) -> list[Subject]:
-    """Subjects of a folder laid out as the challenge: ``training|test/Site[/Scanner]/ID/``.
-
-    The bias-corrected images in ``pre/`` are used. ``regions.nii.gz`` beside ``wmh.nii.gz``, which
-    only simulated subjects have, is taken as the true regions. Raises :class:`CohortError` when the
-    folder holds no subject, or one in a place that no scanner of the challenge has.
-    """
-    folder = Path(folder)
-    subjects = []
-    for split in SPLITS:
-        for pre in sorted(folder.glob(f"{split}/**/pre")):
-            place = pre.parent.parent.relative_to(folder / split).as_posix()
-            scanner = scanner_at(place)
-            if scanner is None:
-                raise CohortError(f"{pre.parent}: {place!r} is no scanner folder of the challenge")
-            regions = pre.with_name("regions.nii.gz")
-            subjects.append(
-                Subject(
-                    id=pre.parent.name,
-                    split=split,
-                    scanner=scanner.name,
-                    flair=pre / "FLAIR.nii.gz",
-                    t1=pre / "T1.nii.gz",
-                    lesions=pre.with_name("wmh.nii.gz"),
-                    true_regions=regions if regions.exists() else None,
-                )
-            )
-    if not subjects:
-        raise CohortError(
-            f"{folder}: no subjects found. Expected training/ and test/ with Site[/Scanner]/ID/pre/"
-        )
-    return subjects
 
 
 def fetch_challenge(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from wmh.cohorts.bids import find_bids
-from wmh.cohorts.challenge import find_challenge
 from wmh.cohorts.cohort import NEEDED, SPLITS, UNDECIDED, CohortError, Found, Subject, draw_people
+from wmh.cohorts.scanners import scanner_at
 from wmh.cohorts.tables import CSV_COLUMNS, find_csv
 
 Layout = Literal["challenge", "bids", "csv"]
@@ -49,6 +49,40 @@ def find_subjects(
     if not found:
         raise CohortError(f"{path}: no subject found")
     return found
+
+
+def find_challenge(folder: Path | str) -> list[Subject]:
+    """Subjects of a folder laid out as the challenge: ``training|test/Site[/Scanner]/ID/``.
+
+    The bias-corrected images in ``pre/`` are used. ``regions.nii.gz`` beside ``wmh.nii.gz``, which
+    only simulated subjects have, is taken as the true regions. Raises :class:`CohortError` when the
+    folder holds no subject, or one in a place that no scanner of the challenge has.
+    """
+    folder = Path(folder)
+    subjects = []
+    for split in SPLITS:
+        for pre in sorted(folder.glob(f"{split}/**/pre")):
+            place = pre.parent.parent.relative_to(folder / split).as_posix()
+            scanner = scanner_at(place)
+            if scanner is None:
+                raise CohortError(f"{pre.parent}: {place!r} is no scanner folder of the challenge")
+            regions = pre.with_name("regions.nii.gz")
+            subjects.append(
+                Subject(
+                    id=pre.parent.name,
+                    split=split,
+                    scanner=scanner.name,
+                    flair=pre / "FLAIR.nii.gz",
+                    t1=pre / "T1.nii.gz",
+                    lesions=pre.with_name("wmh.nii.gz"),
+                    true_regions=regions if regions.exists() else None,
+                )
+            )
+    if not subjects:
+        raise CohortError(
+            f"{folder}: no subjects found. Expected training/ and test/ with Site[/Scanner]/ID/pre/"
+        )
+    return subjects
 
 
 def decide_splits(subjects: list[Subject], test_share: float, seed: int) -> list[Subject]:
