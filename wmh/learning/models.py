@@ -34,10 +34,10 @@ class Model:
     """
 
     name: str
+    task: str
     configuration: InputConfiguration
     networks: tuple[nn.Module, ...]
     settings: NetworkSettings
-    task: str
     voxel_size_mm: float | None
     slice_thickness_mm: float
     study: str
@@ -161,11 +161,16 @@ def model_of(content: dict, path: Path | str, device: torch.device | str = "cpu"
             # encoders used to hold layers below the depth that is used
             network.load_state_dict({name: state[name] for name in network.state_dict()})
             networks.append(to_device(network, device).eval())
-        same = ("task", "voxel_size_mm", "slice_thickness_mm", "study", "step")
-        facts = {name: content[name] for name in same}
-        code = {name: content[name] for name in ("versions", "commit", "dirty") if name in content}
-        networks = tuple(networks)
-        return Model(content["model"], configuration, networks, settings, **facts, **code)
+        of_code = {"versions", "commit", "dirty"} & content.keys()
+        return Model(
+            content["model"],
+            content["task"],
+            configuration,
+            tuple(networks),
+            settings,
+            *(content[k] for k in ("voxel_size_mm", "slice_thickness_mm", "study", "step")),
+            **{name: content[name] for name in of_code},
+        )
     except (KeyError, TypeError, RuntimeError, ValueError) as error:
         raise _no_checkpoint(path, error) from error
 
