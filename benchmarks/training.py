@@ -194,7 +194,7 @@ def seconds_of_subjects(study: Study, task: str, inputs: str, count: int) -> lis
     network, size_mm = study.training.network, study.slices.voxel_size_mm
     configuration = CONFIGURATIONS[inputs]
     weights = to_device(build_network(network, configuration.channels, task), DEVICE).eval()
-    model = Model("m", task, configuration, weights, network, size_mm, 0.0, study.name, 0)
+    model = Model("m", task, configuration, (weights,), network, size_mm, 0.0, study.name, 0)
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / f"{name}.nii.gz" for name in ("FLAIR", "T1")}
         for path in files.values():
