@@ -6,8 +6,8 @@
 
 A rule depends on its notebook, the part of the package that notebook reaches, the settings named in
 its `params`, and the tables of earlier rules; it is run again when one of them changes. `accelerator`
-is a resource: with `--resources accelerator=1` trainings run one at a time. `gpu` is what a cluster
-gives a job.
+is a resource: with `--resources accelerator=2` two trainings run at a time, each on a card of its own.
+`gpu` is what a cluster gives a job.
 """
 
 import sys

@@ -1,11 +1,10 @@
-"""Training and inference: seconds of a step, of a whole study and of a subject.
+"""Training and inference: seconds of a step and of a subject; the paper study in gpu.py.
 
-    PYTHONPATH=. python benchmarks/training.py [steps] [variants] [paper] [inference]
+    PYTHONPATH=. python benchmarks/training.py [steps] [variants] [inference]
 
-Runs with or without a GPU; without one, the paper study takes few steps. Heads are blobs and
-weights random: nothing here depends on what they show. On the CPU one thread is measured in
-processor time, two on the clock. What is compared takes turns, so that a slow spell of the machine
-hits all alike.
+Runs with or without a GPU. Heads are blobs and weights random: nothing here depends on what they
+show. On the CPU one thread is measured in processor time, two on the clock. What is compared takes
+turns, so that a slow spell of the machine hits all alike.
 """
 
 from __future__ import annotations
@@ -22,18 +21,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import psutil
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from wmh.cohorts.scanners import SCANNERS
 from wmh.images import Image, load_image, save_image
-from wmh.learning.batches import draw_batch
+from wmh.learning.batches import Batch, draw_batch
 from wmh.learning.devices import autocast, keep_freed_memory
 from wmh.learning.inference import predict
 from wmh.learning.inputs import CONFIGURATIONS
@@ -43,7 +39,6 @@ from wmh.learning.networks.build import build_network, to_device
 from wmh.learning.networks.encoder_decoders import STRUCTURES
 from wmh.learning.optimiser import build_optimiser
 from wmh.learning.slices import Slices
-from wmh.learning.validation import validation_scores
 from wmh.settings import ModelSettings
 from wmh.study import Study, load_study
 
@@ -54,13 +49,11 @@ SIZES = {"demo": (88, 112), "paper": (256, 256)}
 """Of a slice in the two studies: a usual head's window, and the largest."""
 
 ROUNDS = 9
-PAPER_STEPS = 60 if GPU else 1
 SUBJECTS, SLICES_EACH = 4, 48
 
 
-def slices_of(study: Study) -> Slices:
-    """Slices of a few people with noise, a lesion and a region each, of the study's size."""
-    size = SIZES[study.name]
+def slices_of(study: Study, size: tuple[int, int]) -> Slices:
+    """Slices of a few people with noise, a lesion and a region each."""
     count = SUBJECTS * SLICES_EACH
     images = torch.rand(count, 2, *size, generator=torch.Generator().manual_seed(0))
     lesions = torch.zeros(count, *size, dtype=torch.uint8)
@@ -99,22 +92,29 @@ class Trainee:
     def optimiser(self) -> torch.optim.Optimizer:
         return build_optimiser(self.network, nn.ParameterDict(), self.study.training)
 
-    def step(self, number: int, lap: Callable[[], None] = lambda: None) -> None:
-        """One step; ``lap`` is called at its start, after the batch, the gradients, the end."""
-        lap()
+    def draw(self, number: int) -> Batch:
+        """The batch of a step, augmented."""
         generator = torch.Generator().manual_seed(number)
         configuration = CONFIGURATIONS[self.model.inputs]
-        training = self.study.training
-        batch = draw_batch(self.slices, configuration, self.model.task, training, generator)
-        lap()
+        task, training = self.model.task, self.study.training
+        return draw_batch(self.slices, configuration, task, training, generator)
+
+    def learn(self, batch: Batch) -> None:
+        """Forward, loss, backward and clipping."""
         with autocast(self.slices.device, self.precision, 2):
             logits = batch.logits(self.forward)
-        loss_of(logits, batch.labels, training.loss).backward()
+        loss_of(logits, batch.labels, self.study.training.loss).backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-        lap()
+
+    def descend(self) -> None:
+        """The optimiser's part."""
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        lap()
+
+    def step(self, number: int) -> None:
+        """One whole step."""
+        self.learn(self.draw(number))
+        self.descend()
 
 
 def clock() -> float:
@@ -126,9 +126,13 @@ def clock() -> float:
 
 def laps(trainee: Trainee, number: int) -> list[float]:
     """Seconds of a step's three parts: data and augmentation, gradients, optimiser."""
-    times: list[float] = []
-    trainee.step(number, lambda: times.append(clock()))
-    return [after - before for before, after in pairwise(times)]
+    began = clock()
+    batch = trainee.draw(number)
+    drawn = clock()
+    trainee.learn(batch)
+    learned = clock()
+    trainee.descend()
+    return [drawn - began, learned - drawn, clock() - learned]
 
 
 def parts(name: str, trainee: Trainee) -> None:
@@ -148,7 +152,7 @@ def parts(name: str, trainee: Trainee) -> None:
 def variants() -> None:
     """Print what each way to compute takes, over what training does by default."""
     study = PAPER if GPU else DEMO
-    usual = Trainee(study, study.models["flair"], slices_of(study))
+    usual = Trainee(study, study.models["flair"], slices_of(study, SIZES[study.name]))
     others = {
         "float32": replace(usual, precision="float32"),
         "bfloat16": replace(usual, precision="bfloat16"),
@@ -173,90 +177,30 @@ def variants() -> None:
     print(f"\nCompiling: {wall:.0f} s on the clock, {busy:.0f} s of the processor.", flush=True)
 
 
-def matrix_rate() -> float:
-    """Floating-point operations per second of a large bfloat16 matrix product."""
-    edge, repeats = (8192, 20) if GPU else (2048, 3)
-    left, right = (torch.randn(edge, edge, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
-    left @ right
-    before = clock()
-    for _ in range(repeats):
-        left @ right
-    return repeats * 2 * edge**3 / (clock() - before)
-
-
-def paper() -> None:
-    """Print the paper study's speed, model by model, and what its trainings take in all."""
-    slices, rate = slices_of(PAPER), matrix_rate()
-    batch = PAPER.training.batch_size
-    epoch = 20 * sum(s.shape[2] for s in SCANNERS.values() if s.in_training)
-    validated = epoch / PAPER.training.folds
-    print(f"Matrix rate in bfloat16: {rate / 1e12:.2f} TFLOP/s; steps timed: {PAPER_STEPS}.\n")
-    print("| model | slices/s | of the matrix rate | s per epoch | minutes in all |")
-    print("| --- | ---: | ---: | ---: | ---: |", flush=True)
-    minutes, known = {}, {}
-    for name, model in PAPER.models.items():
-        if model.task not in known:
-            trainee = Trainee(PAPER, model, slices, precision="bfloat16")
-            with FlopCounterMode(display=False) as counter:
-                trainee.step(0)
-            before = clock()
-            for number in range(PAPER_STEPS):
-                trainee.step(number)
-            seconds = (clock() - before) / PAPER_STEPS
-            known[model.task] = seconds, counter.get_total_flops(), validation_seconds(trainee)
-        seconds, flops, validating = known[model.task]
-        rounds = model.steps / PAPER.training.validate_every
-        minutes[name] = (model.steps * seconds + rounds * validated * validating) / 60
-        print(
-            f"| {name} | {batch / seconds:.1f} | {flops / seconds / rate:.1%} "
-            f"| {epoch * seconds / batch:.0f} | {minutes[name]:.1f} |",
-            flush=True,
-        )
-    six = sum(minutes.values()) - minutes["flair_t1_dropout"]
-    print(f"\nThe six models of the paper, once each: {six:.0f} minutes.")
-
-
-def validation_seconds(trainee: Trainee) -> float:
-    """Seconds per slice of validation; of one head where there is no GPU."""
-    heads = SUBJECTS if GPU else 1
-    few = slice(0, heads * SLICES_EACH)
-    slices = replace(
-        trainee.slices,
-        images=trainee.slices.images[few],
-        lesions=trainee.slices.lesions[few],
-        regions=trainee.slices.regions[few],
-        depth_mm=trainee.slices.depth_mm[few],
-        subject=trainee.slices.subject[few],
-        ids=trainee.slices.ids[:heads],
-        windows=trainee.slices.windows[:heads],
-    )
-    configuration = CONFIGURATIONS[trainee.model.inputs]
-    before = clock()
-    validation_scores(trainee.network, slices, configuration, PAPER.training)
-    return (clock() - before) / len(slices)
-
-
 def inference() -> None:
     """Print seconds for a 240 x 240 x 48 subject, reading and writing included."""
+    print("| study | predicts | inputs | s per subject |\n| --- | --- | --- | ---: |", flush=True)
+    for study in (PAPER, DEMO):
+        for task, inputs in (("lesions", "flair_t1"), ("multitask", "interchangeable")):
+            median = statistics.median(seconds_of_subjects(study, task, inputs, 3))
+            print(f"| {study.name} | {task} | {inputs} | {median:.1f} |", flush=True)
+
+
+def seconds_of_subjects(study: Study, task: str, inputs: str, count: int) -> list[float]:
+    """Seconds of each of so many predictions of a 240 x 240 x 48 subject, FLAIR and T1 given."""
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in (240, 240, 48)), indexing="ij")
     head = sum((axis / r) ** 2 for axis, r in zip(axes, (0.75, 0.9, 1.0), strict=True)) < 1
     noise = np.random.default_rng(0).uniform(80, 120, head.shape)
     image = Image((head * noise).astype(np.float32), np.diag([0.958, 0.958, 3.0, 1.0]))
-    print("| study | predicts | inputs | s per subject |\n| --- | --- | --- | ---: |", flush=True)
-    for study in (PAPER, DEMO):
-        for task, inputs in (("lesions", "flair_t1"), ("multitask", "interchangeable")):
-            network = study.training.network
-            configuration = CONFIGURATIONS[inputs]
-            weights = to_device(build_network(network, configuration.channels, task), DEVICE).eval()
-            size_mm = study.slices.voxel_size_mm
-            model = Model("m", task, configuration, weights, network, size_mm, 0.0, study.name, 0)
-            with tempfile.TemporaryDirectory() as folder:
-                files = {name: Path(folder) / f"{name}.nii.gz" for name in ("FLAIR", "T1")}
-                for path in files.values():
-                    save_image(path, image.data, image)
-                times = [one_subject(model, files, Path(folder)) for _ in range(3)]
-            median = statistics.median(times)
-            print(f"| {study.name} | {task} | {inputs} | {median:.1f} |", flush=True)
+    network, size_mm = study.training.network, study.slices.voxel_size_mm
+    configuration = CONFIGURATIONS[inputs]
+    weights = to_device(build_network(network, configuration.channels, task), DEVICE).eval()
+    model = Model("m", task, configuration, (weights,), network, size_mm, 0.0, study.name, 0)
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: Path(folder) / f"{name}.nii.gz" for name in ("FLAIR", "T1")}
+        for path in files.values():
+            save_image(path, image.data, image)
+        return [one_subject(model, files, Path(folder)) for _ in range(count)]
 
 
 def one_subject(model: Model, files: dict[str, Path], folder: Path) -> float:
@@ -276,7 +220,7 @@ def steps() -> None:
     print("| --- | ---: | ---: | ---: | ---: | ---: |", flush=True)
     studies = [DEMO, PAPER] if GPU else [DEMO]
     for study in studies:
-        slices = slices_of(study)
+        slices = slices_of(study, SIZES[study.name])
         for threads in (1,) if GPU else (1, 2):
             torch.set_num_threads(threads)
             for name in ("flair", "multitask"):
@@ -290,7 +234,7 @@ def main() -> None:
     machine = torch.cuda.get_device_name() if GPU else f"{psutil.cpu_count()} cores"
     print(f"{platform.machine()}, {machine}, Python {platform.python_version()}", end=", ")
     print(f"torch {torch.__version__}")
-    known = {part.__name__: part for part in (steps, variants, paper, inference)}
+    known = {part.__name__: part for part in (steps, variants, inference)}
     for name in sys.argv[1:] or known:
         print()
         torch.set_num_threads(1)

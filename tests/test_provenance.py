@@ -60,3 +60,8 @@ def test_versions_are_those_of_python_the_package_and_what_it_needs():
     assert versions["python"] == platform.python_version()
     for name in ("wmh", "torch", "segmentation-models-pytorch"):
         assert versions[name] == version(name)
+
+
+def test_a_package_that_is_not_here_has_no_version(monkeypatch):
+    monkeypatch.setattr(provenance.metadata, "requires", lambda _: ["numpy", "never-installed>=1"])
+    assert set(versions_here()) == {"python", "wmh", "numpy"}

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -24,12 +25,13 @@ def commit_here() -> dict[str, object]:
 
 
 def versions_here() -> dict[str, str]:
-    """Versions of Python, the package and all that it directly depends on."""
+    """Versions of Python, the package and all that it directly depends on and that is here."""
     versions = {"python": platform.python_version(), "wmh": metadata.version("wmh")}
     for requirement in metadata.requires("wmh") or []:
         if "extra ==" not in requirement:
             name = re.match(r"[\w.-]+", requirement).group()
-            versions[name] = metadata.version(name)
+            with suppress(metadata.PackageNotFoundError):  # not every stage needs all
+                versions[name] = metadata.version(name)
     return versions
 
 

@@ -24,10 +24,11 @@ def test_the_profile_names_rules_of_the_snakefile_and_gives_every_job_time_and_m
 
 @pytest.mark.parametrize("profile", [None, PROFILE])
 def test_cores_and_cards_of_this_machine_count_where_no_profile_decides(profile, monkeypatch):
-    monkeypatch.setattr(driver, "gpus_here", lambda: ["a card"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2,3")
     study = load_study("demo")
     command = driver._snakemake(study, profile)
     assert ("--cores" in command) == (profile is None)
+    assert ("accelerator=3" in command) == (profile is None)
     assert ("--profile" in command) == (profile is not None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,9 +16,10 @@ import pytest
 import yaml
 
 from wmh.cohorts.cohort import CohortError
-from wmh.pipeline.notebook import StageError, reason_of, run_notebook
+from wmh.pipeline.notebook import StageError, _execute, reason_of, run_notebook
 from wmh.pipeline.stages import files_of, find_stage
 from wmh.pipeline.watch import DRIVER, is_running, name_driver
+from wmh.settings import Compute
 from wmh.study import StudyError, load_study, project_root
 
 
@@ -164,6 +166,32 @@ def test_a_notebook_whose_run_was_killed_ends_with_it_and_is_run_again(project):
     (project / "second").touch()
     run_notebook(study, stage)
     assert files_of(study, stage).record.exists()
+
+
+@pytest.mark.parametrize(
+    ("notebook", "model", "device", "seen"),
+    [
+        ("03_train_lesions", "t1", "auto", "4"),
+        ("05_evaluation", None, "cuda", "4"),
+        ("03_train_lesions", "t1", "cpu", None),
+        ("06_statistics", None, "cuda", None),
+    ],
+)
+def test_a_kernel_that_computes_on_a_gpu_sees_a_card_of_its_own(
+    notebook, model, device, seen, project, monkeypatch
+):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    study = load_study("tiny")
+    study = study.model_copy(update={"compute": Compute(device=device)})
+    shown = []
+
+    def execute(*_: object, **__: object) -> None:
+        kernel = Path(os.environ["JUPYTER_PATH"]) / "kernels" / "python3" / "kernel.json"
+        shown.append(json.loads(kernel.read_text())["env"].get("CUDA_VISIBLE_DEVICES"))
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    _execute(study, find_stage(study, notebook, model), project / "part.ipynb", io.StringIO())
+    assert shown == [seen]
 
 
 def test_an_unknown_notebook_or_model_lists_the_stages(project):

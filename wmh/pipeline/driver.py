@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wmh.cores import cores_here
+from wmh.pipeline.cards import cards_here
 from wmh.pipeline.stages import files_of, stages_of
 from wmh.pipeline.watch import DRIVER, kill_children, name_driver
-from wmh.provenance import gpus_here
 from wmh.ready import raise_unless_ready
 from wmh.study import Study, project_root
 
@@ -87,13 +87,13 @@ def _stops_with_all_it_started(study: Study) -> Iterator[None]:
 def _snakemake(study: Study, profile: Path | None) -> list[str]:
     """The command that runs the Snakefile, here or where a profile says.
 
-    Here it has all cores, and a GPU for one training at a time; its greedy scheduler needs no
+    Here it has all cores, and a GPU for each training that runs; its greedy scheduler needs no
     solver to start. Snakemake's own lock is left out because a killed run would leave it locked;
     ours ends with the process.
     """
-    on_gpu = study.compute.device != "cpu" and gpus_here()
+    cards = cards_here() if study.compute.device != "cpu" else []
     here = ["--cores", str(cores_here()), "--scheduler", "greedy", "--latency-wait", "2"]
-    here += ["--resources", "accelerator=1"] if on_gpu else []
+    here += ["--resources", f"accelerator={len(cards)}"] if cards else []
     return [
         *(sys.executable, "-m", "snakemake"),
         *("--snakefile", "Snakefile", "--config", f"study={study.name}"),

@@ -15,13 +15,14 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 from wmh.files import complete
-from wmh.pipeline.stages import Stage, StageFiles, files_of, stages_of
+from wmh.pipeline.cards import card_of_ones_own
+from wmh.pipeline.stages import ON_A_CARD, Stage, StageFiles, files_of, stages_of
 from wmh.pipeline.watch import Progress, Watch
 from wmh.provenance import commit_here, versions_here
 from wmh.study import Study, project_root
@@ -121,7 +122,8 @@ def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
     training = {"model": stage.model, "repeat": stage.repeat} if stage.model else {}
     parameters = {"study": study.name} | training
     root = project_root()
-    with _kernel(study):
+    on_gpu = stage.notebook in ON_A_CARD and study.compute.device != "cpu"
+    with card_of_ones_own() if on_gpu else nullcontext({}) as card, _kernel(study, card):
         papermill.execute_notebook(
             root / "notebooks" / f"{stage.notebook}.ipynb",
             part,
@@ -137,10 +139,11 @@ def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
 
 
 @contextmanager
-def _kernel(study: Study) -> Iterator[None]:
+def _kernel(study: Study, card: dict[str, str]) -> Iterator[None]:
     """Make the kernel ``python3`` this interpreter, whatever kernels and profiles a user has.
 
-    Threads and hash seed are set before it starts, since results depend on them.
+    Threads and hash seed are set before it starts, since results depend on them; ``card`` is the
+    environment that shows it its GPU.
     """
     threads = str(study.compute.threads)
     with tempfile.TemporaryDirectory(prefix="wmh-kernel-") as folder:
@@ -154,6 +157,7 @@ def _kernel(study: Study) -> Iterator[None]:
             "WMH_HEADLESS": "1",  # nobody turns a control: pictures instead of widgets
             "IPYTHONDIR": folder,
             "SPYDER_KERNEL": "none",  # tqdm.auto then draws bars as text, which logs can hold
+            **card,
         }
         specification = {
             "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],

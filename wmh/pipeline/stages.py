@@ -17,6 +17,9 @@ TRAINING_NOTEBOOKS = {
 }
 """Notebooks that run once for each model of these tasks."""
 
+ON_A_CARD = (*TRAINING_NOTEBOOKS, "05_evaluation")
+"""Notebooks that compute on the study's device; each on a GPU of its own where that is one."""
+
 NOTEBOOKS = (
     "01_data_preparation",
     "02_atlas_registration",
