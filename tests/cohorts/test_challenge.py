@@ -175,3 +175,12 @@ def test_missing_subjects_are_named_by_their_place(tmp_path):
     (tmp_path / "test/Amsterdam/Philips_VU_PETMR_01/160/wmh.nii.gz").unlink()
     assert missing_subjects(tmp_path, "all") == ["test/Amsterdam/Philips_VU_PETMR_01/160"]
     assert missing_subjects(tmp_path, "training") == []
+
+
+def test_a_subject_under_the_published_folder_is_not_missing(tmp_path):
+    place = tmp_path / "test/Amsterdam/Philips_VU .PETMR_01./160"
+    (place / "pre").mkdir(parents=True)
+    for name in ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz"):
+        (place / name).touch()
+    missing = missing_subjects(tmp_path, "test")
+    assert len(missing) == 109 and "test/Amsterdam/Philips_VU_PETMR_01/160" not in missing
