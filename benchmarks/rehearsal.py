@@ -31,8 +31,8 @@ import pandas as pd
 import yaml
 from typer.testing import CliRunner
 
-from tests.cohorts.loopback import Loopback, serving
-from tests.cohorts.test_challenge import LIST, entry
+from tests.cohorts.loopback import serving
+from tests.cohorts.test_challenge import dataverse
 from wmh import results
 from wmh.analysis.leaderboard import BEST_AND_WORST, PUBLISHED_SCORES
 from wmh.atlas.regions import REGION_LABELS, region_dice
@@ -98,7 +98,7 @@ def simulate() -> dict[str, Path]:
     known, people = challenge.known_subjects(), {}
     for split, scanner in [(s, SCANNERS[name]) for s in counts for name in counts[s]]:
         same = known[(known["split"] == split) & (known["scanner"] == scanner.name)]
-        same = same[(same[["nx", "ny", "nz"]] == scanner.shape).all(axis=1)]
+        same = same[(same[["nx", "ny", "nz"]] == list(scanner.shape)).all(axis=1)]
         free = [one for one in same["id"] if datasets.published_regions(one) not in real]
         made = sorted((SIMULATED / split / scanner.folder).iterdir())
         people |= dict(zip(free, made, strict=False))
@@ -124,29 +124,19 @@ def annotate(people: dict[str, Path]) -> dict[str, list[float]]:
     return dice
 
 
-def publish(server: Loopback, people: dict[str, Path]) -> None:
-    """Serve people as the challenge's Dataverse does, by their published paths."""
-    known, files, entries = challenge.known_subjects().set_index("id"), {}, []
+def fetch(people: dict[str, Path]) -> None:
+    """`wmh fetch challenge --observers` from a Dataverse on this machine, in published names."""
+    known, files = challenge.known_subjects().set_index("id"), {}
     for one, folder in people.items():
         place = f"{known['split'][one]}/{known['folder'][one]}/{one}"
         files |= {f"{place}/{name}": folder / made_of for name, made_of in IMAGES.items()}
         for mask in DATA.glob(f"observer_*/{one}.nii.gz"):
             files[f"additional_annotations/{mask.parent.name}/{place}/result.nii.gz"] = mask
-    for number, (path, file) in enumerate(files.items(), 1):
-        body = file.read_bytes()
-        server.put(f"/api/access/datafile/{number}", body)
-        entries.append(entry(number, path, body, "MD5"))
-    listing = {"status": "OK", "data": {"latestVersion": {"files": entries}}}
-    server.put(LIST, json.dumps(listing).encode())
-
-
-def fetch(people: dict[str, Path]) -> None:
-    """`wmh fetch challenge --observers` from a Dataverse on this machine."""
     ours, published = (COHORT / "test" / name for name in (ODD.folder, ODD.published_folder))
     for moved in published.glob("*"):
         moved.rename(ours / moved.name)
     with serving() as server:
-        publish(server, people)
+        dataverse(server, files, lambda path: files[path].read_bytes())
         defaults = challenge.fetch_challenge.__defaults__
         challenge.fetch_challenge.__defaults__ = (*defaults[:-1], server.url)
         said = CliRunner().invoke(app, f"fetch challenge --observers --dest {COHORT}").output
@@ -288,27 +278,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Rehearse the paper study on simulated people.")
     parser.add_argument("--mirror", type=Path, help="folder with what `wmh fetch atlas` brings")
     parser.add_argument("--small", action="store_true", help="the demo study's network and pixels")
-    mirror, small = vars(parser.parse_args()).values()
+    given = parser.parse_args()
     people = simulate()
     dice = annotate(people)
     fetch(people)
     said = wmh("check", str(COHORT), code=1)  # of 170, most are missing
     expect("all can be used", f"{len(people)} of {len(people)} subjects can be used" in said)
-    study = derive("rehearsal", small)
+    study = derive("rehearsal", given.small)
     wmh("run", study.name)
     expect_known(study, people, least_dice=0.6)
     expect_observers(study, dice)
     expect("no rank on 11 people", not study.table("leaderboard").exists())
-    whole = derive("rehearsal_all", small)
+    whole = derive("rehearsal_all", given.small)
     lay_out_all(study, whole)
     for notebook in ("06_statistics", "07_localization", "08_figures"):
         wmh("notebook", notebook, "--study", whole.name)
     expect_leaderboard(whole)
     studies = [study, whole]
-    if mirror is not None:
-        fetch_atlas(people, mirror)
+    if given.mirror is not None:
+        fetch_atlas(people, given.mirror)
         for atlas, least_dice in (("jhu", 0.5), ("published", 1.0)):
-            studies.append(derive(f"rehearsal_{atlas}", small, atlas))
+            studies.append(derive(f"rehearsal_{atlas}", given.small, atlas))
             wmh("run", studies[-1].name)
             expect_known(studies[-1], people, least_dice)
     for one in studies:

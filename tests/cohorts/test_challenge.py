@@ -43,11 +43,15 @@ def entry(identity: int, path: str, body: bytes, kind: str = "SHA-1") -> dict:
     return {"label": name, "dataFile": data} | ({"directoryLabel": folder} if folder else {})
 
 
-def dataverse(server, paths=PUBLISHED, **behaviour) -> dict:
+def made_up(path: str) -> bytes:
+    return path.encode() * 50
+
+
+def dataverse(server, paths=PUBLISHED, content=made_up, **behaviour) -> dict:
     """Serve these files as a Dataverse does; the listing."""
     files = []
     for identity, path in enumerate(paths, 1):
-        body = path.encode() * 50
+        body = content(path)
         server.put(f"/api/access/datafile/{identity}", body, **behaviour)
         files.append(entry(identity, path, body, "MD5" if identity % 2 else "SHA-1"))
     listing = {"status": "OK", "data": {"latestVersion": {"files": files}}}
