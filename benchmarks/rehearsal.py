@@ -80,10 +80,9 @@ def wmh(*words: str, code: int = 0) -> str:
     shown = None if words[0] == "run" else subprocess.PIPE
     done = subprocess.run(command, cwd=ROOT, stdout=shown, text=True)
     *_, user, system, clock = np.subtract(os.times(), before)
-    print(
-        f"wmh {' '.join(words)}: {user + system:.0f} s of the processor, {clock:.0f} s by the clock"
-    )
-    expect(f"wmh {' '.join(words)}: exit code", done.returncode, code)
+    command = f"wmh {' '.join(words)}"
+    print(f"{command}: {user + system:.0f} s of the processor, {clock:.0f} s", flush=True)
+    expect(f"{command}: exit code", done.returncode, code)
     return done.stdout
 
 
@@ -148,10 +147,8 @@ def fetch(people: dict[str, Path]) -> None:
 
 def fetch_atlas(people: dict[str, Path], mirror: Path) -> None:
     """`wmh fetch atlas` from a mirror in which the simulated people's regions are published."""
-    own = DATA / "mirror"
-    shutil.copytree(
-        mirror, own, ignore=shutil.ignore_patterns("WMH_*", "synthseg"), dirs_exist_ok=True
-    )
+    own, others = DATA / "mirror", shutil.ignore_patterns("WMH_*", "synthseg")
+    shutil.copytree(mirror, own, ignore=others, dirs_exist_ok=True)
     for one, folder in people.items():
         link(folder / "regions.nii.gz", own / datasets.published_regions(one))
     wmh("fetch", "atlas", "--mirror", str(own), "--dest", str(ATLAS))
@@ -221,10 +218,7 @@ def expect_known(study: Study, people: dict[str, Path], least_dice: float) -> No
             expect(f"{one}: {column}", cohort[column][one], volume)
         dice = region_dice(regions.data, load_image(study.region_labels(one)).data)
         mean = np.nanmean([dice[region] for region in REGION_LABELS])
-        expect(
-            f"{study.name}: {one}: region Dice {mean:.3f}, at least {least_dice}",
-            mean >= least_dice,
-        )
+        expect(f"{study.name}: {one}: region Dice is {mean:.3f}", mean >= least_dice)
     expect("other pathology somewhere", (cohort["other_pathology_ml"] > 0).any().item())
     metrics = pd.read_csv(study.table("metrics"))
     counts = metrics.groupby(["model", "inputs_given", "repeat"])["subject"].nunique()
@@ -238,9 +232,8 @@ def expect_observers(study: Study, dice: dict[str, list[float]]) -> None:
     """The observers' ceiling is what they drew."""
     table = pd.read_csv(study.table("observers")).query("metric == 'dice'").set_index("model")
     for observer, of_people in dice.items():
-        expect(
-            f"{observer}: Dice", table["mean"][f"observer_{observer}"], float(np.mean(of_people))
-        )
+        found = table["mean"][f"observer_{observer}"]
+        expect(f"observer {observer}: Dice", found, float(np.mean(of_people)))
 
 
 def expect_leaderboard(whole: Study) -> None:
@@ -249,26 +242,20 @@ def expect_leaderboard(whole: Study) -> None:
     ranks = pd.read_csv(whole.table("leaderboard")).set_index("configuration")
     for (model, given), rows in metrics.groupby(["model", "inputs_given"]):
         mean = rows.groupby(["metric", "subject"])["value"].mean().groupby("metric").mean()
-        score = np.mean(
-            [
-                np.clip((mean[m] - best) / (worst - best), 0, 1)
-                for m, (best, worst) in BEST_AND_WORST.items()
-            ]
-        )
-        expected = [float(score), float(1 + sum(p < score for p in PUBLISHED_SCORES)), 110.0]
+        ends = pd.DataFrame(BEST_AND_WORST, index=["best", "worst"]).T
+        distance = (mean[ends.index] - ends["best"]) / (ends["worst"] - ends["best"])
+        score = float(distance.clip(0, 1).mean())
+        expected = [score, float(1 + sum(one < score for one in PUBLISHED_SCORES)), 110.0]
         for name, value in zip(("score", "rank", "n"), expected, strict=True):
             expect(f"{model} ({given}): {name}", ranks.loc[f"{model} ({given})", name], value)
 
 
 def show_cost(study: Study) -> None:
-    """Print what each notebook of a study took, and the room its results take."""
+    """Print what the notebooks of a study took, and the room that its files take."""
     files = [files_of(study, stage).record for stage in stages_of(study)]
     table = pd.DataFrame([json.loads(path.read_text()) for path in files if path.exists()])
-    sums = table.groupby(["notebook", "model"], dropna=False)[["processor_seconds", "seconds"]]
-    print(
-        study.name,
-        sums.sum().join(table.groupby(["notebook", "model"], dropna=False)["peak_memory_mb"].max()),
-    )
+    cost = {"stage": "size", "processor_seconds": "sum", "seconds": "sum", "peak_memory_mb": "max"}
+    print(study.name, table.groupby(["notebook", "model"], dropna=False).agg(cost), sep="\n")
     for folder in (COHORT, *sorted(filter(Path.is_dir, study.results.iterdir()))):
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         print(f"{folder.relative_to(ROOT)}: {size / 1e9:.2f} GB")
