@@ -256,7 +256,8 @@ def show_cost(study: Study) -> None:
     files = [files_of(study, stage).record for stage in stages_of(study)]
     table = pd.DataFrame([json.loads(path.read_text()) for path in files if path.exists()])
     cost = {"stage": "size", "processor_seconds": "sum", "seconds": "sum", "peak_memory_mb": "max"}
-    print(study.name, table.groupby(["notebook", "model"], dropna=False).agg(cost), sep="\n")
+    groups = table.groupby(["notebook", "model"], dropna=False)
+    print(study.name, groups.agg(cost).to_string(), sep="\n")
     for folder in (COHORT, *sorted(filter(Path.is_dir, study.results.iterdir()))):
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         print(f"{folder.relative_to(ROOT)}: {size / 1e9:.2f} GB")
