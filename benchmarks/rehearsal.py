@@ -7,7 +7,7 @@ its published layout by a Dataverse on this machine, fetched, checked and put th
 of which folder, device and steps alone are changed. All is then laid out under the names of all
 170, to see statistics and figures at their true size. MIRROR holds what `wmh fetch atlas` brings:
 with it the regions are also those of the JHU atlas, and published ones. `--small` takes the demo
-study's network and pixels instead of the paper's: all but the cost is rehearsed, in a tenth of it.
+study's network and pixels instead of the paper's: everything but the cost is rehearsed.
 
 What is known of the simulation is compared with what comes out. The command ends with what each
 stage took, and with exit code 1 and a list where anything is missing or wrong. Everything lies in
