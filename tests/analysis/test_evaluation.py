@@ -2,6 +2,8 @@
 
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -313,7 +315,8 @@ def test_additional_observers_become_cases(tmp_path, truth):
     subject = Subject("0", "training", "utrecht_philips_3t", None, None, lesions)
     assert observer_cases(tmp_path, [subject]) == []
     write(tmp_path / "additional_annotations" / "observer_o3" / place / "result.nii.gz", truth)
-    (case,) = observer_cases(tmp_path, [subject])
+    further = replace(subject, id="1", lesions=Path("/elsewhere/1/wmh.nii.gz"), further=True)
+    (case,) = observer_cases(tmp_path, [subject, further])
     assert case.model == "observer_o3"
     assert evaluate([case]).set_index("metric")["value"]["dice"] == 1
 

@@ -43,11 +43,15 @@ def entry(identity: int, path: str, body: bytes, kind: str = "SHA-1") -> dict:
     return {"label": name, "dataFile": data} | ({"directoryLabel": folder} if folder else {})
 
 
-def dataverse(server, paths=PUBLISHED, **behaviour) -> dict:
+def made_up(path: str) -> bytes:
+    return path.encode() * 50
+
+
+def dataverse(server, paths=PUBLISHED, content=made_up, **behaviour) -> dict:
     """Serve these files as a Dataverse does; the listing."""
     files = []
     for identity, path in enumerate(paths, 1):
-        body = path.encode() * 50
+        body = content(path)
         server.put(f"/api/access/datafile/{identity}", body, **behaviour)
         files.append(entry(identity, path, body, "MD5" if identity % 2 else "SHA-1"))
     listing = {"status": "OK", "data": {"latestVersion": {"files": files}}}
@@ -175,3 +179,12 @@ def test_missing_subjects_are_named_by_their_place(tmp_path):
     (tmp_path / "test/Amsterdam/Philips_VU_PETMR_01/160/wmh.nii.gz").unlink()
     assert missing_subjects(tmp_path, "all") == ["test/Amsterdam/Philips_VU_PETMR_01/160"]
     assert missing_subjects(tmp_path, "training") == []
+
+
+def test_a_subject_under_the_published_folder_is_not_missing(tmp_path):
+    place = tmp_path / "test/Amsterdam/Philips_VU .PETMR_01./160"
+    (place / "pre").mkdir(parents=True)
+    for name in ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz"):
+        (place / name).touch()
+    missing = missing_subjects(tmp_path, "test")
+    assert len(missing) == 109 and "test/Amsterdam/Philips_VU_PETMR_01/160" not in missing

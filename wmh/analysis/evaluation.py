@@ -164,8 +164,9 @@ def observer_cases(folder: Path, subjects: Sequence[Subject]) -> list[Case]:
     without them the list is empty. Their measures are the human ceiling of any model.
     """
     found = []
+    own = [subject for subject in subjects if not subject.further]  # others lie elsewhere
     for observer in sorted((folder / "additional_annotations").glob("observer_*")):
-        for subject in subjects:
+        for subject in own:
             place = subject.lesions.parent.relative_to(folder)
             mask = observer / place / "result.nii.gz"
             if mask.exists():

@@ -57,12 +57,19 @@ def known_subjects() -> pd.DataFrame:
 
 
 def missing_subjects(folder: Path | str, split: Literal["training", "test", "all"]) -> list[str]:
-    """Places (``split/Site[/Scanner]/ID``) of known subjects that lack an image or the mask."""
+    """Places (``split/Site[/Scanner]/ID``) of known subjects that lack an image or the mask.
+
+    A folder's published name, as in the challenge's own archive, is as good as ours.
+    """
     table = known_subjects()
     wanted = table if split == "all" else table[table["split"] == split]
-    places = [local_path(f"{row.split}/{row.folder}/{row.id}") for row in wanted.itertuples()]
-    needed = ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")
-    return [p for p in places if not all((Path(folder) / p / name).is_file() for name in needed)]
+    published = [f"{row.split}/{row.folder}/{row.id}" for row in wanted.itertuples()]
+
+    def is_whole(place: str) -> bool:
+        needed = ("pre/FLAIR.nii.gz", "pre/T1.nii.gz", "wmh.nii.gz")
+        return all((Path(folder) / place / name).is_file() for name in needed)
+
+    return [local_path(p) for p in published if not (is_whole(p) or is_whole(local_path(p)))]
 
 
 def fetch_challenge(

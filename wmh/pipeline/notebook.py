@@ -72,7 +72,7 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles) -> None:
     tag = f"[{stages.index(stage) + 1:>{len(count)}}/{count}] {stage.title}"
     print(f"{tag} ...", flush=True)
     began = datetime.now(UTC)
-    clock = time.perf_counter()
+    clock, processor = time.perf_counter(), _processor_seconds()
     files.log.write_text(f"{stage.title}, study {study.name}, {began:%Y-%m-%d %H:%M:%S} UTC\n")
     output = Progress(files.log)
 
@@ -102,6 +102,7 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles) -> None:
         "study": study.name,
         "began": began.isoformat(timespec="seconds"),
         "seconds": round(seconds, 1),
+        "processor_seconds": round(_processor_seconds() - processor, 1),
         "peak_memory_mb": round(watch.peak_mb),
         "threads": study.compute.threads,
         "versions": versions_here(),
@@ -111,6 +112,11 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles) -> None:
     with complete(files.record) as unfinished:
         unfinished.write_text(json.dumps(record, indent=2) + "\n")
     print(f"{tag}  {seconds:.0f} s, {watch.peak_mb / 1024:.1f} GB", flush=True)
+
+
+def _processor_seconds() -> float:
+    """What this process and those it has waited for have had of the processors."""
+    return sum(os.times()[:4])
 
 
 def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
