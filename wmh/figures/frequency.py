@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 from tqdm.auto import tqdm
 
+from wmh.atlas.grids import bounding_box, cut
 from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, built_in_atlas, mni_t1
 from wmh.figures.brain import RESOLUTION_MM, ColourScale, draw_maps, lay_out_maps
 from wmh.figures.parts import (
@@ -114,13 +116,23 @@ def matrix_to_mni(regions: Image) -> np.ndarray:
 def carry_to_mni(lesions: Image, matrix: np.ndarray) -> Image:
     """A lesion mask on the grid of MNI152: how much of each voxel is lesion, 0 to 1.
 
-    An affine moves an image by moving its grid, so it is resampled once.
+    An affine moves an image by moving its grid, so it is resampled once, and only where the box
+    around the lesions comes to lie.
     """
     template = mni_t1(RESOLUTION_MM)
     mask = (lesions.data == 1).astype(np.float32)
+    carried = Image(np.zeros(template.data.shape, dtype=np.float32), template.affine)
     if not mask.any():
-        return Image(np.zeros(template.data.shape, dtype=np.float32), template.affine)
-    return resample_to(Image(mask, matrix @ lesions.affine, lesions.path), template)
+        return carried
+    moved = Image(mask, matrix @ lesions.affine, lesions.path)
+    corners = list(product(*((side.start - 1, side.stop) for side in bounding_box(mask))))
+    to_template = np.linalg.inv(template.affine) @ moved.affine
+    last = np.array(template.data.shape) - 1
+    index = np.clip(nib.affines.apply_affine(to_template, corners), 0, last)
+    low, high = np.floor(index.min(axis=0)), np.ceil(index.max(axis=0)) + 1
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    carried.data[box] = resample_to(moved, cut(template, box)).data
+    return carried
 
 
 def share(masks: Sequence[Image]) -> Image:
