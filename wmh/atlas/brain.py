@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from wmh.atlas.grids import crop, isotropic, sample, voxel_centres
+from wmh.atlas.grids import bounding_box, crop, isotropic, sample, voxel_centres
 from wmh.atlas.regions import mni_t1
 from wmh.atlas.registration import descend, mutual_information
 from wmh.images import Image, ImageError
@@ -54,7 +54,9 @@ def rough_brain(t1: Image) -> Image:
     brain = tissue
     for radius in BRIDGES_MM:
         core = _largest_part(depth > radius, deep)
-        near = ndimage.distance_transform_edt(~core) * FINE_MM <= radius + FINE_MM
+        box = bounding_box(core, int(radius / FINE_MM) + 2)
+        near = np.zeros_like(core)
+        near[box] = ndimage.distance_transform_edt(~core[box]) * FINE_MM <= radius + FINE_MM
         if np.count_nonzero(near & tissue & deep) < KEPT_SHARE * np.count_nonzero(tissue & deep):
             break
         brain = near & tissue
