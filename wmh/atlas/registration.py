@@ -55,7 +55,7 @@ MOST_ATTEMPTS = 10
 HISTOGRAM_BINS = 16
 WHOLE_VOXELS = 150_000
 """Images of up to as many voxels are compared whole."""
-DESCENT_VOXELS, EVOLUTION_VOXELS = 30_000, 20_000
+DESCENT_VOXELS, EVOLUTION_VOXELS = 50_000, 20_000
 """Voxels drawn from larger ones; the evolution needs many evaluations."""
 SMALLEST_STEP = 0.01
 """Step at which a descent ends, in voxels of the fixed image."""
@@ -216,7 +216,7 @@ def _best_start(subject: _Pyramid, atlas: _Pyramid, seed: int) -> tuple[np.ndarr
     best, best_similarity = np.eye(4), -np.inf
     for attempts, start in enumerate(_starts(subject, atlas), start=1):  # noqa: B007
         matrix = descend(subject.coarse, atlas.coarse, start, seed, times=1)
-        matrix = descend(subject.middle, atlas.middle, matrix, seed, times=1)
+        matrix = descend(subject.middle, atlas.middle, matrix, seed)
         similarity = _similarity(subject.middle, atlas.middle, Transform(matrix))
         if similarity > best_similarity:
             best, best_similarity = matrix, similarity
