@@ -79,6 +79,7 @@ def run_snakemake(
             stderr=file,
             pass_fds=[lock],
             process_group=0,  # a Ctrl-C of the terminal reaches it through us, and once
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # `wmh ... &` is deaf
         ).returncode
     if code != 0:
         raise RunError(_what_failed(what, log))
