@@ -57,7 +57,7 @@ case "${1:-}" in
         sinfo
         ;;
     stop)
-        scontrol shutdown || true
+        scontrol shutdown && sleep 5 || true  # they write their state as they end
         rm -rf "$STATE" "$CONF"
         ;;
     *)

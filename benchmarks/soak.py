@@ -38,7 +38,9 @@ from wmh.study import load_study, project_root
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 MARK = "WMH_SOAK"
-"""Environment variable that all processes of a round inherit."""
+"""Environment variable that all processes of this soak inherit: its own process id."""
+
+BELONG = (".lock", ".bidsignore")
 
 WIND_UP_SECONDS = 20
 BYTES_A_SECOND = 2e6
@@ -64,12 +66,12 @@ class Soaked:
         return {str(path.relative_to(project_root())): sha256_of(path) for path in found}
 
     def stray(self) -> list[str]:
-        """Files under a temporary name."""
+        """Files under a temporary name: hidden ones, but for those that belong to what is made."""
         found = (path for folder in self.makes for path in folder.rglob("*") if path.is_file())
         return [
             str(path)
             for path in found
-            if ".part" in path.name or (path.name[0] == "." and path.name.split(".")[1].isdigit())
+            if ".part" in path.name or (path.name[0] == "." and path.name not in BELONG)
         ]
 
 
@@ -77,11 +79,11 @@ class Soaked:
 def soaked(given: argparse.Namespace) -> Iterator[Soaked]:
     """The command that is asked for, with what it needs while it runs."""
     root = project_root()
-    out = root / "results" / "soak" / "out"
+    out = root / "results" / "soak" / given.what
     if given.what == "run":
         study = load_study(given.of)
         yield Soaked(
-            ["run", given.of], [study.results, study.figures, study.cohort_folder], "*.csv"
+            ["run", given.of], [study.results, study.figures, study.cohort_folder], ("*.csv",)
         )
     elif given.what == "predict":
         yield Soaked(
@@ -99,9 +101,10 @@ def slow_server(folder: Path) -> Iterator[str]:
 
     class Slow(http.server.SimpleHTTPRequestHandler):
         def copyfile(self, source, outputfile) -> None:
-            while piece := source.read(65536):
-                outputfile.write(piece)
-                time.sleep(len(piece) / BYTES_A_SECOND)
+            with contextlib.suppress(ConnectionError):  # who was downloading is gone
+                while piece := source.read(65536):
+                    outputfile.write(piece)
+                    time.sleep(len(piece) / BYTES_A_SECOND)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -120,7 +123,7 @@ def start(command: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", "from wmh.cli import main; main()", *command],
         cwd=project_root(),
-        env=os.environ | {MARK: "1"},
+        env=os.environ | {MARK: str(os.getpid())},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -132,7 +135,10 @@ def marked() -> list[str]:
     alive = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.environ().get(MARK) == str(os.getpid())
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 alive.append(" ".join(process.cmdline())[:120])
     return alive
 

@@ -306,6 +306,15 @@ def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_what_a_killed_process_left_goes_before_the_next(tmp_path):
+    left = tmp_path / "out/.sub-1"
+    left.mkdir(parents=True)
+    (left / "half").touch()
+    with all_or_nothing(tmp_path / "out", "sub-1") as fresh:
+        (fresh / "whole").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
+
+
 def test_all_files_of_a_set_appear_or_none(tmp_path):
     def write_two(folder: Path, full: bool) -> None:
         with all_or_nothing(folder) as fresh:

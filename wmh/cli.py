@@ -38,6 +38,9 @@ Flair = Annotated[File, typer.Option(help="FLAIR image (NIfTI).")]
 T1 = Annotated[File, typer.Option(help="T1 image (NIfTI), head or brain.")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Subjects at a time.")]
+Profile = Annotated[
+    File, typer.Option(help="Folder of a Snakemake profile: profiles/slurm for a cluster.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 STUDY = "Name of a file in studies/."
 
@@ -233,6 +236,8 @@ def predict(
         str | None, typer.Option(help="Study whose models answer, instead of the general one.")
     ] = None,
     jobs: Jobs = 2,
+    profile: Profile = None,
+    people_a_job: Annotated[int, typer.Option(min=1, help="With --profile.")] = 200,
 ) -> None:
     """Find lesions and their regions in one person's scan, or in everyone's of a folder.
 
@@ -243,13 +248,16 @@ def predict(
     given = scans or flair or t1
     if given is None or (scans and (flair or t1)):
         raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
+    if profile and not scans:
+        raise typer.BadParameter("--profile is for a folder or table")
     asked = None
     if study is not None:
         from wmh.ready import raise_without_gpu
         from wmh.study import load_study
 
         asked = load_study(study)
-        raise_without_gpu(asked)
+        if profile is None:
+            raise_without_gpu(asked)
         if asked.cohort.simulated_alone:
             typer.echo(f"The models of study {study} learned from simulated heads alone.", err=True)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: others compute beside it
@@ -263,9 +271,14 @@ def predict(
             typer.echo(path)
         typer.echo(f"Answered by {written.predicted_by}. Not for diagnosis.", err=True)
         return
-    from wmh.predict.folder import predict_folder
+    if profile is None:
+        from wmh.predict.folder import predict_folder
 
-    done = predict_folder(asked, scans, out, jobs)
+        done = predict_folder(asked, scans, out, jobs)
+    else:
+        from wmh.pipeline.people import predict_on_cluster
+
+        done = predict_on_cluster(asked, scans, out, profile, people_a_job)
     left_out = [one.problem for one in done if one.problem is not None]
     kept = sum(one.kept for one in done)
     typer.echo(f"{len(done) - kept - len(left_out)} subjects predicted, {kept} kept: {out}")
@@ -338,9 +351,7 @@ def evaluate(
 @app.command()
 def run(
     study: Annotated[str, typer.Argument(help=STUDY)] = "demo",
-    profile: Annotated[
-        File, typer.Option(help="Folder of a Snakemake profile: profiles/slurm for a cluster.")
-    ] = None,
+    profile: Profile = None,
 ) -> None:
     """Run every notebook of a study that is not up to date."""
     from wmh.pipeline.driver import run_study

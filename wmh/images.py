@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -212,13 +211,15 @@ def raise_unless_writable(path: Path, image: bool = False) -> None:
 
 
 @contextmanager
-def all_or_nothing(folder: Path) -> Iterator[Path]:
+def all_or_nothing(folder: Path, name: str = "unfinished") -> Iterator[Path]:
     """A fresh folder whose files move to ``folder``, in the order written, when all are complete.
 
-    After an error nothing of them remains.
+    After an error nothing of them remains, and what a killed process left of the same ``name`` goes
+    first. One process at a time writes what goes by that name.
     """
     new = [place for place in (folder, *folder.parents) if not place.exists()]
-    fresh = folder / f".{os.getpid()}.{threading.get_ident()}"
+    fresh = folder / f".{name}"
+    shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
         yield fresh

@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from wmh.cli import app
-from wmh.pipeline import driver
+from wmh.pipeline import driver, people
 from wmh.study import load_study, project_root
 
 PROFILE = project_root() / "profiles" / "slurm"
@@ -17,7 +17,8 @@ PROFILE = project_root() / "profiles" / "slurm"
 
 def test_the_profile_names_rules_of_the_snakefile_and_gives_every_job_time_and_memory():
     settings = yaml.safe_load((PROFILE / "config.yaml").read_text())
-    rules = re.findall(r"^rule (\w+):", (project_root() / "Snakefile").read_text(), re.MULTILINE)
+    text = (project_root() / "Snakefile").read_text() + people.SNAKEFILE.read_text()
+    rules = re.findall(r"^rule (\w+):", text, re.MULTILINE)
     assert set(settings["set-resources"]) <= set(rules)
     assert {"mem_mb", "runtime"} <= set(settings["default-resources"])
 
@@ -60,4 +61,19 @@ def test_why_a_job_ended_is_read_from_the_log_that_snakemake_names(said, told, t
     log, job = tmp_path / "snakemake.log", tmp_path / "16.log"
     log.write_text(f"WorkflowError:\n    log: {job} (check log file(s) for error details)\n")
     job.write_text(f"host: n1\n{said}\nWorkflowError:\n")
-    assert driver._what_failed(load_study("demo"), log) == told.format(job=job)
+    assert driver._what_failed("study demo", log) == told.format(job=job)
+
+
+def test_every_job_that_failed_is_named_with_its_log(tmp_path):
+    logs = [tmp_path / name for name in ("a job.log", "2.log")]
+    logs[0].write_text(
+        "Traceback:\nwmh: people 1 to 200 failed: MemoryError: no more\nWorkflowError:\n"
+    )
+    logs[1].write_text("slurmstepd: error: Detected 1 oom_kill event in StepId=7.0.\n")
+    log = tmp_path / "snakemake.log"
+    log.write_text("".join(f"    log: {path} (check log file(s) for details)\n" for path in logs))
+    first, second = driver._what_failed("predicting F", log).splitlines()
+    assert first == f"people 1 to 200 failed: MemoryError: no more. Log: {logs[0]}"
+    assert second.startswith("predicting F failed: ") and second.endswith(
+        f" oom_kill event. Log: {logs[1]}"
+    )

@@ -16,6 +16,7 @@ from wmh.pipeline.watch import (
     Progress,
     driver_here,
     is_running,
+    kill_children,
     memory_of_children_mb,
     name_driver,
 )
@@ -101,6 +102,22 @@ def test_when_its_driver_is_killed_a_stage_ends_with_all_it_started():
     stage.stdout.close()
     assert gone_within(kernel, 5)
     driver.wait()
+
+
+def test_children_that_are_given_time_wind_up_first(tmp_path):
+    """As Snakemake does, which cancels the jobs that it sent to a cluster."""
+    left = tmp_path / "cancelled"
+    code = (
+        "import pathlib, time\n"
+        "try:\n"
+        "    print(flush=True)\n"
+        "    time.sleep(60)\n"
+        f"except KeyboardInterrupt: pathlib.Path({str(left)!r}).touch()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        kill_children(patience_seconds=20)
+        assert left.exists() and not is_running(child.pid)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

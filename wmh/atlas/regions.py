@@ -157,10 +157,11 @@ def _template(tissue: str, resolution_mm: int) -> Image:
     (package,) = find_spec("nilearn").submodule_search_locations
     name = f"mni_icbm152_{tissue}_tal_nlin_sym_09a_converted.nii.gz"
     template = nib.load(Path(package) / "datasets" / "data" / name)
-    data = np.asanyarray(template.dataobj).astype(np.float32)
+    data = np.asanyarray(template.dataobj)
     step = slice(None, None, resolution_mm)
+    values = np.ascontiguousarray(data[step, step, step], dtype=np.float32)
     affine = template.affine @ np.diag([resolution_mm] * 3 + [1])
-    return _read_only(np.ascontiguousarray((data / data.max())[step, step, step]), affine)
+    return _read_only(values / np.float32(data.max()), affine)
 
 
 def _read_only(data: np.ndarray, affine: np.ndarray) -> Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -16,6 +17,15 @@ from wmh.files import complete
 
 def write_page(path: Path, template: str, **values: object) -> Path:
     """Fill a template of this folder and write the page."""
+    page = _environment().get_template(template).render(**values)
+    with complete(path) as part:
+        part.write_text(page, encoding="utf-8")
+    return path
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """What compiles templates, each once: that takes longer than to fill one."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -24,9 +34,7 @@ def write_page(path: Path, template: str, **values: object) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {"number": number, "webp": webp_address}
-    with complete(path) as part:
-        part.write_text(environment.get_template(template).render(**values), encoding="utf-8")
-    return path
+    return environment
 
 
 def as_webp(picture: Picture.Image, quality: int = 88) -> str:

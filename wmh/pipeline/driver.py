@@ -20,9 +20,12 @@ from wmh.pipeline.watch import DRIVER, kill_children, name_driver
 from wmh.ready import raise_unless_ready
 from wmh.study import Study, project_root
 
+CANCEL_SECONDS = 60
+"""Time that Snakemake has to cancel the jobs of a cluster when it is stopped."""
+
 
 class RunError(RuntimeError):
-    """A study that did not go through. The message names the notebook and its log."""
+    """Work that did not go through. The message names the notebook or job, and its log."""
 
 
 def run_study(study: Study, profile: Path | None = None) -> None:
@@ -33,44 +36,69 @@ def run_study(study: Study, profile: Path | None = None) -> None:
     notebook fails or when the study is already being run, and :class:`StudyError` when what it
     needs is not there.
     """
-    if profile is not None and not (profile / "config.yaml").is_file():
-        raise RunError(f"{profile}: no Snakemake profile; it is a folder with a config.yaml")
+    raise_unless_profile(profile)
     raise_unless_ready(study, gpu=profile is None)
     root, began = project_root(), time.time()
     index = study.results / "html" / "index.html"
     log = study.results / "logs" / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with _only_run(study) as lock, _stops_with_all_it_started(study), log.open("w") as file:
+    with _only_run(study) as lock:
         print(f"Study {study.name}: {study.title} ({len(stages_of(study))} stages)", flush=True)
-        environment = os.environ | {DRIVER: name_driver(), "WMH_ROOT": str(root)}
-        code = subprocess.run(
-            _snakemake(study, profile),
-            cwd=root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stderr=file,
-            pass_fds=[lock],
-        ).returncode
-    if code != 0:
-        raise RunError(_what_failed(study, log))
+        what, again = f"study {study.name}", f"`wmh run {study.name}`"
+        command = _snakemake(study, profile)
+        run_snakemake(what, again, command, root, log, lock, WMH_ROOT=str(root))
     records = [files_of(study, stage).record for stage in stages_of(study)]
     ran = [record for record in records if record.exists() and record.stat().st_mtime >= began]
     done = f"{len(ran)} stages run" if ran else "everything was up to date"
     print(f"Study {study.name}: {done}, {time.time() - began:.0f} s. {index.relative_to(root)}")
 
 
+def raise_unless_profile(profile: Path | None) -> None:
+    """Raise :class:`RunError` for a folder that is no Snakemake profile."""
+    if profile is not None and not (profile / "config.yaml").is_file():
+        raise RunError(f"{profile}: no Snakemake profile; it is a folder with a config.yaml")
+
+
+def run_snakemake(
+    what: str, again: str, command: list[str], folder: Path, log: Path, lock: int, **variables: str
+) -> None:
+    """Run Snakemake in a folder, its output in a log, and with environment variables of its own.
+
+    It too holds the lock (a file descriptor), so that it is given free when both have ended.
+
+    Raises :class:`RunError`, which says why ``what`` failed, or that ``again`` goes on when it was
+    stopped.
+    """
+    patience_seconds = CANCEL_SECONDS if "--profile" in command else 0
+    with _stops_with_all_it_started(what, again, patience_seconds), log.open("w") as file:
+        code = subprocess.run(
+            command,
+            cwd=folder,
+            env=os.environ | {DRIVER: name_driver()} | variables,
+            stdin=subprocess.DEVNULL,
+            stderr=file,
+            pass_fds=[lock],
+            process_group=0,  # a Ctrl-C of the terminal reaches it through us, and once
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # `wmh ... &` is deaf
+        ).returncode
+    if code != 0:
+        raise RunError(_what_failed(what, log))
+
+
 @contextmanager
-def _stops_with_all_it_started(study: Study) -> Iterator[None]:
+def _stops_with_all_it_started(what: str, again: str, patience_seconds: float) -> Iterator[None]:
     """Turn Ctrl-C, SIGTERM (a batch system's time limit) and a closed terminal into one line.
 
-    Snakemake, stages, kernels and their workers end at once; what they have done stays.
+    Snakemake, stages, kernels and their workers end at once, or once Snakemake has cancelled the
+    jobs that it sent to a cluster; what they have done stays.
     """
 
     def stop(number: int, frame: object) -> None:
-        kill_children()  # now: when Snakemake has ended, its stages are nobody's children
+        kill_children(
+            patience_seconds
+        )  # now: when Snakemake has ended, its stages are nobody's children
         raise RunError(
-            f"study {study.name} was stopped by {signal.Signals(number).name}; "
-            f"`wmh run {study.name}` goes on where it was"
+            f"{what} was stopped by {signal.Signals(number).name}; {again} goes on where it was"
         )
 
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
@@ -121,20 +149,24 @@ def _only_run(study: Study) -> Iterator[int]:
         yield lock.fileno()
 
 
-def _what_failed(study: Study, log: Path) -> str:
-    """One line: the notebook that failed, why, and where its log is.
+def _what_failed(what: str, log: Path) -> str:
+    """A line for each notebook or job that failed: why, and where its log is.
 
     Snakemake's log says it, or those of the cluster's jobs that it names.
     """
     text = log.read_text()
-    jobs = [Path(name) for name in re.findall(r"log: (\S+) \(check log", text)]
-    for path in (log, *filter(Path.is_file, jobs)):
+    jobs = [Path(name) for name in re.findall(r"log: (.+) \(check log", text)]
+    failed: list[str] = []
+    for path in (log, *filter(Path.is_file, dict.fromkeys(jobs))):
         said = path.read_text()
-        if told := re.search(r"^\s*wmh: (notebook \S.* failed: .*\S)", said, re.MULTILINE):
-            return told[1]
-        if ended := re.search(r"[^*\n]* CANCELLED AT [^*\n]*", said):  # its time was up
-            return f"study {study.name} failed: {ended[0].strip()}. Log: {path}"
+        told = re.findall(r"^\s*wmh: ((?:notebook|people) .* failed: .*\S)", said, re.MULTILINE)
+        failed += [line if "Log: " in line else f"{line}. Log: {path}" for line in told]
+        ended = re.search(r"[^*\n]* CANCELLED AT [^*\n]*|.* oom_kill event", said)  # or time was up
+        if ended and not told:
+            failed.append(f"{what} failed: {ended[0].strip()}. Log: {path}")
+    if failed:
+        return "\n".join(dict.fromkeys(failed))
     lines = [line.strip(": ") for line in text.splitlines() if line.strip()]
     named = [line for line in lines if "Error" in line or "Exception" in line]
     reason = (named or lines[-1:] or ["no reason given"])[0]
-    return f"study {study.name} failed: {reason}. Log: {log.relative_to(project_root())}"
+    return f"{what} failed: {reason}. Log: {os.path.relpath(log)}"

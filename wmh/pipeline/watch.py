@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import socket
 import threading
 import time
@@ -109,8 +110,16 @@ def is_running(process: int) -> bool:
         return False
 
 
-def kill_children() -> None:
-    """End all processes below this one."""
+def kill_children(patience_seconds: float = 0) -> None:
+    """End all processes below this one.
+
+    Those just below may be given time to end by themselves after a Ctrl-C.
+    """
+    if patience_seconds:
+        below = psutil.Process().children()
+        for child in below:
+            child.send_signal(signal.SIGINT)
+        psutil.wait_procs(below, patience_seconds)
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()

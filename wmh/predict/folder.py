@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -45,35 +45,34 @@ class Done:
     predicted_by: str | None = None
 
 
-def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) -> list[Done]:
-    """Predict everyone of a BIDS data set, a challenge tree or a CSV table, in that order.
+People = list[tuple[Found, Place]]
+"""Subjects, and the places of their derivatives."""
 
-    A study's models predict, or the general model where ``study`` is None. ``out`` becomes a BIDS
-    derivatives data set, to which one process at a time writes. Who is there already, from the same
-    images, weights and settings, is kept. A subject that cannot be predicted stops no other: it is
-    returned with its problem, and listed in ``left_out.tsv``. Of no subject more than names, words
-    and numbers stays in memory. Raises :class:`wmh.cohorts.cohort.CohortError` when no subject is
-    found.
+
+def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) -> list[Done]:
+    """Predict everyone of a folder or table here, by a study's models or the general one.
+
+    Where ``study`` is None the general model predicts, for ``jobs`` subjects at a time. Otherwise
+    like :func:`predict_all`.
+    """
+    return predict_all(source, out, lambda people: predict_people(study, source, people, jobs))
+
+
+def predict_all(
+    source: Path, out: Path, predict_these: Callable[[People], list[Done]]
+) -> list[Done]:
+    """Have everyone of a BIDS data set, a challenge tree or a CSV table predicted, in that order.
+
+    ``out`` becomes a BIDS derivatives data set, to which one process at a time writes. A subject
+    that cannot be predicted stops no other: it is returned with its problem, and listed in
+    ``left_out.tsv``. Raises :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
     """
     raise_unless_writable(out)
-    found = find_subjects(source, needed=())
-    say(warning for one in found for warning in one.warnings)
-    with _only_one(out):
+    people = find_people(source, out)
+    say(warning for entry, _ in people for warning in entry.warnings)
+    with only_one(out):
         write_description(out, source)
-        predictor = Predictor(study, max(1, cores_here() // jobs))
-        _ = predictor.training  # a study's scans are looked at once, before anybody's
-        places = [Place(out, bids_name(entry.subject.id)) for entry in found]
-        named = Counter(place.name for place in places)
-
-        def work(entry: Found, place: Place) -> Done:
-            return _predict_subject(entry, place, named[place.name] > 1, predictor, source)
-
-        pool = ThreadPoolExecutor(jobs)
-        try:
-            results = pool.map(work, found, places)
-            done = list(tqdm(results, "predicting", len(found), unit="subject"))
-        finally:  # once it is stopped, nobody else is begun
-            pool.shutdown(cancel_futures=True)
+        done = predict_these(people)
         say(notice for one in done for notice in one.notices)
         write_cohort_table(out, [(one.place, one.subject) for one in done if not one.problem])
         left_out = [
@@ -86,9 +85,45 @@ def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) 
     return done
 
 
+def find_people(source: Path, out: Path) -> People:
+    """Everyone of a data set, in order; of one name for several people's derivatives, a problem."""
+    found = find_subjects(source, needed=())
+    places = [Place(out, bids_name(entry.subject.id)) for entry in found]
+    named = Counter(place.name for place in places)
+    remedy = "Give every subject an id that differs from all others in letters or digits"
+
+    def doubled(entry: Found, place: Place) -> Found:
+        problem = f"several subjects would be named {place.name}"
+        return replace(entry, problems=(Problem(entry.subject.id, problem, remedy),))
+
+    return [
+        (doubled(entry, place) if named[place.name] > 1 else entry, place)
+        for entry, place in zip(found, places, strict=True)
+    ]
+
+
+def predict_people(study: Study | None, source: Path, people: People, jobs: int) -> list[Done]:
+    """Predict people of a data set, so many at a time, and write what is of each alone.
+
+    Who is there already, from the same images, weights and settings, is kept. Of no subject more
+    than names, words and numbers stays in memory.
+    """
+    predictor = Predictor(study, max(1, cores_here() // jobs))
+    _ = predictor.training  # a study's scans are looked at once, before anybody's
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        results = pool.map(lambda one: _predict_subject(*one, predictor, source), people)
+        return list(tqdm(results, "predicting", len(people), unit="subject"))
+    finally:  # once it is stopped, nobody else is begun
+        pool.shutdown(cancel_futures=True)
+
+
 @contextmanager
-def _only_one(out: Path) -> Iterator[None]:
-    """Wait until no other process writes to a folder; what that one has done is then kept."""
+def only_one(out: Path) -> Iterator[int]:
+    """Wait until no other process writes to a folder; what that one has done is then kept.
+
+    Yields the descriptor of the lock, which a process that inherits it holds too.
+    """
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as lock:
         try:
@@ -96,20 +131,15 @@ def _only_one(out: Path) -> Iterator[None]:
         except BlockingIOError:
             warnings.warn(f"{out}: waiting for another process that writes there", stacklevel=1)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        yield lock.fileno()
 
 
-def _predict_subject(
-    entry: Found, place: Place, doubled: bool, predictor: Predictor, source: Path
-) -> Done:
+def _predict_subject(entry: Found, place: Place, predictor: Predictor, source: Path) -> Done:
     subject = entry.subject
 
     def left_out(problem: str, remedy: str) -> Done:
         return Done(subject.id, place, problem=Problem(subject.id, problem, remedy))
 
-    if doubled:
-        remedy = "Give every subject an id that differs from all others in letters or digits"
-        return left_out(f"several subjects would be named {place.name}", remedy)
     if entry.problems:
         return Done(subject.id, place, problem=entry.problems[0])
     given = {"FLAIR": subject.flair, "T1": subject.t1}
@@ -120,7 +150,9 @@ def _predict_subject(
             notices = tuple(place.read_record()["Notices"])
             return Done(subject.id, place, kept=True, notices=notices)
         found = predictor.predict(given)
-        with all_or_nothing(place.root) as root:  # files move as they were written, the record last
+        with all_or_nothing(
+            place.root, place.name
+        ) as root:  # in the order written, the record last
             fresh = replace(place, root=root)
             write_report(fresh.report, subject.id, found, predictor)
             write_derivatives(found, fresh, given, source, fingerprint)
