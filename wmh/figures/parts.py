@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wmh.cohorts.cohort import PATHS, Subject
+from wmh.cohorts.cohort import PATHS
 from wmh.figures.printed import p_text
 from wmh.figures.style import (
     BLACK,
@@ -25,16 +23,12 @@ from wmh.figures.style import (
     Look,
     configuration_name,
     in_order,
-    look_of,
 )
-from wmh.images import Image, load_labels
-from wmh.learning.inputs import CONFIGURATIONS, GIVEN_TITLES
+from wmh.learning.inputs import GIVEN_TITLES
 from wmh.results import TABLES
 from wmh.study import Study, StudyError, project_root
 
 KEYS = ["subject", "scanner", "model", "inputs_given"]
-SIDES_OF_PAIR = ["model_a", "inputs_a", "model_b", "inputs_b"]
-"""Columns that identify a comparison within a measure."""
 
 Configuration = tuple[str, str]
 """A model and the images it is given."""
@@ -60,10 +54,8 @@ def lesion_values(study: Study) -> pd.DataFrame:
 
     Means over the repeats of the study; NaN where any of them has no value.
     """
-    by_repeat = lesion_values_by_repeat(study)
-    return (
-        by_repeat.drop(columns="repeat").groupby(KEYS, sort=False).mean(skipna=False).reset_index()
-    )
+    by_repeat = lesion_values_by_repeat(study).drop(columns="repeat")
+    return by_repeat.groupby(KEYS, sort=False).mean(skipna=False).reset_index()
 
 
 def lesion_values_by_repeat(study: Study) -> pd.DataFrame:
@@ -79,6 +71,14 @@ def own_configurations(values: pd.DataFrame) -> list[Configuration]:
     """Each model of a table with the most images it was given, in the order always shown."""
     given = values.groupby("model")["inputs_given"].unique()
     return [(m, in_order(given[m], GIVEN_TITLES)[0]) for m in in_order(values["model"], MODELS)]
+
+
+def predicted_configurations(
+    study: Study, values: pd.DataFrame, subject: str
+) -> list[Configuration]:
+    """Those of them whose lesion prediction of a subject is stored."""
+    every = own_configurations(values)
+    return [c for c in every if study.prediction(*c, subject, "lesions").is_file()]
 
 
 def of_configuration(values: pd.DataFrame, model: str, given: str) -> pd.DataFrame:
@@ -97,19 +97,6 @@ def tested_pairs(
     )
     about_lesions = (comparisons["structure"] == "lesions") & comparisons["metric"].isin(metrics)
     return comparisons[first & second & about_lesions.to_numpy()]
-
-
-def pair_name(row: pd.Series) -> str:
-    """Printed name of a comparison, in two lines: the one, minus the other."""
-    first = configuration_name(row["model_a"], row["inputs_a"])
-    return f"{first}\n{MINUS} {configuration_name(row['model_b'], row['inputs_b'])}"
-
-
-def subject_differences(values: pd.DataFrame, pair: pd.Series, metric: str) -> np.ndarray:
-    """Differences by subject of a pair in one measure, first minus second; NaN left out."""
-    first = of_configuration(values, pair["model_a"], pair["inputs_a"])[metric]
-    second = of_configuration(values, pair["model_b"], pair["inputs_b"])[metric]
-    return (first - second).dropna().to_numpy()
 
 
 def spread(count: int) -> np.ndarray:
@@ -140,7 +127,7 @@ def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: 
 def draw_differences(
     axes: Axes, pairs: pd.DataFrame, values: pd.DataFrame, metric: str, alpha: float
 ) -> None:
-    """The differences of each pair: a point per subject, the mean with its interval, and p.
+    """A row per pair, first minus second: a point per subject, the mean with its interval, and p.
 
     ``values`` holds the measures by subject and configuration. The mean is filled where the
     corrected p is below ``alpha`` and hollow where it is not; a pair without an ``n`` was not
@@ -149,11 +136,15 @@ def draw_differences(
     axes.axvline(0, color=GREY, lw=0.6, zorder=0)
     if pairs["n"].isna().all():
         axes.set_title("none tested", fontsize=5.5, fontweight="normal", color=GREY)
+    names = []
     for at, (_, pair) in enumerate(pairs.iterrows()):
+        sides = [(pair[f"model_{side}"], pair[f"inputs_{side}"]) for side in "ab"]
+        names.append(f"\n{MINUS} ".join(configuration_name(*side) for side in sides))
         axes.axhline(at - 0.68, color=PALE, lw=0.5, zorder=0)
         if np.isnan(pair["n"]):
             continue
-        points = np.sort(subject_differences(values, pair, metric))
+        first, second = (of_configuration(values, *side)[metric] for side in sides)
+        points = np.sort((first - second).dropna())
         places, grey = at + 0.4 * spread(len(points)), "#b8b8b8"
         axes.scatter(points, places, s=4, color=grey, linewidths=0, clip_on=False)
         axes.plot([pair["ci_low"], pair["ci_high"]], [at, at], color=BLACK, lw=1.1)
@@ -164,11 +155,19 @@ def draw_differences(
         place = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
         axes.annotate(p_text(pair["p_holm"]), (1, at - 0.43), **place, **words)
     axes.set_ylim(len(pairs) - 0.6, -0.7)
+    axes.set_yticks(range(len(names)), names)
+    bare_rows(axes)
 
 
-def draw_legend(figure: Figure, names: dict[str, str]) -> None:
-    """A legend above the panels: each model's marker beside the name of it that is printed."""
-    looks = {name: look_of(model) for name, model in names.items()}
+def bare_rows(axes: Axes) -> None:
+    """Leave the names of an axes' rows without a line and ticks, and few ticks below them."""
+    axes.tick_params("y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.locator_params("x", nbins=4)
+
+
+def draw_legend(figure: Figure, looks: dict[str, Look]) -> None:
+    """A legend above the panels: markers beside the names that are printed."""
     figure.legend(
         handles=[
             Line2D([], [], color=look.colour, marker=look.marker, ls="", label=name)
@@ -224,11 +223,12 @@ def cohort_words(study: Study, subjects: int) -> str:
     return f"n = {subjects} test subjects of the {kind} cohort, study {study.name!r}.{warning}"
 
 
-def test_words(comparisons: pd.DataFrame, families: Iterable[str], alpha: float) -> str:
-    """Sentence on how the comparisons of these families were tested and corrected.
+def test_words(comparisons: pd.DataFrame, pairs: pd.DataFrame, alpha: float) -> str:
+    """Sentence on how the families of comparisons that ``pairs`` are of were tested and corrected.
 
     With a warning where a family has so few subjects that no first test of it can be significant.
     """
+    families = pairs["family"].unique()
     groups = {family: comparisons[comparisons["family"] == family] for family in families}
     if not groups:
         return "No difference was tested."
@@ -259,38 +259,3 @@ def smallest_p(n: int, tests: int) -> float:
     0.0625
     """
     return min(1.0, tests * 2.0 ** (1 - n))
-
-
-def prediction(study: Study, model: str, given: str, subject: str, kind: str) -> Image:
-    """A stored prediction of one test subject: ``lesions`` or ``regions``."""
-    return load_labels(study.prediction(model, given, subject, kind))
-
-
-def predicted(
-    study: Study, configurations: Iterable[Configuration], subject: str
-) -> list[Configuration]:
-    """Those of some configurations whose lesion prediction of a subject is stored."""
-    return [c for c in configurations if study.prediction(*c, subject, "lesions").is_file()]
-
-
-def fullest_prediction(study: Study, model: str, subject: str, kind: str) -> Path | None:
-    """The file of what a model made of the most images it was given; None without any."""
-    paths = (study.prediction(model, given, subject, kind) for given in GIVEN_TITLES)
-    return next((path for path in paths if path.is_file()), None)
-
-
-def labels_to_browse(study: Study, kind: str) -> dict[str, Callable[[Subject], Image]]:
-    """Loaders, by name, of what can be looked at over a test subject.
-
-    ``kind`` is ``lesions`` or ``regions``, of each model from each set of images it can be given;
-    beside regions also the registered ones.
-    """
-    files = {"registered": study.region_labels} if kind == "regions" else {}
-    for model in study.models_of(kind, "multitask"):
-        for given in CONFIGURATIONS[study.models[model].inputs].can_be_given:
-            files[f"{model} given {given}"] = partial(study.prediction, model, given, kind=kind)
-    return {name: partial(_load_labels, file) for name, file in files.items()}
-
-
-def _load_labels(file: Callable[[str], Path], subject: Subject) -> Image:
-    return load_labels(file(subject.id))
