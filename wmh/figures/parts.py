@@ -12,18 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from wmh.cohorts.cohort import PATHS
+from wmh.figures import style
 from wmh.figures.printed import p_text
-from wmh.figures.style import (
-    BLACK,
-    GREY,
-    MINUS,
-    MODELS,
-    PALE,
-    SOURCES,
-    Look,
-    configuration_name,
-    in_order,
-)
 from wmh.learning.inputs import GIVEN_TITLES
 from wmh.results import TABLES
 from wmh.study import Study, StudyError, project_root
@@ -70,7 +60,10 @@ def lesion_values_by_repeat(study: Study) -> pd.DataFrame:
 def own_configurations(values: pd.DataFrame) -> list[Configuration]:
     """Each model of a table with the most images it was given, in the order always shown."""
     given = values.groupby("model")["inputs_given"].unique()
-    return [(m, in_order(given[m], GIVEN_TITLES)[0]) for m in in_order(values["model"], MODELS)]
+    return [
+        (m, style.in_order(given[m], GIVEN_TITLES)[0])
+        for m in style.in_order(values["model"], style.MODELS)
+    ]
 
 
 def predicted_configurations(
@@ -108,7 +101,7 @@ def spread(count: int) -> np.ndarray:
     return scipy.stats.qmc.Halton(d=1, scramble=False).random(count + 1)[1:, 0] - 0.5
 
 
-def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: bool) -> None:
+def draw_points(axes: Axes, values: np.ndarray, at: float, look: style.Look, upright: bool) -> None:
     """One point per subject and a bar at the mean, around position ``at``; NaN are left out.
 
     ``upright``: values run up the vertical axis; otherwise along the horizontal one.
@@ -121,7 +114,7 @@ def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: 
     shape = {"s": 7, "marker": look.marker, "linewidths": 0}
     axes.scatter(*points, color=look.colour, alpha=0.6, clip_on=False, **shape)
     bar = ([at - 0.34, at + 0.34], [values.mean()] * 2)
-    axes.plot(*(bar if upright else bar[::-1]), color=BLACK, lw=1.3, solid_capstyle="butt")
+    axes.plot(*(bar if upright else bar[::-1]), color=style.BLACK, lw=1.3, solid_capstyle="butt")
 
 
 def draw_differences(
@@ -133,24 +126,24 @@ def draw_differences(
     corrected p is below ``alpha`` and hollow where it is not; a pair without an ``n`` was not
     tested, and its row stays empty.
     """
-    axes.axvline(0, color=GREY, lw=0.6, zorder=0)
+    axes.axvline(0, color=style.GREY, lw=0.6, zorder=0)
     if pairs["n"].isna().all():
-        axes.set_title("none tested", fontsize=5.5, fontweight="normal", color=GREY)
+        axes.set_title("none tested", fontsize=5.5, fontweight="normal", color=style.GREY)
     names = []
     for at, (_, pair) in enumerate(pairs.iterrows()):
         sides = [(pair[f"model_{side}"], pair[f"inputs_{side}"]) for side in "ab"]
-        names.append(f"\n{MINUS} ".join(configuration_name(*side) for side in sides))
-        axes.axhline(at - 0.68, color=PALE, lw=0.5, zorder=0)
+        names.append(f"\n{style.MINUS} ".join(style.configuration_name(*side) for side in sides))
+        axes.axhline(at - 0.68, color=style.PALE, lw=0.5, zorder=0)
         if np.isnan(pair["n"]):
             continue
         first, second = (of_configuration(values, *side)[metric] for side in sides)
         points = np.sort((first - second).dropna())
         places, grey = at + 0.4 * spread(len(points)), "#b8b8b8"
         axes.scatter(points, places, s=4, color=grey, linewidths=0, clip_on=False)
-        axes.plot([pair["ci_low"], pair["ci_high"]], [at, at], color=BLACK, lw=1.1)
+        axes.plot([pair["ci_low"], pair["ci_high"]], [at, at], color=style.BLACK, lw=1.1)
         significant = pair["p_holm"] < alpha
-        face = BLACK if significant else "white"
-        axes.plot(pair["mean_difference"], at, "o", mec=BLACK, mfc=face, ms=4, mew=0.9)
+        face = style.BLACK if significant else "white"
+        axes.plot(pair["mean_difference"], at, "o", mec=style.BLACK, mfc=face, ms=4, mew=0.9)
         words = {"fontsize": 5.5, "fontweight": "bold" if significant else "normal"}
         place = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
         axes.annotate(p_text(pair["p_holm"]), (1, at - 0.43), **place, **words)
@@ -166,7 +159,7 @@ def bare_rows(axes: Axes) -> None:
     axes.locator_params("x", nbins=4)
 
 
-def draw_legend(figure: Figure, looks: dict[str, Look]) -> None:
+def draw_legend(figure: Figure, looks: dict[str, style.Look]) -> None:
     """A legend above the panels: markers beside the names that are printed."""
     figure.legend(
         handles=[
@@ -195,7 +188,9 @@ def root_scale(axes: Axes, which: str, ticks: Sequence[float]) -> None:
         lambda values: np.sign(values) * np.square(values),
     )
     getattr(axes, f"set_{which}scale")("function", functions=root)
-    getattr(axes, f"set_{which}ticks")(both, [f"{tick:g}".replace("-", MINUS) for tick in both])
+    getattr(axes, f"set_{which}ticks")(
+        both, [f"{tick:g}".replace("-", style.MINUS) for tick in both]
+    )
     getattr(axes, f"set_{which}lim")(limits)
 
 
@@ -212,7 +207,7 @@ def labels_kind(study: Study) -> str:
 
 def source_names(study: Study) -> dict[str, str]:
     """Printed names of the sources of a burden table, by the study's kind of region labels."""
-    names = {source: look.name for source, look in SOURCES.items()}
+    names = {source: look.name for source, look in style.SOURCES.items()}
     return names | {"registered": f"{labels_kind(study).capitalize()} regions"}
 
 
