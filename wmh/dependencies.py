@@ -13,6 +13,7 @@ from modulefinder import ModuleFinder
 from pathlib import Path
 
 from wmh.files import fingerprint
+from wmh.results import FIGURES
 
 DRAWING, PRINTING = "wmh.figures", "wmh.figures.printed"
 
@@ -33,6 +34,8 @@ def modules_reached(root: Path, code: str, drawing: bool = False) -> list[Path]:
     Imports count at any depth, also those inside functions.
     """
     figures = {f"{DRAWING}.{path.stem}" for path in root.glob("wmh/figures/*")}
+    if drawing:  # each figure's module is imported by its name, when it is drawn
+        code = "\n".join([code, *(f"import {DRAWING}.{name[3:]}" for name in FIGURES)])
     finder = ModuleFinder([str(root)], excludes=[] if drawing else figures - {PRINTING})
     finder.scan_code(compile(code, "code", "exec"), finder.add_module("__main__"))
     if not drawing:  # the folder itself, reached by way of what prints

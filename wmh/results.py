@@ -33,4 +33,7 @@ FIGURES = (
     "09_curves",
     "10_claims",
 )
-"""The figures of notebook 8, each a picture, a page to print and its caption."""
+"""The figures of notebook 8, each a picture, a page to print and its caption.
+
+The module of ``wmh.figures`` of the same name, without the number, draws it.
+"""

@@ -10,7 +10,6 @@ from PIL import Image as Picture
 from wmh.cohorts.cohort import Subject
 from wmh.figures.browse import HEADLESS, browse
 from wmh.figures.style import StyledFigure
-from wmh.images import load_labels
 
 
 @pytest.fixture
@@ -31,9 +30,9 @@ def subjects(tmp_path):
     return found
 
 
-def layers():
-    load = lambda subject: load_labels(subject.lesions)  # noqa: E731
-    return {"predictions": {"flair": load}, "regions": {"registered": load}}
+def layers(subjects):
+    by_id = {subject.id: subject.lesions for subject in subjects}
+    return {"predictions": {"flair": by_id.get}, "regions": {"registered": by_id.get}}
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -42,7 +41,7 @@ def pixels(png: bytes) -> np.ndarray:
 
 def test_each_control_changes_the_picture(subjects, monkeypatch):
     monkeypatch.delenv(HEADLESS, raising=False)
-    *controls, picture = browse(subjects, **layers()).children
+    *controls, picture = browse(subjects, **layers(subjects)).children
     subject, image, over, height = controls
     assert subject.options == ("a (somewhere, test)", "b (somewhere, test)")
     assert over.options == ("true lesions", "flair", "registered")
@@ -57,7 +56,7 @@ def test_each_control_changes_the_picture(subjects, monkeypatch):
 
 def test_errors_are_in_colour(subjects, monkeypatch):
     monkeypatch.delenv(HEADLESS, raising=False)
-    *_, over, _, picture = browse(subjects, **layers()).children
+    *_, over, _, picture = browse(subjects, **layers(subjects)).children
     colourful = lambda: (np.ptp(pixels(picture.value), axis=2) > 100).sum()  # noqa: E731
     outlined = colourful()
     over.value = "flair"

@@ -7,15 +7,8 @@ from matplotlib.figure import Figure
 
 from wmh.figures import parts
 from wmh.figures.burden import GROUP_COLOURS, branch_colours, pair_with_truth
-from wmh.figures.claims import scale_to_smallest
-from wmh.figures.curves import structures_of
 from wmh.figures.measures import round_below
-from wmh.figures.parts import (
-    draw_points,
-    smallest_p,
-    spread,
-    subject_differences,
-)
+from wmh.figures.parts import draw_differences, draw_points, root_scale, smallest_p, spread
 from wmh.figures.pipeline import lesion_ml_by_region
 from wmh.figures.qualitative import best_median_worst
 from wmh.figures.style import GREY, look_of
@@ -44,8 +37,24 @@ def test_paired_differences_are_first_minus_second_by_subject():
             "dice": [0.9, 0.5, 0.4, 0.6, 0.7],
         }
     )
-    pair = {"model_a": "x", "inputs_a": "FLAIR", "model_b": "y", "inputs_b": "FLAIR"}
-    np.testing.assert_allclose(subject_differences(values, pd.Series(pair), "dice"), [0.1, 0.3])
+    pair = {"model_a": "x", "inputs_a": "FLAIR", "model_b": "y", "inputs_b": "FLAIR", "n": 2}
+    numbers = {"mean_difference": 0.2, "ci_low": 0.1, "ci_high": 0.3, "p_holm": 0.01}
+    axes = Figure().subplots()
+    draw_differences(axes, pd.DataFrame([pair | numbers]), values, "dice", 0.05)
+    np.testing.assert_allclose(axes.collections[0].get_offsets()[:, 0], [0.1, 0.3])
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == [
+        "X, FLAIR only\n\N{MINUS SIGN} Y, FLAIR only"
+    ]
+
+
+def test_panels_without_a_test_say_so_and_ticks_are_readable():
+    axes = Figure().subplots()
+    draw_differences(axes, pd.DataFrame({"n": []}), pd.DataFrame(), "dice", 0.05)
+    assert axes.get_title(loc="left") + axes.get_title() == "none tested"
+    axes.set_ylim(-100, 90)
+    root_scale(axes, "y", (1, 4, 10, 20, 40, 80))
+    assert axes.get_ylim() == (-100, 90)
+    assert axes.get_yticks().tolist() == [-80, -40, -10, 0, 10, 40, 80]
 
 
 def test_every_value_is_a_point_and_the_bar_is_their_mean():
@@ -80,19 +89,6 @@ def test_the_median_of_an_even_number_is_the_upper_one():
     }
 
 
-def test_effects_are_scaled_by_the_smallest_that_matters():
-    claims = pd.DataFrame(
-        {
-            "mean_difference": [0.04],
-            "ci_low": [-0.01],
-            "ci_high": [0.1],
-            "smallest_difference": 0.02,
-        }
-    )
-    scaled = scale_to_smallest(claims).iloc[0]
-    assert (scaled["low"], scaled["effect"], scaled["high"]) == pytest.approx((-0.5, 2.0, 5.0))
-
-
 def test_branches_have_the_colour_of_their_group_where_they_are_in_one():
     joined = np.array([[0, 1, 0.1, 2], [2, 3, 0.2, 2], [4, 5, 0.9, 4]])
     first, second = GROUP_COLOURS[:2]
@@ -119,10 +115,3 @@ def test_lesion_volume_is_counted_in_its_region():
     volumes = lesion_ml_by_region(lesions, regions)
     assert volumes[3] == pytest.approx(2.0)
     assert volumes.sum() == pytest.approx(2.0)
-
-
-def test_a_joint_model_shows_the_dice_of_both_structures():
-    alone = pd.DataFrame({"validation_dice": [0.5]})
-    joint = alone.assign(validation_lesions_dice=0.4, validation_regions_dice=0.6)
-    assert [column for column, *_ in structures_of(alone)] == ["validation_dice"]
-    assert [name for _, name, _ in structures_of(joint)] == ["lesions", "regions"]

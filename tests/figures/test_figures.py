@@ -8,38 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from tests.analysis.fake_results import keep_models, write_fake_study
 from wmh import results
 from wmh.dependencies import notebook_code
-from wmh.figures import (
-    FIGURES,
-    load_burden,
-    load_claims,
-    load_measures,
-    load_missing,
-    load_pipeline,
-    load_regions,
-    make_figure,
-    plot_claims,
-    plot_curves,
-    plot_measures,
-    plot_pipeline,
-    plot_scanners,
-)
+from wmh.figures import brain, make_figure
 from wmh.figures.claims import draw_effect
-from wmh.figures.curves import Curves
-from wmh.figures.parts import (
-    draw_differences,
-    lesion_values,
-    own_configurations,
-    read_table,
-    root_scale,
-)
+from wmh.figures.parts import cohort_words, lesion_values, own_configurations, read_table
 from wmh.figures.pipeline import unseen_words
-from wmh.figures.qualitative import load_qualitative
-from wmh.figures.scanners import load_scanners, seen_and_unseen_means
-from wmh.figures.style import MM
 from wmh.study import StudyError, project_root
 
 
@@ -51,49 +28,51 @@ def study(tmp_path_factory):
         yield write_fake_study(root, resolution_mm=6)
 
 
+@pytest.fixture
+def without_maps(monkeypatch):
+    """Figures without the brains in them, which take a second each."""
+    monkeypatch.setattr(brain, "draw_brain_map", lambda axes, image, scale: None)
+
+
+def drawn(study, name):
+    """A figure and its caption, drawn without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("error", RuntimeWarning)
+        figure, caption = make_figure(study, name)
+        figure.draw_without_rendering()
+    return figure, caption
+
+
+def texts(figure) -> list[str]:
+    """All that is printed in a figure."""
+    return [text.get_text() for text in figure.findobj(Text)]
+
+
 def test_notebook_8_shows_every_figure_there_is():
-    assert tuple(FIGURES) == results.FIGURES
     code = notebook_code(project_root() / "notebooks" / "08_figures.ipynb")
     assert tuple(re.findall(r'show\("(\w+)"\)', code)) == results.FIGURES
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", results.FIGURES)
 def test_every_figure_draws_without_a_warning_and_states_its_n(study, name):
-    load, plot = FIGURES[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        warnings.simplefilter("error", RuntimeWarning)
-        data = load(study)
-        figure = plot(data)
-        figure.draw_without_rendering()
-    assert figure.get_size_inches()[1] < 235 * MM, "no page holds it with its caption"
+    figure, caption = drawn(study, name)
+    assert figure.get_size_inches()[1] < 235 / 25.4, "no page holds it with its caption"
     said = {
         "01_pipeline": "n = 6 training and 10 test subjects",
         "09_curves": "n = 4 people to learn from and 2 to validate on",
     }
-    assert said.get(name, "n = 10 test subjects") in data.caption
-    assert re.search(r"imulated|Study 'fake'", data.caption)
-    assert "  " not in data.caption
+    assert said.get(name, "n = 10 test subjects") in caption
+    assert re.search(r"imulated|Study 'fake'", caption)
+    assert "  " not in caption
     from matplotlib import pyplot
 
     assert pyplot.get_fignums() == []
 
 
-def drawn_captions(study, names) -> dict[str, str]:
-    """The captions of some figures, each drawn without a warning."""
-    captions = {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        warnings.simplefilter("error", RuntimeWarning)
-        for name in names:
-            figure, captions[name] = make_figure(study, name)
-            figure.draw_without_rendering()
-    return captions
-
-
 def test_without_a_lesion_model_figures_show_the_regions_and_the_truth(study):
     few = keep_models(study, "regions")
-    captions = drawn_captions(few, FIGURES)
+    captions = {name: drawn(few, name)[1] for name in results.FIGURES}
     for name in ("02_qualitative", "03_measures", "04_missing", "05_scanners"):
         assert captions[name] == (
             "No model of study 'regions' predicts lesions: there is nothing to show."
@@ -106,8 +85,8 @@ def test_without_a_lesion_model_figures_show_the_regions_and_the_truth(study):
 
 def test_with_one_lesion_model_figures_show_it_and_the_registered_regions(study):
     few = keep_models(study, "flair")
-    about = [name for name in FIGURES if name not in ("08_frequency", "09_curves")]
-    captions = drawn_captions(few, about)
+    about = [name for name in results.FIGURES if name not in ("08_frequency", "09_curves")]
+    captions = {name: drawn(few, name)[1] for name in about}
     assert "predicts regions: there is nothing to show" in captions["06_regions"]
     assert "lesions (flair model) and regions (the registered ones)" in captions["01_pipeline"]
     for name in ("03_measures", "04_missing"):
@@ -123,30 +102,33 @@ def test_a_model_is_shown_by_the_most_images_it_was_given(study):
     metrics.drop_duplicates(["subject", "structure", "metric"]).to_csv(path, index=False)
     folder = few.results / "predictions" / "multitask"
     (folder / "FLAIR+T1").rename(folder / "T1")
-    captions = drawn_captions(few, ("01_pipeline", "03_measures", "06_regions"))
-    assert "lesions (joint model) and regions (joint model)" in captions["01_pipeline"]
+    _, caption = drawn(few, "01_pipeline")
+    assert "lesions (joint model) and regions (joint model)" in caption
+    for name in ("03_measures", "06_regions"):
+        drawn(few, name)
     assert own_configurations(lesion_values(few)) == [("multitask", "T1")]
 
 
 def test_captions_name_the_test_the_correction_and_its_family(study):
-    caption = load_measures(study).caption
+    _, caption = make_figure(study, "03_measures")
     assert "Wilcoxon signed-rank" in caption
     assert "Holm" in caption
     assert "'input configurations' (30 tests)" in caption
     assert "little or no power in 'input configurations'" in caption
 
 
-def test_captions_give_the_level_of_the_studys_own_intervals(study):
+def test_captions_give_the_level_of_the_studys_own_intervals(study, without_maps):
     wide = study.evaluation.model_copy(update={"alpha": 0.2})
     says = study.model_copy(update={"evaluation": wide})
-    for load, words in (
-        (load_measures, "80 % bootstrap intervals"),
-        (load_missing, "80 % bootstrap intervals"),
-        (load_claims, "80 % interval"),
-        (load_burden, "80 % interval"),
+    for name, words in (
+        ("03_measures", "80 % bootstrap intervals"),
+        ("04_missing", "80 % bootstrap intervals"),
+        ("07_burden", "80 % interval"),
+        ("10_claims", "80 % interval"),
     ):
-        assert words in load(says).caption
-        assert "95 %" not in load(says).caption
+        _, caption = make_figure(says, name)
+        assert words in caption
+        assert "95 %" not in caption
 
 
 @pytest.mark.parametrize(
@@ -156,31 +138,32 @@ def test_captions_give_the_level_of_the_studys_own_intervals(study):
 def test_captions_name_the_cohort_rightly(study, source, kind):
     cohort = study.cohort.model_copy(update={"source": source, "simulation": None})
     other = study.model_copy(update={"cohort": cohort})
-    assert f"10 test subjects of the {kind} cohort, study 'fake'." in load_measures(other).caption
-    caption = load_pipeline(other).caption
+    assert f"10 test subjects of the {kind} cohort, study 'fake'." in cohort_words(other, 10)
+    _, caption = make_figure(other, "01_pipeline")
     assert f". {kind[0].upper()}{kind[1:]} cohort, study 'fake': n = 6 training" in caption
     assert "imulated" not in caption
 
 
 def test_the_scanners_caption_claims_no_test_that_is_not_made(study):
-    said = load_scanners(study).caption
+    _, said = make_figure(study, "05_scanners")
     assert "those in Dice of the four input configurations are tested in notebook 6, no" in said
 
 
 def test_the_agreements_interval_is_a_jackknife_and_without_a_sign(study):
-    data = load_claims(study)
-    assert "interval (bootstrap; of the agreement, jackknife)" in data.caption
-    row = data.rows[data.rows["claim"] == "joint_burden_agrees"].iloc[0]
+    figure, caption = make_figure(study, "10_claims")
+    assert "interval (bootstrap; of the agreement, jackknife)" in caption
+    claims = read_table(study, "claims")
+    row = claims[claims["claim"] == "joint_burden_agrees"].iloc[0]
     words = f"{row['mean_difference']:.3f} [{row['ci_low']:.3f}, {row['ci_high']:.3f}]"
-    drawn = [text.get_text() for axes in plot_claims(data).axes for text in axes.texts]
-    assert words in drawn
+    assert words in texts(figure)
 
 
-def test_intervals_show_however_narrow_they_are_and_where_they_are_cut_off(study):
+def test_intervals_show_however_narrow_they_are_and_where_they_are_cut_off():
     def marks(low, effect, high):
-        claims = pd.DataFrame({"verdict": ["supported"], "low": low, "effect": effect})
+        numbers = {"ci_low": low / 2, "mean_difference": effect / 2, "ci_high": high / 2}
+        row = numbers | {"verdict": "supported", "smallest_difference": 0.5}
         axes = Figure().subplots()
-        draw_effect(axes, 0.0, claims.assign(high=high).iloc[0])
+        draw_effect(axes, 0.0, pd.Series(row))
         heights = {line.get_marker(): line.get_markersize() for line in axes.lines}
         ends = [(line.get_marker(), line.get_xdata()[0]) for line in axes.lines[1:-1]]
         return ends, heights, axes.lines[-1].get_marker()
@@ -205,7 +188,7 @@ def test_captions_count_predictions_without_a_distance(study):
     metrics.loc[metrics.index[where][:3], "value"] = np.nan
     metrics.to_csv(path, index=False)
     try:
-        assert "undefined for 3 of 60 predictions" in load_measures(study).caption
+        assert "undefined for 3 of 60 predictions" in make_figure(study, "03_measures")[1]
     finally:
         path.write_text(kept)
 
@@ -218,11 +201,10 @@ def test_repeats_are_averaged_by_subject_and_their_spread_is_told(tmp_path, monk
         "07_burden": "means over 2 trainings",
         "09_curves": "n = 3 to 4 people to learn from and 2 to 3 to validate on",
     }
+    figures = {}
     for name, words in told.items():
-        load, plot = FIGURES[name]
-        data = load(study)
-        plot(data).draw_without_rendering()
-        assert words in data.caption
+        figures[name], caption = drawn(study, name)
+        assert words in caption
     metrics = pd.read_csv(study.results / "metrics.csv")
     rows = metrics[(metrics["model"] == "flair") & (metrics["metric"] == "dice")]
     values = lesion_values(study)
@@ -233,9 +215,10 @@ def test_repeats_are_averaged_by_subject_and_their_spread_is_told(tmp_path, monk
     told = read_table(study, "agreement")
     sums = told[(told["region"] == "all") & (told["source"] == "joint")]["icc"]
     assert len(sums) == 2
-    assert load_burden(study).totals.loc["joint", "icc"] == pytest.approx(sums.mean())
-    two = load_measures(study).repeat_means.loc[("flair", "FLAIR"), "dice"]
-    assert two.to_numpy() == pytest.approx(rows.groupby("repeat")["value"].mean().to_numpy())
+    assert any(f"ICC of totals {sums.mean():.3f} [" in text for text in texts(figures["07_burden"]))
+    two = figures["03_measures"].axes[0].lines[1]
+    means = rows.groupby("repeat")["value"].mean()
+    assert two.get_xdata() == pytest.approx(means.to_numpy())
 
 
 def test_files_named_from_the_project_are_found_from_anywhere(study, monkeypatch, tmp_path):
@@ -253,9 +236,9 @@ def test_files_named_from_the_project_are_found_from_anywhere(study, monkeypatch
 
 def test_a_missing_table_is_named_with_the_notebook_that_makes_it(study, tmp_path, monkeypatch):
     monkeypatch.setenv("WMH_ROOT", str(tmp_path))
-    for load, _ in FIGURES.values():
+    for name in results.FIGURES:
         with pytest.raises(StudyError, match=r"Run notebooks? \d\d"):
-            load(study)
+            make_figure(study, name)
 
 
 def test_configurations_stand_in_one_order_each_with_its_own_images(study):
@@ -270,13 +253,21 @@ def test_configurations_stand_in_one_order_each_with_its_own_images(study):
 
 
 def test_seen_scanners_are_those_with_training_subjects(study):
-    data = load_scanners(study)
-    assert data.seen == ["utrecht_philips_3t", "singapore_siemens_3t", "amsterdam_ge_3t"]
-    assert data.unseen == ["amsterdam_ge_1p5t", "amsterdam_philips_3t"]
+    figure, _ = make_figure(study, "05_scanners")
+    points, means = figure.axes[:2]
+    assert [tick.get_text().split("\n")[:2] for tick in figure.axes[4].get_xticklabels()] == [
+        ["Utrecht", "Philips 3 T"],
+        ["Singapore", "Siemens 3 T"],
+        ["Amsterdam", "GE 3 T"],
+        ["Amsterdam", "GE 1.5 T"],
+        ["Amsterdam", "Philips 3 T"],
+    ]
+    assert [text.get_text() for text in points.texts[-3:]][:2] == ["← seen", "unseen →"]
     values = lesion_values(study)
     values = values[values["model"] == "flair"]
-    unseen = values.loc[values["scanner"].isin(data.unseen), "dice"].mean()
-    assert seen_and_unseen_means(data, "flair", "FLAIR", "dice")[1] == pytest.approx(unseen)
+    unseen = values["scanner"].isin(["amsterdam_ge_1p5t", "amsterdam_philips_3t"])
+    wanted = [values.loc[~unseen, "dice"].mean(), values.loc[unseen, "dice"].mean()]
+    assert means.lines[0].get_ydata() == pytest.approx(wanted)
     cohort = pd.read_csv(study.results / "cohort.csv")
     assert unseen_words(cohort).startswith("2 of 5 scanners")
 
@@ -291,16 +282,17 @@ def changed(study, name: str, tables: dict):
     return other
 
 
-def test_the_burden_figure_shows_the_icc_of_the_table(study):
+def test_the_burden_figure_shows_the_icc_of_the_table(study, without_maps):
     def half(agreement):
         return agreement.assign(icc=0.5, icc_low=0.25, icc_high=0.75)
 
-    totals = load_burden(changed(study, "half", {"agreement": half})).totals
-    assert totals.loc["joint"].tolist() == [0.5, 0.25, 0.75]
+    figure, _ = make_figure(changed(study, "half", {"agreement": half}), "07_burden")
+    assert sum("ICC of totals 0.500 [0.250, 0.750]" in text for text in texts(figure)) == 3
 
 
 def test_no_mark_of_the_measures_is_cut_at_the_edge_of_its_panel(study):
-    parts = [part for axes in plot_measures(load_measures(study)).axes for part in axes.collections]
+    figure, _ = make_figure(study, "03_measures")
+    parts = [part for axes in figure.axes for part in axes.collections]
     assert len(parts) > 30
     assert not any(part.get_clip_on() for part in parts)
 
@@ -310,42 +302,39 @@ def test_one_test_subject_is_shown_once_and_no_scanner_as_unseen(study):
         return table[table["subject"] == "106"]
 
     one = changed(study, "one", {"metrics": first})
-    data = load_qualitative(one)
-    assert [case.rank for case in data.cases] == ["Only"]
-    assert data.caption.startswith("The only test subject")
-    data = load_scanners(one)
-    means = plot_scanners(data).axes[-1]
-    assert [tick.get_text() for tick in means.get_xticklabels()] == ["seen"]
-    assert "by scanner: all have training subjects" in data.caption
-    assert "unseen" not in data.caption
+    figure, caption = make_figure(one, "02_qualitative")
+    labels = [axes.get_ylabel() for axes in figure.axes if axes.get_ylabel()]
+    assert labels == ["Only: subject 106\nSingapore\nSiemens 3 T"]
+    assert caption.startswith("The only test subject")
+    figure, caption = make_figure(one, "05_scanners")
+    assert [tick.get_text() for tick in figure.axes[-1].get_xticklabels()] == ["seen"]
+    assert "by scanner: all have training subjects" in caption
+    assert "unseen" not in caption
 
 
 def test_who_has_no_lesion_stands_at_the_edge_of_the_volumes(study):
     def healed(cohort):
         return cohort.assign(lesion_ml=cohort["lesion_ml"].where(cohort["id"] != "100", 0))
 
-    data = load_pipeline(changed(study, "healed", {"cohort": healed}))
-    assert "one point per subject; at the left edge, who has none." in data.caption
-    axes = next(a for a in plot_pipeline(data).axes if a.get_xlabel() == "lesion volume (ml)")
+    figure, caption = make_figure(changed(study, "healed", {"cohort": healed}), "01_pipeline")
+    assert "one point per subject; at the left edge, who has none." in caption
+    axes = next(a for a in figure.axes if a.get_xlabel() == "lesion volume (ml)")
     points = np.concatenate([part.get_offsets()[:, 0] for part in axes.collections])
     assert len(points) == 16
     assert points.min() == axes.get_xlim()[0] > 0
 
 
-def test_a_single_validation_shows_as_points():
-    columns = {"step": 10, "train_loss": 2.0, "validation_loss": 1.0, "validation_dice": 0.4}
-    figure = plot_curves(Curves({"flair": [pd.DataFrame([columns])]}, ""))
+def test_a_single_validation_shows_as_points_and_a_joint_model_has_the_dice_of_both(study):
+    one = changed(study, "once", {})
+    for path in one.results.glob("models/*/history.csv"):
+        checked = pd.read_csv(path).dropna().head(1)
+        if path.parent.name == "multitask":
+            checked = checked.assign(validation_lesions_dice=0.4, validation_regions_dice=0.6)
+        checked.to_csv(path, index=False)
+    figure, _ = make_figure(one, "09_curves")
     assert {line.get_marker() for axes in figure.axes for line in axes.lines} == {"."}
-
-
-def test_panels_without_a_test_say_so_and_ticks_are_readable():
-    axes = Figure().subplots()
-    draw_differences(axes, pd.DataFrame({"n": []}), pd.DataFrame(), "dice", 0.05)
-    assert axes.get_title(loc="left") + axes.get_title() == "none tested"
-    axes.set_ylim(-100, 90)
-    root_scale(axes, "y", (1, 4, 10, 20, 40, 80))
-    assert axes.get_ylim() == (-100, 90)
-    assert axes.get_yticks().tolist() == [-80, -40, -10, 0, 10, 40, 80]
+    named = [[line.get_label().split()[0] for line in axes.lines] for axes in figure.axes[7:]]
+    assert named == [["last"]] * 6 + [["lesions", "regions"]]
 
 
 @pytest.mark.parametrize(
@@ -356,15 +345,18 @@ def test_panels_without_a_test_say_so_and_ticks_are_readable():
         ("published", ["True regions", "Published"]),
     ],
 )
-def test_region_labels_are_called_what_they_are(study, atlas, columns):
+def test_region_labels_are_called_what_they_are(study, without_maps, atlas, columns):
     regions = study.regions.model_copy(update={"atlas": atlas})
     few = study.model_copy(update={"regions": regions})
-    data = load_regions(few)
     kind = columns[-1].split()[0].lower()
-    assert list(data.labels)[1:-2] == columns
-    assert f"between model and {kind} labels" in data.caption
-    assert ("Registered" in data.by_subject) == (kind == "registered")
-    assert kind in load_pipeline(few).caption
-    burden = load_burden(few)
-    assert f"predicted lesions in {kind} regions" in burden.caption
-    assert burden.names["registered"] == f"{kind.capitalize()} regions"
+    figure, caption = make_figure(few, "06_regions")
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles[1 : len(columns) + 1] == columns
+    assert f"between model and {kind} labels" in caption
+    means = next(a for a in figure.axes if a.get_ylabel() == "Dice, mean over regions")
+    named = [tick.get_text() for tick in means.get_xticklabels()]
+    assert ("Registered" in named) == (kind == "registered")
+    assert kind in make_figure(few, "01_pipeline")[1]
+    figure, caption = make_figure(few, "07_burden")
+    assert f"predicted lesions in {kind} regions" in caption
+    assert f"{kind.capitalize()} regions" in texts(figure)

@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from wmh import figures, results
 from wmh.cores import cores_here
 from wmh.pipeline.stages import stages_of
 from wmh.study import load_study, project_root
@@ -179,10 +178,6 @@ def test_a_figure_that_was_removed_is_drawn_again(checkout):
     plan = checkout.plan()
     hidden.rename(picture)
     assert plan == {"figures", "pages"}
-
-
-def test_the_figures_that_are_named_are_those_that_are_drawn():
-    assert tuple(figures.FIGURES) == results.FIGURES
 
 
 def test_a_page_style_makes_pages_again_and_nothing_else(checkout, changed):

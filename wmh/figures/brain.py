@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import nibabel as nib
 import numpy as np
@@ -14,8 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure, SubFigure
 
 from wmh.atlas.regions import ALL_LABELS, built_in_atlas, mni_t1
-from wmh.figures.slices import mark_sides
-from wmh.figures.style import BLACK
+from wmh.figures import slices, style
 from wmh.images import Image
 
 CUTS_MM = (-18, -4, 10, 24, 38, 52)
@@ -29,11 +27,11 @@ FAINTEST = 1e-6
 
 @dataclass(frozen=True)
 class ColourScale:
-    """A colour map, the values at its two ends, and the quantity with its unit."""
+    """The values at the two ends of a colour map, the quantity with its unit, and the map."""
 
-    colours: str
     limits: tuple[float, float]
     quantity: str
+    colours: str = "magma_r"
 
 
 def paint_regions(values: Mapping[int, float]) -> Image:
@@ -87,10 +85,10 @@ def draw_brain_map(axes: Axes, image: Image, scale: ColourScale) -> None:
     """
     from nilearn.plotting import plot_anat  # takes seconds to import, and few callers need it
 
-    figure = axes.get_figure(root=True)
+    figure, template = axes.get_figure(root=True), mni_t1(RESOLUTION_MM)
     place = axes.get_window_extent().transformed(figure.transFigure.inverted())
     display = plot_anat(
-        _template(),
+        nib.Nifti1Image(template.data, template.affine),
         display_mode="z",
         cut_coords=list(CUTS_MM),
         axes=place.bounds,
@@ -115,7 +113,7 @@ def draw_brain_map(axes: Axes, image: Image, scale: ColourScale) -> None:
             vmax=high,
         )
     for height, cut in display.axes.items():
-        mark_sides(cut.ax, BLACK)
+        slices.mark_sides(cut.ax, style.BLACK)
         cut.ax.text(0, 0.94, f"z = {height:g}", transform=cut.ax.transAxes, fontsize=5)
 
 
@@ -125,9 +123,3 @@ def draw_colour_bar(axes: Axes, scale: ColourScale) -> None:
     bar = axes.get_figure(root=True).colorbar(colours, cax=axes)
     bar.set_label(scale.quantity)
     bar.outline.set_visible(False)
-
-
-@cache
-def _template() -> nib.Nifti1Image:
-    template = mni_t1(RESOLUTION_MM)
-    return nib.Nifti1Image(template.data, template.affine)

@@ -4,89 +4,80 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-
-from matplotlib.axes import Axes
+from functools import lru_cache, partial
+from pathlib import Path
 
 from wmh.cohorts.cohort import Subject, load_lesions, load_pair
-from wmh.figures.slices import (
-    Box,
-    draw_errors,
-    draw_labels,
-    draw_outline,
-    draw_slice,
-    fullest_slice,
-    head_box,
-    height_over_width,
-)
-from wmh.figures.style import MM, SINGLE_COLUMN, VERMILION, StyledFigure, new_figure, styled
-from wmh.images import Image, to_ras
+from wmh.figures import slices, style
+from wmh.images import load_labels, to_ras
+from wmh.learning.inputs import CONFIGURATIONS
+from wmh.study import Study
 
 HEADLESS = "WMH_HEADLESS"
 """Environment variable: set where nobody can turn a control, as when a study is run."""
 
-Load = Callable[[Subject], Image]
-"""Loads what lies over a subject's scan."""
+FileOf = Callable[[str], Path]
+"""The file of labels of a subject, by its identity."""
 
-Draw = Callable[[Axes, Subject, int, Box], None]
-"""Draws over one slice: axes, subject, slice, box around the head."""
+
+def labels_to_browse(study: Study, kind: str) -> dict[str, FileOf]:
+    """What can be looked at over a test subject, by name.
+
+    ``kind`` is ``lesions`` or ``regions``, of each model from each set of images it can be given;
+    beside regions also the registered ones.
+    """
+    files = {"registered": study.region_labels} if kind == "regions" else {}
+    for model in study.models_of(kind, "multitask"):
+        for given in CONFIGURATIONS[study.models[model].inputs].can_be_given:
+            files[f"{model} given {given}"] = partial(study.prediction, model, given, kind=kind)
+    return files
 
 
 def browse(
     subjects: Sequence[Subject],
-    predictions: Mapping[str, Load] | None = None,
-    regions: Mapping[str, Load] | None = None,
+    predictions: Mapping[str, FileOf] | None = None,
+    regions: Mapping[str, FileOf] | None = None,
 ) -> object:
     """Controls for subject, image, what is shown over it, and slice, above the picture.
 
     Over FLAIR or T1: the outline of the true lesions, any of ``predictions`` with its errors in
     colour, or any of ``regions``. In a run without anyone at it, the picture of the first choices.
     """
-
-    def draw_truth(axes: Axes, subject: Subject, z: int, box: Box) -> None:
-        draw_outline(axes, load_lesions(subject), z, VERMILION, box)
-
-    def errors_of(load: Load) -> Draw:
-        return lambda axes, subject, z, box: draw_errors(
-            axes, load_lesions(subject), load(subject), z, box
-        )
-
-    def regions_of(load: Load) -> Draw:
-        return lambda axes, subject, z, box: draw_labels(axes, load(subject), z, box)
-
-    views = {"true lesions": draw_truth}
-    views |= {name: errors_of(load) for name, load in (predictions or {}).items()}
-    views |= {name: regions_of(load) for name, load in (regions or {}).items()}
+    predictions, regions = predictions or {}, regions or {}
+    views = ["true lesions", *predictions, *regions]
     people = {f"{subject.id} ({subject.scanner}, {subject.split})": subject for subject in subjects}
     scans = lru_cache(maxsize=2)(load_pair)
 
-    def show(subject: str, image: str, over: str, height: int) -> StyledFigure:
+    @style.styled
+    def show(subject: str, image: str, over: str, height: int) -> style.StyledFigure:
+        """One axial slice, ``height`` percent of the way up."""
         person = people[subject]
         scan = scans(person)[("FLAIR", "T1").index(image)]
-        return plot_view(person, scan, views[over], height, f"{over} over {image}")
+        z, box = round(height / 100 * (to_ras(scan).data.shape[2] - 1)), slices.head_box(scan)
+        width = 0.8 * style.SINGLE_COLUMN
+        figure = style.new_figure(width * slices.height_over_width(scan) + 10, width)
+        axes = figure.subplots()
+        slices.draw_slice(axes, scan, z, box)
+        if over in regions:
+            slices.draw_labels(axes, load_labels(regions[over](person.id)), z, box)
+        elif over in predictions:
+            found = load_labels(predictions[over](person.id))
+            slices.draw_errors(axes, load_lesions(person), found, z, box)
+        else:
+            slices.draw_outline(axes, load_lesions(person), z, style.VERMILION, box)
+        axes.set_title(f"Subject {person.id}, slice {z}\n{over} over {image}")
+        return figure
 
     lesions = load_lesions(subjects[0])
-    middle = round(100 * fullest_slice(lesions) / max(1, to_ras(lesions).data.shape[2] - 1))
+    last = max(1, to_ras(lesions).data.shape[2] - 1)
+    middle = round(100 * slices.fullest_slice(lesions) / last)
     if os.environ.get(HEADLESS):
-        return show(next(iter(people)), "FLAIR", list(views)[-1], middle)
-    return _controls(show, list(people), list(views), middle)
-
-
-@styled
-def plot_view(subject: Subject, image: Image, draw: Draw, height: int, title: str) -> StyledFigure:
-    """One axial slice, ``height`` percent of the way up, with what ``draw`` lays over it."""
-    z = round(height / 100 * (to_ras(image).data.shape[2] - 1))
-    width = 0.8 * SINGLE_COLUMN
-    figure = new_figure(width, width / MM * height_over_width(image) + 10)
-    axes = figure.subplots()
-    draw_slice(axes, image, z, head_box(image))
-    draw(axes, subject, z, head_box(image))
-    axes.set_title(f"Subject {subject.id}, slice {z}\n{title}")
-    return figure
+        return show(next(iter(people)), "FLAIR", views[-1], middle)
+    return _controls(show, list(people), views, middle)
 
 
 def _controls(
-    show: Callable[..., StyledFigure], people: list[str], views: list[str], height: int
+    show: Callable[..., style.StyledFigure], people: list[str], views: list[str], height: int
 ) -> object:
     """The widgets; the picture is drawn again whenever one of them changes."""
     import ipywidgets as widgets  # only a notebook needs them

@@ -2,50 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from scipy.cluster import hierarchy
 
 from wmh.analysis.agreement import bland_altman
 from wmh.analysis.burden import TRUTH, paired_profiles, profiles
-from wmh.analysis.clusters import Tree, join_subjects
+from wmh.analysis.clusters import join_subjects
 from wmh.atlas.regions import LEFT_LABELS, REGIONS, RIGHT_LABELS
-from wmh.figures.brain import (
-    ColourScale,
-    draw_colour_bar,
-    draw_maps,
-    lay_out_maps,
-    paint_regions,
-)
-from wmh.figures.parts import cohort_words, labels_kind, read_table, root_scale, source_names
+from wmh.figures import brain, parts, style
 from wmh.figures.printed import with_interval
-from wmh.figures.style import (
-    BLACK,
-    BLUE,
-    DOUBLE_COLUMN,
-    GREEN,
-    GREY,
-    MINUS,
-    ORANGE,
-    PURPLE,
-    SKY,
-    SOURCES,
-    VERMILION,
-    StyledFigure,
-    in_order,
-    letter,
-    new_figure,
-    styled,
-)
 from wmh.study import Study
 
-COLOURS = "magma_r"
 TICKS_ML = (1, 4, 10, 20, 40, 80)
-GROUP_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
+GROUP_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.VERMILION, style.SKY)
 SOURCES_WORDS = {
     "registered": "predicted lesions in {labels} regions",
     "separate": "lesions and regions of two separate models",
@@ -53,35 +24,34 @@ SOURCES_WORDS = {
 }
 
 
-@dataclass(frozen=True)
-class Burden:
-    """``everyone``: true percent of each region 1..34 that is lesion, by subject of the cohort.
-
-    ``tree`` joins the subjects that have lesions by their profile, and ``groups`` has their group.
-    By source: ``names`` as printed; ``percent``, the mean over test subjects by region; and for all
-    but the truth ``pairs``, true and found lesion volume (ml), one row per test subject and region,
-    and ``totals``, the agreement of the sum over all regions.
-    """
-
-    everyone: pd.DataFrame
-    tree: Tree
-    groups: pd.Series
-    names: dict[str, str]
-    percent: dict[str, pd.Series]
-    pairs: dict[str, pd.DataFrame]
-    totals: pd.DataFrame
-    caption: str
-
-
-def load_burden(study: Study) -> Burden:
-    """Regional burden of the truth and of each prediction, subjects ordered by their profile."""
-    burden, cohort = read_table(study, "burden"), read_table(study, "cohort_burden")
-    groups = read_table(study, "groups").set_index("subject")["group"]
-    agreement = read_table(study, "agreement")
-    everyone = profiles(cohort, TRUTH, "percent_of_region")
-    labels, sources = labels_kind(study), in_order(burden["source"], SOURCES)
-    pairs = {source: pair_with_truth(burden, source) for source in sources if source != TRUTH}
-    of_sums = agreement[agreement["region"] == "all"]
+def draw(study: Study) -> tuple[style.StyledFigure, str]:
+    """Heat map of the truth with dendrogram; mean burden on the brain; agreement with the truth."""
+    burden, cohort = parts.read_table(study, "burden"), parts.read_table(study, "cohort_burden")
+    groups = parts.read_table(study, "groups").set_index("subject")["group"]
+    agreement = parts.read_table(study, "agreement")
+    sources, labels = style.in_order(burden["source"], style.SOURCES), parts.labels_kind(study)
+    names = parts.source_names(study)
+    found = [source for source in sources if source != TRUTH]
+    percent = {
+        source: profiles(burden, source, "percent_of_region").mean()
+        for source in sources
+        if source in (TRUTH, "joint")
+    }
+    heights = (76, 36 * len(percent), *([50] if found else []))
+    figure = style.new_figure(sum(heights), pad=0.02, space=0.01)
+    top, middle, *bottom = figure.subfigures(len(heights), 1, height_ratios=heights)
+    _draw_heat_map(top, cohort, groups)
+    limits = (0.0, max(float(mean.max()) for mean in percent.values()))
+    scale = brain.ColourScale(limits, "mean burden (% of region)")
+    panels = brain.lay_out_maps(middle, {source: names[source] for source in percent}, scale)
+    style.letter(panels[next(iter(percent))], "b")
+    for part in bottom:
+        totals = agreement[agreement["region"] == "all"].groupby("source")
+        totals = totals[["icc", "icc_low", "icc_high"]].mean()  # over repeats
+        pairs = {source: pair_with_truth(burden, source) for source in found}
+        _draw_agreement(part, pairs, names, totals)
+    maps = {source: brain.paint_regions(mean) for source, mean in percent.items()}
+    brain.draw_maps(panels, maps, scale)
     several = (
         f"Coloured branches: the {groups.max()} groups with the largest mean silhouette."
         if groups.max() > 1
@@ -89,13 +59,13 @@ def load_burden(study: Study) -> Burden:
     )
     caption = (
         "Regional lesion burden. (a) True burden, percent of each region that is lesion, one "
-        f"column for each of the {len(everyone)} training and test subjects, ordered by Ward's "
-        "clustering of their regional profile (square roots of each region's share of all lesion "
-        f"volume). {several} (b) Mean over test subjects on the atlas "
+        f"column for each of the {cohort['subject'].nunique()} training and test subjects, ordered "
+        "by Ward's clustering of their regional profile (square roots of each region's share of "
+        f"all lesion volume). {several} (b) Mean over test subjects on the atlas "
         "(axial cuts, heights z in mm; L: the subject's left). "
     )
-    if pairs:
-        shown = ", ".join(SOURCES_WORDS[source].format(labels=labels) for source in pairs)
+    if found:
+        shown = ", ".join(SOURCES_WORDS[source].format(labels=labels) for source in found)
         caption += (
             f"(c) Agreement of regional lesion volume with the truth for {shown}; one point per "
             "subject and region, square-root axes: line, mean difference; dashed, limits of "
@@ -106,35 +76,7 @@ def load_burden(study: Study) -> Burden:
     caption += "Nothing is tested here. "
     if (repeats := burden["repeat"].nunique()) > 1:
         caption += f"Predicted volumes, and the ICCs, are means over {repeats} trainings. "
-    return Burden(
-        everyone=everyone,
-        tree=join_subjects(profiles(cohort, TRUTH)),
-        groups=groups,
-        names=source_names(study),
-        percent={name: profiles(burden, name, "percent_of_region").mean() for name in sources},
-        pairs=pairs,
-        totals=of_sums.groupby("source")[["icc", "icc_low", "icc_high"]].mean(),  # over repeats
-        caption=caption + cohort_words(study, burden["subject"].nunique()),
-    )
-
-
-@styled
-def plot_burden(data: Burden) -> StyledFigure:
-    """Heat map with dendrogram; mean burden on the brain; agreement with the truth."""
-    maps = [source for source in ("truth", "joint") if source in data.percent]
-    heights = (76, 36 * len(maps), *([50] if data.pairs else []))
-    figure = new_figure(DOUBLE_COLUMN, sum(heights))
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    top, middle, *bottom = figure.subfigures(len(heights), 1, height_ratios=heights)
-    _draw_heat_map(top, data)
-    limits = (0.0, max(float(data.percent[source].max()) for source in maps))
-    scale = ColourScale(COLOURS, limits, "mean burden (% of region)")
-    panels = lay_out_maps(middle, {source: data.names[source] for source in maps}, scale)
-    letter(panels[maps[0]], "b")
-    for part in bottom:
-        _draw_agreement(part, data)
-    draw_maps(panels, {source: paint_regions(data.percent[source]) for source in maps}, scale)
-    return figure
+    return figure, caption + parts.cohort_words(study, burden["subject"].nunique())
 
 
 def pair_with_truth(burden: pd.DataFrame, source: str) -> pd.DataFrame:
@@ -153,33 +95,41 @@ def branch_colours(linkage: np.ndarray, groups: np.ndarray) -> dict[int, str]:
         inside.append(inside[first] | inside[second])
     one = len(inside[-1]) == 1
     return {
-        number: GREY if one or len(found) > 1 else GROUP_COLOURS[min(found) - 1]
+        number: style.GREY if one or len(found) > 1 else GROUP_COLOURS[min(found) - 1]
         for number, found in enumerate(inside)
         if number >= len(groups)
     }
 
 
-def _draw_heat_map(part: SubFigure, data: Burden) -> None:
-    """Two blocks, left and right hemisphere, each under the same dendrogram of subjects."""
+def _draw_heat_map(part: SubFigure, cohort: pd.DataFrame, groups: pd.Series) -> None:
+    """Two blocks, left and right hemisphere, each under the same dendrogram of subjects.
+
+    The tree joins the subjects that have lesions, by their profile; the others stand at its right.
+    """
     panels = part.subplot_mosaic(
         [["tree left", "tree right", "."], ["left", "right", "bar"]],
         height_ratios=(1, 5),
         width_ratios=(10, 10, 0.25),
     )
-    without = [subject for subject in data.everyone.index if subject not in data.groups.index]
-    table = data.everyone.loc[[*data.tree.order, *without]]
-    colours = branch_colours(data.tree.linkage, data.groups.to_numpy())
+    tree, table = (
+        join_subjects(profiles(cohort, TRUTH)),
+        profiles(cohort, TRUTH, "percent_of_region"),
+    )
+    without = [subject for subject in table.index if subject not in groups.index]
+    table = table.loc[[*tree.order, *without]]
+    colours = branch_colours(tree.linkage, groups.to_numpy())
     limits = (0.0, max(float(np.nanpercentile(table, 99)), 1e-3))
+    scale = brain.ColourScale(limits, "burden (% of region)")
     for side, labels in (("left", LEFT_LABELS), ("right", RIGHT_LABELS)):
-        tree, axes = panels[f"tree {side}"], panels[side]
+        above, axes = panels[f"tree {side}"], panels[side]
         hierarchy.dendrogram(
-            data.tree.linkage, ax=tree, no_labels=True, link_color_func=colours.__getitem__
+            tree.linkage, ax=above, no_labels=True, link_color_func=colours.__getitem__
         )
-        tree.set_xlim(0, 10 * len(table))  # a leaf is ten units wide
-        tree.axis("off")
-        tree.set_title(f"{side} hemisphere", loc="center")
+        above.set_xlim(0, 10 * len(table))  # a leaf is ten units wide
+        above.axis("off")
+        above.set_title(f"{side} hemisphere", loc="center")
         axes.imshow(
-            table[list(labels)].T, aspect="auto", origin="upper", cmap=COLOURS,
+            table[list(labels)].T, aspect="auto", origin="upper", cmap=scale.colours,
             vmin=limits[0], vmax=limits[1],
         )  # fmt: skip
         axes.set(xticks=[], yticks=[], xlabel=f"{len(table)} subjects")
@@ -187,35 +137,33 @@ def _draw_heat_map(part: SubFigure, data: Burden) -> None:
     structures = [REGIONS[left - 1].structure for left in LEFT_LABELS]
     panels["left"].set_yticks(range(len(structures)), structures)
     panels["left"].tick_params("y", length=0)
-    draw_colour_bar(panels["bar"], ColourScale(COLOURS, limits, "burden (% of region)"))
-    letter(panels["tree left"], "a")
+    brain.draw_colour_bar(panels["bar"], scale)
+    style.letter(panels["tree left"], "a")
 
 
-def _draw_agreement(part: SubFigure, data: Burden) -> None:
-    panels = part.subplots(1, len(data.pairs), sharey=True, sharex=True, squeeze=False)[0]
-    for axes, source in zip(panels, data.pairs, strict=True):
-        _draw_bland_altman(axes, data, source)
-    everything = pd.concat(data.pairs)
+def _draw_agreement(
+    part: SubFigure, pairs: dict[str, pd.DataFrame], names: dict[str, str], totals: pd.DataFrame
+) -> None:
+    """Bland and Altman's plot for each source, on common axes, with the ICC of the totals."""
+    panels = part.subplots(1, len(pairs), sharey=True, sharex=True, squeeze=False)[0]
+    for axes, (source, volumes) in zip(panels, pairs.items(), strict=True):
+        apart, colour = volumes["found"] - volumes["true"], style.SOURCES[source].colour
+        axes.scatter(volumes.mean(axis=1), apart, s=4, color=colour, alpha=0.45, linewidths=0)
+        bias, low, high = bland_altman(volumes["true"].to_numpy(), volumes["found"].to_numpy())
+        axes.axhline(0, color=style.GREY, lw=0.5)
+        axes.axhline(bias, color=style.BLACK, lw=1)
+        for limit in (low, high):
+            axes.axhline(limit, color=style.BLACK, lw=0.8, ls=(0, (4, 3)))
+        axes.set_title(names[source])
+        numbers = f"{bias:+.2f} ml, limits {low:+.2f} to {high:+.2f}".replace("-", style.MINUS)
+        icc = with_interval(*totals.loc[source])
+        axes.set_xlabel(f"mean of both (ml)\n{numbers}\nICC of totals {icc}")
+    everything = pd.concat(pairs)
     farthest = max(1.0, float((everything["found"] - everything["true"]).abs().max())) * 1.1
     panels[0].set_ylim(-farthest, farthest)
     panels[0].set_xlim(0, max(1.0, float(everything.mean(axis=1).max())) * 1.1)
     for axes in panels:
-        root_scale(axes, "x", TICKS_ML)
-        root_scale(axes, "y", TICKS_ML)
-    panels[0].set_ylabel(f"found {MINUS} true (ml)")
-    letter(panels[0], "c")
-
-
-def _draw_bland_altman(axes: Axes, data: Burden, source: str) -> None:
-    pairs, colour = data.pairs[source], SOURCES[source].colour
-    apart = pairs["found"] - pairs["true"]
-    axes.scatter(pairs.mean(axis=1), apart, s=4, color=colour, alpha=0.45, linewidths=0)
-    bias, low, high = bland_altman(pairs["true"].to_numpy(), pairs["found"].to_numpy())
-    axes.axhline(0, color=GREY, lw=0.5)
-    axes.axhline(bias, color=BLACK, lw=1)
-    for limit in (low, high):
-        axes.axhline(limit, color=BLACK, lw=0.8, ls=(0, (4, 3)))
-    axes.set_title(data.names[source])
-    numbers = f"{bias:+.2f} ml, limits {low:+.2f} to {high:+.2f}".replace("-", MINUS)
-    icc = with_interval(*data.totals.loc[source])
-    axes.set_xlabel(f"mean of both (ml)\n{numbers}\nICC of totals {icc}")
+        parts.root_scale(axes, "x", TICKS_ML)
+        parts.root_scale(axes, "y", TICKS_ML)
+    panels[0].set_ylabel(f"found {style.MINUS} true (ml)")
+    style.letter(panels[0], "c")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
@@ -14,26 +12,10 @@ from tqdm.auto import tqdm
 
 from wmh.atlas.grids import bounding_box, cut
 from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, built_in_atlas, mni_t1
-from wmh.figures.brain import RESOLUTION_MM, ColourScale, draw_maps, lay_out_maps
-from wmh.figures.parts import (
-    cohort_words,
-    lesion_values,
-    own_configurations,
-    predicted,
-    prediction,
-    read_table,
-)
-from wmh.figures.style import (
-    DOUBLE_COLUMN,
-    StyledFigure,
-    configuration_name,
-    new_figure,
-    styled,
-)
+from wmh.figures import brain, parts, style
 from wmh.images import Image, ImageError, load_labels, resample_to
 from wmh.study import Study
 
-COLOURS = "magma_r"
 ROW_MM = 31
 """Height of a row; with seven, a page still has room for the caption."""
 
@@ -41,56 +23,40 @@ RAREST = 0.02
 """Share of subjects below which a place is left grey."""
 
 
-@dataclass(frozen=True)
-class Frequency:
-    """Share of subjects with lesion (0 to 1) at each voxel of MNI152, truth first."""
+def draw(study: Study) -> tuple[style.StyledFigure, str]:
+    """A row of axial cuts for the truth and for each configuration, in one colour scale.
 
-    maps: dict[str, Image]
-    subjects: int
-    caption: str
-
-
-def load_frequency(study: Study) -> Frequency:
-    """Carry every test subject's true and predicted lesions to MNI152 and average them."""
-    values, cohort = lesion_values(study), read_table(study, "cohort").set_index("id")
+    Every test subject's true and predicted lesions are carried to MNI152 and averaged.
+    """
+    cohort = parts.read_table(study, "cohort").set_index("id")
     truth = cohort.loc[cohort["split"] == "test", "lesions"].sort_index()
     subjects = list(truth.index)
-    configurations = predicted(study, own_configurations(values), subjects[0])
-    masks: dict[str, list[Image]] = {}
+    configurations = parts.predicted_configurations(study, parts.lesion_values(study), subjects[0])
+    sums: dict[str, np.ndarray] = {}
     for subject in tqdm(subjects, "lesions to MNI152", unit="subject"):
         matrix = matrix_to_mni(load_labels(study.region_labels(subject)))
-        found = {"Truth": load_labels(truth[subject])}
-        found |= {
-            configuration_name(*c): prediction(study, *c, subject, "lesions")
+        files = {"Truth": truth[subject]} | {
+            style.configuration_name(*c): study.prediction(*c, subject, "lesions")
             for c in configurations
         }
-        for name, lesions in found.items():
-            masks.setdefault(name, []).append(carry_to_mni(lesions, matrix))
-    caption = (
+        for name, file in files.items():
+            sums[name] = sums.get(name, 0) + carry_to_mni(load_labels(file), matrix).data
+    shares = {name: total / len(subjects) for name, total in sums.items()}
+    figure = style.new_figure(ROW_MM * len(shares) + 4, pad=0.02, space=0.01)
+    limits = (0.0, max(RAREST, *(float(share.max()) for share in shares.values())))
+    scale = brain.ColourScale(limits, f"share of {len(subjects)} subjects with lesion")
+    panels = brain.lay_out_maps(figure, {name: name for name in shares}, scale, weight="bold")
+    affine = mni_t1(brain.RESOLUTION_MM).affine
+    common = {n: Image(np.where(s >= RAREST, s, 0), affine) for n, s in shares.items()}
+    brain.draw_maps(panels, common, scale)
+    return figure, (
         "Where lesions lie: share of test subjects with lesion at each voxel of MNI152 space, in "
         "truth and as each configuration predicts it from the images it was made for (axial cuts, "
         "heights z in mm; L: the subject's left). Masks were carried over by the affine transform "
         "that best brings the centres of the subject's regions to those of the atlas; places "
         f"below {RAREST:.0%} are not coloured. Nothing is tested here. "
-        f"{cohort_words(study, len(subjects))}"
+        f"{parts.cohort_words(study, len(subjects))}"
     )
-    return Frequency({name: share(of) for name, of in masks.items()}, len(subjects), caption)
-
-
-@styled
-def plot_frequency(data: Frequency) -> StyledFigure:
-    """A row of axial cuts for the truth and for each configuration, in one colour scale."""
-    figure = new_figure(DOUBLE_COLUMN, ROW_MM * len(data.maps) + 4)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
-    limits = (0.0, max(RAREST, *(float(image.data.max()) for image in data.maps.values())))
-    scale = ColourScale(COLOURS, limits, f"share of {data.subjects} subjects with lesion")
-    panels = lay_out_maps(figure, {name: name for name in data.maps}, scale, weight="bold")
-    common = {
-        name: Image(np.where(image.data >= RAREST, image.data, 0).astype(np.float32), image.affine)
-        for name, image in data.maps.items()
-    }
-    draw_maps(panels, common, scale)
-    return figure
 
 
 def matrix_to_mni(regions: Image) -> np.ndarray:
@@ -119,7 +85,7 @@ def carry_to_mni(lesions: Image, matrix: np.ndarray) -> Image:
     An affine moves an image by moving its grid, so it is resampled once, and only where the box
     around the lesions comes to lie.
     """
-    template = mni_t1(RESOLUTION_MM)
+    template = mni_t1(brain.RESOLUTION_MM)
     mask = (lesions.data == 1).astype(np.float32)
     carried = Image(np.zeros(template.data.shape, dtype=np.float32), template.affine)
     if not mask.any():
@@ -135,12 +101,6 @@ def carry_to_mni(lesions: Image, matrix: np.ndarray) -> Image:
     return carried
 
 
-def share(masks: Sequence[Image]) -> Image:
-    """The mean of maps on one grid: in which share of subjects each voxel is lesion, 0 to 1."""
-    mean = np.mean([mask.data for mask in masks], axis=0, dtype=np.float32)
-    return Image(mean, masks[0].affine)
-
-
 def _centres(regions: Image) -> tuple[np.ndarray, np.ndarray]:
     """Centres (34, 3) of regions 1 to 34 in world mm, NaN where absent, and their voxel counts."""
     labels = np.array(REGION_LABELS)
@@ -154,4 +114,4 @@ def _centres(regions: Image) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def _atlas_centres() -> tuple[np.ndarray, np.ndarray]:
-    return _centres(built_in_atlas(RESOLUTION_MM))
+    return _centres(built_in_atlas(brain.RESOLUTION_MM))

@@ -13,25 +13,11 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogFormatter
 
-from wmh.atlas.regions import ALL_LABELS
+from wmh.atlas.regions import ALL_LABELS, mni_t1
 from wmh.cohorts.cohort import Subject, load_lesions
-from wmh.figures.brain import ColourScale, draw_maps, lay_out_maps
+from wmh.figures import brain, frequency, slices, style
 from wmh.figures.browse import HEADLESS
-from wmh.figures.frequency import COLOURS, carry_to_mni, matrix_to_mni, share
-from wmh.figures.slices import region_colours
-from wmh.figures.style import (
-    BLUE,
-    DOUBLE_COLUMN,
-    MM,
-    SINGLE_COLUMN,
-    VERMILION,
-    StyledFigure,
-    in_order,
-    new_figure,
-    scanner_name,
-    styled,
-)
-from wmh.images import load_labels
+from wmh.images import Image, load_labels
 
 if TYPE_CHECKING:  # seconds to import, in notebooks that train nothing
     import torch
@@ -39,21 +25,21 @@ if TYPE_CHECKING:  # seconds to import, in notebooks that train nothing
 NOTHING = {"text/plain": ""}
 
 
-@styled
-def lesion_volumes(cohort: pd.DataFrame) -> StyledFigure:
+@style.styled
+def lesion_volumes(cohort: pd.DataFrame) -> style.StyledFigure:
     """Lesion volume (ml, logarithmic) of each subject, scanner by scanner, both splits."""
     from seaborn import swarmplot  # two seconds, for one notebook
 
-    figure = new_figure(SINGLE_COLUMN * 1.4, 55)
+    figure = style.new_figure(55, style.SINGLE_COLUMN * 1.4)
     axes = figure.subplots()
-    scanners = in_order(cohort["scanner"], cohort["scanner"].unique())
+    scanners = style.in_order(cohort["scanner"], cohort["scanner"].unique())
     with_lesion = cohort[cohort["lesion_ml"] > 0]
     swarmplot(
         with_lesion, x="scanner", y="lesion_ml", hue="split", order=scanners, dodge=True,
         hue_order=("training", "test"),
-        log_scale=True, size=3, ax=axes, palette={"training": BLUE, "test": VERMILION},
+        log_scale=True, size=3, ax=axes, palette={"training": style.BLUE, "test": style.VERMILION},
     )  # fmt: skip
-    axes.set_xticks(range(len(scanners)), [scanner_name(name) for name in scanners])
+    axes.set_xticks(range(len(scanners)), [style.scanner_name(name) for name in scanners])
     axes.set(xlabel="", ylabel="Lesion volume (ml)")
     axes.yaxis.set_major_formatter("{x:g}")  # 20 and not 2 x 10^1
     axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
@@ -61,22 +47,24 @@ def lesion_volumes(cohort: pd.DataFrame) -> StyledFigure:
     return figure
 
 
-@styled
-def learning_curve(history: pd.DataFrame, steps: int | None = None) -> StyledFigure:
+@style.styled
+def learning_curve(history: pd.DataFrame, steps: int | None = None) -> style.StyledFigure:
     """Training and validation loss, and validation Dice, against the step.
 
     Each validation is a dot. Of a training under way, ``steps`` is where it will end.
     """
-    figure = new_figure(DOUBLE_COLUMN * 0.7, 45)
+    figure = style.new_figure(45, style.DOUBLE_COLUMN * 0.7)
     left, right = figure.subplots(1, 2)
     dots = {"marker": ".", "ms": 3}
-    left.plot("step", "train_loss", data=history, color=BLUE, label="training", **dots)
-    left.plot("step", "validation_loss", data=history, color=VERMILION, label="validation", **dots)
+    left.plot("step", "train_loss", data=history, color=style.BLUE, label="training", **dots)
+    left.plot(
+        "step", "validation_loss", data=history, color=style.VERMILION, label="validation", **dots
+    )
     left.set(xlabel="Step", ylabel="Loss", xlim=(0, steps))
     left.legend(frameon=False)
-    right.plot("step", "validation_dice", data=history, color=VERMILION, **dots)
+    right.plot("step", "validation_dice", data=history, color=style.VERMILION, **dots)
     kept = history.loc[history["steady_dice"].idxmax()]
-    right.plot(kept["step"], kept["validation_dice"], "o", color=VERMILION, ms=4)
+    right.plot(kept["step"], kept["validation_dice"], "o", color=style.VERMILION, ms=4)
     right.set(xlabel="Step", ylabel="Validation Dice", xlim=(0, steps), ylim=(0, 1))
     return figure
 
@@ -100,8 +88,10 @@ def live_curve(steps: int) -> Callable[[pd.DataFrame], None]:
     return draw
 
 
-@styled
-def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8) -> StyledFigure:
+@style.styled
+def batch(
+    images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8
+) -> style.StyledFigure:
     """The first slices of a batch (B, channels, H, W), lesions or regions outlined.
 
     Patches of volumes (B, channels, X, Y, Z) are shown by their middle axial slice.
@@ -112,68 +102,67 @@ def batch(images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8)
         labels = {name: stack[..., middle] for name, stack in labels.items()}
     count = min(count, len(images))
     channels, height, width = images.shape[1:]
-    cell = DOUBLE_COLUMN / max(count, 4)
-    figure = new_figure(cell * count, channels * cell * width / height / MM)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    cell = style.DOUBLE_COLUMN / max(count, 4)
+    figure = style.new_figure(channels * cell * width / height, cell * count, pad=0.01, space=0)
     grid = figure.subplots(channels, count, squeeze=False)
     outlined, level = next(iter(labels.items()))
     for index in range(count):
         for channel in range(channels):
             axes = grid[channel, index]
-            axes.imshow(images[index, channel].T, cmap="gray", origin="lower", vmin=0, vmax=2)
+            axes.imshow(images[index, channel].T, vmin=0, vmax=2)
             mask = level[index].float() if outlined == "regions" else (level[index] == 1).float()
             if mask.any():
                 edges = np.array(ALL_LABELS)[1:] - 0.5 if outlined == "regions" else [0.5]
-                axes.contour(mask.T, edges, colors=VERMILION, linewidths=0.4)
+                axes.contour(mask.T, edges, colors=style.VERMILION, linewidths=0.4)
             axes.set_axis_off()
     return figure
 
 
-@styled
-def formula(text: str) -> StyledFigure:
+@style.styled
+def formula(text: str) -> style.StyledFigure:
     """A formula in TeX's language, as a picture: pages show it without a network, too."""
-    figure = new_figure(DOUBLE_COLUMN, 16)
+    figure = style.new_figure(16)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=13)
     return figure
 
 
-@styled
-def learning_rates(rates: Sequence[float]) -> StyledFigure:
+@style.styled
+def learning_rates(rates: Sequence[float]) -> style.StyledFigure:
     """The learning rate of each step."""
-    figure = new_figure(SINGLE_COLUMN, 35)
+    figure = style.new_figure(35, style.SINGLE_COLUMN)
     axes = figure.subplots()
-    axes.plot(range(1, len(rates) + 1), rates, color=BLUE)
+    axes.plot(range(1, len(rates) + 1), rates, color=style.BLUE)
     axes.set(xlabel="Step", ylabel="Learning rate", xlim=(0, len(rates)), ylim=(0, None))
     axes.locator_params("x", integer=True)
     return figure
 
 
-@styled
-def answer(images: torch.Tensor, truth: torch.Tensor, found: torch.Tensor) -> StyledFigure:
+@style.styled
+def answer(images: torch.Tensor, truth: torch.Tensor, found: torch.Tensor) -> style.StyledFigure:
     """A slice's FLAIR and T1 (2, H, W), and labels on the FLAIR: the truth and what was found.
 
     Labels (H, W) are those of lesions, outlined, or of regions, coloured.
     """
     height, width = truth.shape
-    figure = new_figure(DOUBLE_COLUMN, DOUBLE_COLUMN / 4 * width / height / MM + 5)
+    figure = style.new_figure(style.DOUBLE_COLUMN / 4 * width / height + 5)
     panels = {"FLAIR": None, "T1": None, "Truth": truth, "Found": found}
     for axes, (title, labels) in zip(figure.subplots(1, 4), panels.items(), strict=True):
         axes.set_axis_off()
         axes.set_title(title)
         image = images[1 if title == "T1" else 0]
-        axes.imshow(image.T, cmap="gray", origin="lower", vmin=0, vmax=2)
+        axes.imshow(image.T, vmin=0, vmax=2)
         if labels is not None and truth.max() > 2:
             _regions(axes, labels)
         elif labels is not None and (labels == 1).any():
-            axes.contour((labels == 1).float().T, [0.5], colors=VERMILION, linewidths=0.8)
+            axes.contour((labels == 1).float().T, [0.5], colors=style.VERMILION, linewidths=0.8)
     return figure
 
 
-@styled
-def region_slices(labels: torch.Tensor, titles: Sequence[str]) -> StyledFigure:
+@style.styled
+def region_slices(labels: torch.Tensor, titles: Sequence[str]) -> style.StyledFigure:
     """Slices of region labels (N, H, W), side by side."""
     count, height, width = labels.shape
-    figure = new_figure(DOUBLE_COLUMN, DOUBLE_COLUMN / count * width / height / MM + 5)
+    figure = style.new_figure(style.DOUBLE_COLUMN / count * width / height + 5)
     for axes, one, title in zip(figure.subplots(1, count), labels, titles, strict=True):
         axes.set_axis_off()
         axes.set_title(title)
@@ -182,20 +171,20 @@ def region_slices(labels: torch.Tensor, titles: Sequence[str]) -> StyledFigure:
 
 
 def _regions(axes: Axes, labels: torch.Tensor) -> None:
-    colours = region_colours()
-    axes.imshow(labels.T, cmap=colours, origin="lower", vmin=0, vmax=ALL_LABELS[-1], alpha=0.7)
+    """Region labels (H, W) in colour over what the axes show."""
+    axes.imshow(labels.T, cmap=slices.region_colours(), vmin=0, vmax=ALL_LABELS[-1], alpha=0.7)
 
 
-@styled
-def lesion_frequency(subjects: Sequence[Subject]) -> StyledFigure:
+@style.styled
+def lesion_frequency(subjects: Sequence[Subject]) -> style.StyledFigure:
     """Frequency of lesion at each place of MNI152 among subjects whose true regions are known."""
-    masks = [
-        carry_to_mni(load_lesions(subject), matrix_to_mni(load_labels(subject.true_regions)))
-        for subject in subjects
-    ]
-    frequency = share(masks)
-    figure = new_figure(DOUBLE_COLUMN, 40)
-    limits = (0.0, float(frequency.data.max()))
-    scale = ColourScale(COLOURS, limits, f"share of {len(masks)} subjects")
-    draw_maps(lay_out_maps(figure, {"map": ""}, scale), {"map": frequency}, scale)
+    total = 0
+    for subject in subjects:
+        matrix = frequency.matrix_to_mni(load_labels(subject.true_regions))
+        total += frequency.carry_to_mni(load_lesions(subject), matrix).data
+    share = Image(total / len(subjects), mni_t1(brain.RESOLUTION_MM).affine)
+    figure = style.new_figure(40)
+    limits = (0.0, float(share.data.max()))
+    scale = brain.ColourScale(limits, f"share of {len(subjects)} subjects")
+    brain.draw_maps(brain.lay_out_maps(figure, {"map": ""}, scale), {"map": share}, scale)
     return figure

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,28 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wmh.cohorts.cohort import PATHS, Subject
+from wmh.cohorts.cohort import PATHS
+from wmh.figures import style
 from wmh.figures.printed import p_text
-from wmh.figures.style import (
-    BLACK,
-    GREY,
-    MINUS,
-    MODELS,
-    PALE,
-    SOURCES,
-    Look,
-    configuration_name,
-    in_order,
-    look_of,
-)
-from wmh.images import Image, load_labels
-from wmh.learning.inputs import CONFIGURATIONS, GIVEN_TITLES
+from wmh.learning.inputs import GIVEN_TITLES
 from wmh.results import TABLES
 from wmh.study import Study, StudyError, project_root
 
 KEYS = ["subject", "scanner", "model", "inputs_given"]
-SIDES_OF_PAIR = ["model_a", "inputs_a", "model_b", "inputs_b"]
-"""Columns that identify a comparison within a measure."""
 
 Configuration = tuple[str, str]
 """A model and the images it is given."""
@@ -60,10 +44,8 @@ def lesion_values(study: Study) -> pd.DataFrame:
 
     Means over the repeats of the study; NaN where any of them has no value.
     """
-    by_repeat = lesion_values_by_repeat(study)
-    return (
-        by_repeat.drop(columns="repeat").groupby(KEYS, sort=False).mean(skipna=False).reset_index()
-    )
+    by_repeat = lesion_values_by_repeat(study).drop(columns="repeat")
+    return by_repeat.groupby(KEYS, sort=False).mean(skipna=False).reset_index()
 
 
 def lesion_values_by_repeat(study: Study) -> pd.DataFrame:
@@ -78,7 +60,18 @@ def lesion_values_by_repeat(study: Study) -> pd.DataFrame:
 def own_configurations(values: pd.DataFrame) -> list[Configuration]:
     """Each model of a table with the most images it was given, in the order always shown."""
     given = values.groupby("model")["inputs_given"].unique()
-    return [(m, in_order(given[m], GIVEN_TITLES)[0]) for m in in_order(values["model"], MODELS)]
+    return [
+        (m, style.in_order(given[m], GIVEN_TITLES)[0])
+        for m in style.in_order(values["model"], style.MODELS)
+    ]
+
+
+def predicted_configurations(
+    study: Study, values: pd.DataFrame, subject: str
+) -> list[Configuration]:
+    """Those of them whose lesion prediction of a subject is stored."""
+    every = own_configurations(values)
+    return [c for c in every if study.prediction(*c, subject, "lesions").is_file()]
 
 
 def of_configuration(values: pd.DataFrame, model: str, given: str) -> pd.DataFrame:
@@ -99,19 +92,6 @@ def tested_pairs(
     return comparisons[first & second & about_lesions.to_numpy()]
 
 
-def pair_name(row: pd.Series) -> str:
-    """Printed name of a comparison, in two lines: the one, minus the other."""
-    first = configuration_name(row["model_a"], row["inputs_a"])
-    return f"{first}\n{MINUS} {configuration_name(row['model_b'], row['inputs_b'])}"
-
-
-def subject_differences(values: pd.DataFrame, pair: pd.Series, metric: str) -> np.ndarray:
-    """Differences by subject of a pair in one measure, first minus second; NaN left out."""
-    first = of_configuration(values, pair["model_a"], pair["inputs_a"])[metric]
-    second = of_configuration(values, pair["model_b"], pair["inputs_b"])[metric]
-    return (first - second).dropna().to_numpy()
-
-
 def spread(count: int) -> np.ndarray:
     """Offsets in (-0.5, 0.5) that keep neighbouring points apart: van der Corput's sequence.
 
@@ -121,7 +101,7 @@ def spread(count: int) -> np.ndarray:
     return scipy.stats.qmc.Halton(d=1, scramble=False).random(count + 1)[1:, 0] - 0.5
 
 
-def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: bool) -> None:
+def draw_points(axes: Axes, values: np.ndarray, at: float, look: style.Look, upright: bool) -> None:
     """One point per subject and a bar at the mean, around position ``at``; NaN are left out.
 
     ``upright``: values run up the vertical axis; otherwise along the horizontal one.
@@ -134,41 +114,53 @@ def draw_points(axes: Axes, values: np.ndarray, at: float, look: Look, upright: 
     shape = {"s": 7, "marker": look.marker, "linewidths": 0}
     axes.scatter(*points, color=look.colour, alpha=0.6, clip_on=False, **shape)
     bar = ([at - 0.34, at + 0.34], [values.mean()] * 2)
-    axes.plot(*(bar if upright else bar[::-1]), color=BLACK, lw=1.3, solid_capstyle="butt")
+    axes.plot(*(bar if upright else bar[::-1]), color=style.BLACK, lw=1.3, solid_capstyle="butt")
 
 
 def draw_differences(
     axes: Axes, pairs: pd.DataFrame, values: pd.DataFrame, metric: str, alpha: float
 ) -> None:
-    """The differences of each pair: a point per subject, the mean with its interval, and p.
+    """A row per pair, first minus second: a point per subject, the mean with its interval, and p.
 
     ``values`` holds the measures by subject and configuration. The mean is filled where the
     corrected p is below ``alpha`` and hollow where it is not; a pair without an ``n`` was not
     tested, and its row stays empty.
     """
-    axes.axvline(0, color=GREY, lw=0.6, zorder=0)
+    axes.axvline(0, color=style.GREY, lw=0.6, zorder=0)
     if pairs["n"].isna().all():
-        axes.set_title("none tested", fontsize=5.5, fontweight="normal", color=GREY)
+        axes.set_title("none tested", fontsize=5.5, fontweight="normal", color=style.GREY)
+    names = []
     for at, (_, pair) in enumerate(pairs.iterrows()):
-        axes.axhline(at - 0.68, color=PALE, lw=0.5, zorder=0)
+        sides = [(pair[f"model_{side}"], pair[f"inputs_{side}"]) for side in "ab"]
+        names.append(f"\n{style.MINUS} ".join(style.configuration_name(*side) for side in sides))
+        axes.axhline(at - 0.68, color=style.PALE, lw=0.5, zorder=0)
         if np.isnan(pair["n"]):
             continue
-        points = np.sort(subject_differences(values, pair, metric))
+        first, second = (of_configuration(values, *side)[metric] for side in sides)
+        points = np.sort((first - second).dropna())
         places, grey = at + 0.4 * spread(len(points)), "#b8b8b8"
         axes.scatter(points, places, s=4, color=grey, linewidths=0, clip_on=False)
-        axes.plot([pair["ci_low"], pair["ci_high"]], [at, at], color=BLACK, lw=1.1)
+        axes.plot([pair["ci_low"], pair["ci_high"]], [at, at], color=style.BLACK, lw=1.1)
         significant = pair["p_holm"] < alpha
-        face = BLACK if significant else "white"
-        axes.plot(pair["mean_difference"], at, "o", mec=BLACK, mfc=face, ms=4, mew=0.9)
+        face = style.BLACK if significant else "white"
+        axes.plot(pair["mean_difference"], at, "o", mec=style.BLACK, mfc=face, ms=4, mew=0.9)
         words = {"fontsize": 5.5, "fontweight": "bold" if significant else "normal"}
         place = {"xycoords": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
         axes.annotate(p_text(pair["p_holm"]), (1, at - 0.43), **place, **words)
     axes.set_ylim(len(pairs) - 0.6, -0.7)
+    axes.set_yticks(range(len(names)), names)
+    bare_rows(axes)
 
 
-def draw_legend(figure: Figure, names: dict[str, str]) -> None:
-    """A legend above the panels: each model's marker beside the name of it that is printed."""
-    looks = {name: look_of(model) for name, model in names.items()}
+def bare_rows(axes: Axes) -> None:
+    """Leave the names of an axes' rows without a line and ticks, and few ticks below them."""
+    axes.tick_params("y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.locator_params("x", nbins=4)
+
+
+def draw_legend(figure: Figure, looks: dict[str, style.Look]) -> None:
+    """A legend above the panels: markers beside the names that are printed."""
     figure.legend(
         handles=[
             Line2D([], [], color=look.colour, marker=look.marker, ls="", label=name)
@@ -196,7 +188,9 @@ def root_scale(axes: Axes, which: str, ticks: Sequence[float]) -> None:
         lambda values: np.sign(values) * np.square(values),
     )
     getattr(axes, f"set_{which}scale")("function", functions=root)
-    getattr(axes, f"set_{which}ticks")(both, [f"{tick:g}".replace("-", MINUS) for tick in both])
+    getattr(axes, f"set_{which}ticks")(
+        both, [f"{tick:g}".replace("-", style.MINUS) for tick in both]
+    )
     getattr(axes, f"set_{which}lim")(limits)
 
 
@@ -213,7 +207,7 @@ def labels_kind(study: Study) -> str:
 
 def source_names(study: Study) -> dict[str, str]:
     """Printed names of the sources of a burden table, by the study's kind of region labels."""
-    names = {source: look.name for source, look in SOURCES.items()}
+    names = {source: look.name for source, look in style.SOURCES.items()}
     return names | {"registered": f"{labels_kind(study).capitalize()} regions"}
 
 
@@ -224,11 +218,12 @@ def cohort_words(study: Study, subjects: int) -> str:
     return f"n = {subjects} test subjects of the {kind} cohort, study {study.name!r}.{warning}"
 
 
-def test_words(comparisons: pd.DataFrame, families: Iterable[str], alpha: float) -> str:
-    """Sentence on how the comparisons of these families were tested and corrected.
+def test_words(comparisons: pd.DataFrame, pairs: pd.DataFrame, alpha: float) -> str:
+    """Sentence on how the families of comparisons that ``pairs`` are of were tested and corrected.
 
     With a warning where a family has so few subjects that no first test of it can be significant.
     """
+    families = pairs["family"].unique()
     groups = {family: comparisons[comparisons["family"] == family] for family in families}
     if not groups:
         return "No difference was tested."
@@ -259,38 +254,3 @@ def smallest_p(n: int, tests: int) -> float:
     0.0625
     """
     return min(1.0, tests * 2.0 ** (1 - n))
-
-
-def prediction(study: Study, model: str, given: str, subject: str, kind: str) -> Image:
-    """A stored prediction of one test subject: ``lesions`` or ``regions``."""
-    return load_labels(study.prediction(model, given, subject, kind))
-
-
-def predicted(
-    study: Study, configurations: Iterable[Configuration], subject: str
-) -> list[Configuration]:
-    """Those of some configurations whose lesion prediction of a subject is stored."""
-    return [c for c in configurations if study.prediction(*c, subject, "lesions").is_file()]
-
-
-def fullest_prediction(study: Study, model: str, subject: str, kind: str) -> Path | None:
-    """The file of what a model made of the most images it was given; None without any."""
-    paths = (study.prediction(model, given, subject, kind) for given in GIVEN_TITLES)
-    return next((path for path in paths if path.is_file()), None)
-
-
-def labels_to_browse(study: Study, kind: str) -> dict[str, Callable[[Subject], Image]]:
-    """Loaders, by name, of what can be looked at over a test subject.
-
-    ``kind`` is ``lesions`` or ``regions``, of each model from each set of images it can be given;
-    beside regions also the registered ones.
-    """
-    files = {"registered": study.region_labels} if kind == "regions" else {}
-    for model in study.models_of(kind, "multitask"):
-        for given in CONFIGURATIONS[study.models[model].inputs].can_be_given:
-            files[f"{model} given {given}"] = partial(study.prediction, model, given, kind=kind)
-    return {name: partial(_load_labels, file) for name, file in files.items()}
-
-
-def _load_labels(file: Callable[[str], Path], subject: Subject) -> Image:
-    return load_labels(file(subject.id))

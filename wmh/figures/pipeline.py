@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,37 +10,15 @@ from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import NullFormatter
 
 from wmh.atlas.regions import ALL_LABELS, LEFT_LABELS, REGION_LABELS, REGIONS, mirror_labels
-from wmh.figures.parts import cohort_kind, fullest_prediction, labels_kind, read_table, spread
-from wmh.figures.slices import (
-    SIDES,
-    draw_labels,
-    draw_outline,
-    draw_slice,
-    fullest_slice,
-    head_box,
-    height_over_width,
-    region_colours,
-)
-from wmh.figures.style import (
-    BLACK,
-    DOUBLE_COLUMN,
-    GREY,
-    MODELS,
-    SCANNERS,
-    VERMILION,
-    Look,
-    StyledFigure,
-    in_order,
-    letter,
-    look_of,
-    new_figure,
-    scanner_name,
-    styled,
-)
+from wmh.figures import parts, slices, style
 from wmh.images import Image, load_image, load_labels, resample_to
+from wmh.learning.inputs import GIVEN_TITLES
 from wmh.study import Study, StudyError
 
-SPLITS = {"training": Look("training", BLACK, "o"), "test": Look("test", "#a0a0a0", "s")}
+SPLITS = {
+    "training": style.Look("training", style.BLACK, "o"),
+    "test": style.Look("test", "#a0a0a0", "s"),
+}
 
 LEARNED = {
     "registered": ("Atlas, registered", "the atlas registered to it"),
@@ -51,92 +27,103 @@ LEARNED = {
 }
 """The labels that the region models learn: a title, and words."""
 
+ARROWS = (
+    ("t1", "models"),
+    ("flair", "models"),
+    ("learn", "models"),
+    ("models", "lesions"),
+    ("models", "regions"),
+    ("regions", "burden"),
+)
+"""From panel to panel."""
+
 BARS = 9
 """Structures with most lesion that the burden panel shows."""
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """The cohort table, and one test subject's images on their way through the study.
+def draw(study: Study) -> tuple[style.StyledFigure, str]:
+    """Above, the way of one test subject's images through the study; below, the cohort.
 
-    ``images`` and ``titles`` by panel: ``flair``, ``t1``, the labels that models ``learn``, and
-    ``lesions`` and ``regions``, predicted where a model of the study predicts them.
+    The subject is the one with the median lesion volume.
     """
-
-    cohort: pd.DataFrame
-    models: list[str]
-    truth: Image
-    images: dict[str, Image]
-    titles: dict[str, str]
-    lesion_ml: pd.Series
-    caption: str
-
-
-def load_pipeline(study: Study) -> Pipeline:
-    """The cohort, and the test subject with the median lesion volume."""
-    cohort, kind = read_table(study, "cohort"), labels_kind(study)
+    cohort = parts.read_table(study, "cohort")
     test = cohort[cohort["split"] == "test"].sort_values(["lesion_ml", "id"])
     row = test.iloc[(len(test) - 1) // 2]
-    flair, labels = load_image(row["flair"]), load_labels(row["lesions"])
-    truth = Image((labels.data == 1).astype(np.uint8), labels.affine)
-    learned = load_labels(study.region_labels(row["id"]))
-    lesions, lesion_model = _predicted(study, row["id"], "lesions") or (truth, None)
-    regions, region_model = _predicted(study, row["id"], "regions") or (learned, None)
+    flair = load_image(row["flair"])
+    heights = (68 * slices.height_over_width(flair) + 14, 46)
+    figure = style.new_figure(sum(heights))
+    above, below = figure.subfigures(2, 1, height_ratios=heights)
+    words = _draw_path(figure, above, study, row, flair)
+    left, right = below.subplots(1, 2, sharey=True)
+    scanners = style.in_order(cohort["scanner"], style.SCANNERS)
+    _draw_counts(left, cohort, scanners)
+    _draw_volumes(right, cohort, scanners)
+    style.letter(left, "b")
+    style.letter(right, "c")
     counts = cohort["split"].value_counts()
     further = " and further people" if study.cohort.further else ""
     empty = "; at the left edge, who has none" if (cohort["lesion_ml"] == 0).any() else ""
-    title, words = LEARNED[kind]
-    caption = (
+    return figure, (
         "From images to burden. (a) FLAIR and T1 of one test subject "
         f"({row['id']}, {row['lesion_ml']:.1f} ml of lesion, the median of the test split; truth "
-        f"outlined); {words}, whose labels the region models learn; "
-        f"lesions ({lesion_model or 'the true ones'}) and "
-        f"regions ({region_model or f'the {kind} ones'}); lesion volume by region from the two. "
-        f"{SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
+        f"outlined); {words}; lesion volume by region from the two. "
+        f"{slices.SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
         f"(c) True lesion volume, one point per subject{empty}. "
-        f"{cohort_kind(study).capitalize()} cohort{further}, study {study.name!r}: "
+        f"{parts.cohort_kind(study).capitalize()} cohort{further}, study {study.name!r}: "
         f"n = {counts.get('training', 0)} training and {counts.get('test', 0)} test subjects."
     )
-    return Pipeline(
-        cohort=cohort,
-        models=in_order(study.models, MODELS),
-        truth=truth,
-        images={
-            "flair": flair,
-            "t1": resample_to(load_image(row["t1"]), flair),
-            "learn": learned,
-            "lesions": lesions,
-            "regions": regions,
-        },
-        titles={
-            "flair": "FLAIR",
-            "t1": "T1",
-            "learn": title,
-            "models": "Models",
-            "lesions": f"Lesions, {'predicted' if lesion_model else 'true'}",
-            "regions": f"Regions, {'predicted' if region_model else kind}",
-            "burden": "Burden (ml of lesion)",
-        },
-        lesion_ml=lesion_ml_by_region(lesions, regions),
-        caption=caption,
+
+
+def _draw_path(
+    figure: Figure, part: SubFigure, study: Study, subject: pd.Series, flair: Image
+) -> str:
+    """One subject, a row of the cohort table: images, labels to learn, models, answers, burden.
+
+    Lesions and regions are predicted ones where a model of the study predicts them; the words that
+    are returned say so.
+    """
+    panels = part.subplot_mosaic(
+        [["flair", "learn", "lesions", "burden"], ["t1", "models", "regions", "burden"]],
+        width_ratios=(1, 1, 1, 1.15),
+        gridspec_kw={"wspace": 0.1},
     )
-
-
-@styled
-def plot_pipeline(data: Pipeline) -> StyledFigure:
-    """Above, one subject's way through the study; below, the cohort."""
-    picture_mm = 34 * height_over_width(data.images["flair"])
-    heights = (2 * picture_mm + 14, 46)
-    figure = new_figure(DOUBLE_COLUMN, sum(heights))
-    above, below = figure.subfigures(2, 1, height_ratios=heights)
-    _draw_path(figure, above, data)
-    left, right = below.subplots(1, 2, sharey=True)
-    scanners = in_order(data.cohort["scanner"], SCANNERS)
-    _draw_counts(left, data.cohort, scanners)
-    _draw_volumes(right, data.cohort, scanners)
-    letter(left, "b")
-    letter(right, "c")
-    return figure
+    t1, labels = resample_to(load_image(subject["t1"]), flair), load_labels(subject["lesions"])
+    truth = Image((labels.data == 1).astype(np.uint8), labels.affine)
+    learned, kind = load_labels(study.region_labels(subject["id"])), parts.labels_kind(study)
+    lesions, lesion_model = _predicted(study, subject["id"], "lesions") or (truth, None)
+    regions, region_model = _predicted(study, subject["id"], "regions") or (learned, None)
+    z, box = slices.fullest_slice(truth), slices.head_box(flair)
+    backgrounds = {"flair": flair, "t1": t1, "learn": t1, "lesions": flair, "regions": flair}
+    for name, image in backgrounds.items():
+        slices.draw_slice(panels[name], image, z, box)
+    slices.draw_outline(panels["flair"], truth, z, style.VERMILION, box)
+    slices.draw_labels(panels["learn"], learned, z, box)
+    slices.draw_outline(panels["lesions"], lesions, z, style.VERMILION, box)
+    slices.draw_labels(panels["regions"], regions, z, box)
+    slices.draw_outline(panels["regions"], lesions, z, "white", box)
+    panels["models"].set_box_aspect(slices.height_over_width(flair))
+    _draw_models(panels["models"], style.in_order(study.models, style.MODELS))
+    _draw_burden(panels["burden"], lesion_ml_by_region(lesions, regions))
+    title, words = LEARNED[kind]
+    titles = {
+        "flair": "FLAIR",
+        "t1": "T1",
+        "learn": title,
+        "models": "Models",
+        "lesions": f"Lesions, {'predicted' if lesion_model else 'true'}",
+        "regions": f"Regions, {'predicted' if region_model else kind}",
+        "burden": "Burden (ml of lesion)",
+    }
+    for name, text in titles.items():
+        panels[name].set_title(text)
+    style.letter(panels["flair"], "a")
+    for start, end in ARROWS:
+        _draw_arrow(figure, panels[start], panels[end])
+    return (
+        f"{words}, whose labels the region models learn; "
+        f"lesions ({lesion_model or 'the true ones'}) and "
+        f"regions ({region_model or f'the {kind} ones'})"
+    )
 
 
 def lesion_ml_by_region(lesions: Image, regions: Image) -> pd.Series:
@@ -160,44 +147,14 @@ def _predicted(study: Study, subject: str, kind: str) -> tuple[Image, str] | Non
     has not yet.
     """
     models = study.models_of(kind, "multitask")
-    for model in in_order(models, ("multitask", "flair_t1", *models)):
-        if path := fullest_prediction(study, model, subject, kind):
-            return load_labels(path), f"{look_of(model).name.lower()} model"
+    for model in style.in_order(models, ("multitask", "flair_t1", *models)):
+        for given in GIVEN_TITLES:
+            path = study.prediction(model, given, subject, kind)
+            if path.is_file():
+                return load_labels(path), f"{style.look_of(model).name.lower()} model"
     if models:
         raise StudyError(f"{study.results / 'predictions'}: empty. Run notebook 05_evaluation")
     return None
-
-
-def _draw_path(figure: Figure, part: SubFigure, data: Pipeline) -> None:
-    panels = part.subplot_mosaic(
-        [["flair", "learn", "lesions", "burden"], ["t1", "models", "regions", "burden"]],
-        width_ratios=(1, 1, 1, 1.15),
-        gridspec_kw={"wspace": 0.1},
-    )
-    flair, lesions = data.images["flair"], data.images["lesions"]
-    z, box = fullest_slice(data.truth), head_box(flair)
-    for name in data.images:
-        draw_slice(panels[name], data.images["t1"] if name in ("t1", "learn") else flair, z, box)
-    draw_outline(panels["flair"], data.truth, z, VERMILION, box)
-    draw_labels(panels["learn"], data.images["learn"], z, box)
-    draw_outline(panels["lesions"], lesions, z, VERMILION, box)
-    draw_labels(panels["regions"], data.images["regions"], z, box)
-    draw_outline(panels["regions"], lesions, z, "white", box)
-    for name, title in data.titles.items():
-        panels[name].set_title(title)
-    panels["models"].set_box_aspect(height_over_width(flair))
-    _draw_models(panels["models"], data.models)
-    _draw_burden(panels["burden"], data.lesion_ml)
-    letter(panels["flair"], "a")
-    for start, end in (
-        ("t1", "models"),
-        ("flair", "models"),
-        ("learn", "models"),
-        ("models", "lesions"),
-        ("models", "regions"),
-        ("regions", "burden"),
-    ):
-        _draw_arrow(figure, panels[start], panels[end])
 
 
 def _draw_models(axes: Axes, models: list[str]) -> None:
@@ -205,7 +162,7 @@ def _draw_models(axes: Axes, models: list[str]) -> None:
     axes.axis("off")
     axes.set(xlim=(0, 1), ylim=(len(models) - 0.2, -1.2))
     for at, model in enumerate(models):
-        look = look_of(model)
+        look = style.look_of(model)
         axes.plot(0.16, at, look.marker, color=look.colour, ms=5)
         axes.text(0.27, at, look.name, va="center")
 
@@ -215,7 +172,7 @@ def _draw_burden(axes: Axes, lesion_ml: pd.Series) -> None:
     right = mirror_labels()
     both = {left: lesion_ml[left] + lesion_ml[right[left]] for left in LEFT_LABELS}
     shown = sorted((label for label in both if both[label]), key=both.get, reverse=True)[:BARS]
-    colours = region_colours()
+    colours = slices.region_colours()
     for at, label in enumerate(shown):
         for side, shift in ((label, 0.0), (right[label], 0.26)):
             axes.barh(at + shift, lesion_ml[side], 0.24, color=colours(side))
@@ -230,18 +187,19 @@ def _draw_arrow(figure: Figure, start: Axes, end: Axes) -> None:
     """An arrow from one panel to another, to the right or straight down."""
     down = start.get_subplotspec().colspan.start == end.get_subplotspec().colspan.start
     tail, head = ((0.5, -0.02), (0.5, 1.1)) if down else ((1.02, 0.5), (-0.03, 0.5))
-    style = {"arrowstyle": "-|>", "color": GREY, "lw": 0.9, "mutation_scale": 7}
-    figure.add_artist(ConnectionPatch(tail, head, start.transAxes, end.transAxes, **style))
+    look = {"arrowstyle": "-|>", "color": style.GREY, "lw": 0.9, "mutation_scale": 7}
+    figure.add_artist(ConnectionPatch(tail, head, start.transAxes, end.transAxes, **look))
 
 
 def _draw_counts(axes: Axes, cohort: pd.DataFrame, scanners: list[str]) -> None:
     for shift, (split, look) in zip((-0.2, 0.2), SPLITS.items(), strict=True):
         counts = cohort.loc[cohort["split"] == split, "scanner"].value_counts()
-        lengths = [int(counts.get(scanner, 0)) for scanner in scanners]
+        lengths = counts.reindex(scanners, fill_value=0)
         places = np.arange(len(scanners)) + shift
         bars = axes.barh(places, lengths, 0.38, color=look.colour, label=look.name)
         axes.bar_label(bars, fontsize=6, padding=1)
-    axes.set_yticks(range(len(scanners)), [scanner_name(s).replace("\n", ", ") for s in scanners])
+    names = [style.scanner_name(scanner).replace("\n", ", ") for scanner in scanners]
+    axes.set_yticks(range(len(scanners)), names)
     axes.set_ylim(len(scanners) - 0.5, -0.5)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("subjects")
@@ -254,7 +212,7 @@ def _draw_volumes(axes: Axes, cohort: pd.DataFrame, scanners: list[str]) -> None
         for shift, (split, look) in zip((-0.2, 0.2), SPLITS.items(), strict=True):
             chosen = (cohort["scanner"] == scanner) & (cohort["split"] == split)
             volumes = np.sort(cohort.loc[chosen, "lesion_ml"].clip(lower=left))
-            places = at + shift + 0.3 * spread(len(volumes))
+            places = at + shift + 0.3 * parts.spread(len(volumes))
             shape = {"s": 9, "color": look.colour, "marker": look.marker, "linewidths": 0}
             label = look.name if at == 0 else None
             axes.scatter(volumes, places, label=label, clip_on=False, **shape)

@@ -136,14 +136,13 @@ def evidence_table(claim: pd.DataFrame) -> pd.DataFrame:
         }
     )
     if claim["repeats"].max() > 1:
-        ends = []
+        spread = []
         for part in claim.itertuples():
             write = signed if is_difference(part) else printed
-            ends.append(f"{write(part.repeat_low)} to {write(part.repeat_high)}")
-        table["over repeats"] = [
-            f"{end} (sd {part.repeat_sd:.3f}); {part.repeats_agreeing} of {part.repeats} alike"
-            for end, part in zip(ends, claim.itertuples(), strict=True)
-        ]
+            ends = f"{write(part.repeat_low)} to {write(part.repeat_high)}"
+            alike = f"{part.repeats_agreeing} of {part.repeats} alike"
+            spread.append(f"{ends} (sd {part.repeat_sd:.3f}); {alike}")
+        table["over repeats"] = spread
     return table.set_axis([readable(comparison) for comparison in claim["comparison"]])
 
 

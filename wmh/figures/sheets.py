@@ -10,76 +10,55 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 
 from wmh.atlas.regions import LEFT_LABELS, REGION_LABELS, REGIONS, mirror_labels
-from wmh.figures.slices import (
-    draw_labels,
-    draw_outline,
-    draw_slice,
-    grey_window,
-    head_box,
-    height_over_width,
-    in_regions,
-    region_colours,
-    spread_slices,
-)
-from wmh.figures.style import (
-    DOUBLE_COLUMN,
-    GREY,
-    MM,
-    VERMILION,
-    StyledFigure,
-    new_figure,
-    styled,
-)
+from wmh.figures import slices, style
 from wmh.images import Image, resample_to, to_ras
 
 SLICES = 6
 HEADER_MM, BARS_MM = 11, 66
 
 
-@styled
-def montage(images: Mapping[str, Image], lesions: Image, count: int) -> StyledFigure:
+@style.styled
+def montage(images: Mapping[str, Image], lesions: Image, count: int) -> style.StyledFigure:
     """One row of ``count`` slices per image, all at the same places, lesions outlined."""
     reference = next(iter(images.values()))
-    slices, box = spread_slices(lesions, count), head_box(reference)
-    figure, rows = _grid(reference, len(images), len(slices))
+    places, box = slices.spread_slices(lesions, count), slices.head_box(reference)
+    figure, rows = _grid(reference, len(images), len(places))
     for (name, image), row in zip(images.items(), rows, strict=True):
         shown = resample_to(image, reference)
-        for axes, z in zip(row, slices, strict=True):
-            draw_slice(axes, shown, z, box)
-            draw_outline(axes, lesions, z, VERMILION, box)
+        for axes, z in zip(row, places, strict=True):
+            slices.draw_slice(axes, shown, z, box)
+            slices.draw_outline(axes, lesions, z, style.VERMILION, box)
         corner = {"transform": row[0].transAxes, "va": "top"}
         row[0].text(0.03, 0.97, name, color="white", fontsize=6, **corner)
     return figure
 
 
-@styled
-def overlay(image: Image, labels: Image, count: int) -> StyledFigure:
+@style.styled
+def overlay(image: Image, labels: Image, count: int) -> style.StyledFigure:
     """``count`` slices with the region labels in colour."""
-    slices, box = spread_slices(labels, count), head_box(image)
-    figure, (row,) = _grid(image, 1, len(slices))
-    for axes, z in zip(row, slices, strict=True):
-        draw_slice(axes, image, z, box)
-        draw_labels(axes, labels, z, box)
+    places, box = slices.spread_slices(labels, count), slices.head_box(image)
+    figure, (row,) = _grid(image, 1, len(places))
+    for axes, z in zip(row, places, strict=True):
+        slices.draw_slice(axes, image, z, box)
+        slices.draw_labels(axes, labels, z, box)
     return figure
 
 
-def _grid(image: Image, rows: int, columns: int) -> tuple[StyledFigure, np.ndarray]:
+def _grid(image: Image, rows: int, columns: int) -> tuple[style.StyledFigure, np.ndarray]:
     """A figure of two columns' width with a picture of the head's shape in each cell."""
-    figure = new_figure(
-        DOUBLE_COLUMN, rows * height_over_width(image) * DOUBLE_COLUMN / MM / columns
-    )
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
+    height_mm = rows * slices.height_over_width(image) * style.DOUBLE_COLUMN / columns
+    figure = style.new_figure(height_mm, pad=0.01, space=0)
     return figure, figure.subplots(rows, columns, squeeze=False)
 
 
-@styled
+@style.styled
 def overview(
     images: Mapping[str, Image],
     lesions: Image,
     regions: Image,
     burden: pd.DataFrame,
     note: str,
-) -> StyledFigure:
+) -> style.StyledFigure:
     """Draw the page of one scan.
 
     ``images`` holds what was given, by modality, on one grid with ``lesions`` (mask) and
@@ -87,10 +66,10 @@ def overview(
     :func:`wmh.analysis.burden.regional_burden`; ``note`` says which model answered from what.
     """
     places = telling_slices(lesions, regions, SLICES)
-    row_mm = DOUBLE_COLUMN / MM / len(places) * height_over_width(next(iter(images.values())))
+    shape = slices.height_over_width(next(iter(images.values())))
+    row_mm = style.DOUBLE_COLUMN / len(places) * shape
     heights = [HEADER_MM, row_mm * (len(images) + 1), BARS_MM]
-    figure = new_figure(DOUBLE_COLUMN, sum(heights))
-    figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
+    figure = style.new_figure(sum(heights), pad=0.015, space=0)
     header, pictures, bars = figure.subfigures(3, 1, height_ratios=heights)
     total_ml = float(np.count_nonzero(lesions.data == 1) * lesions.voxel_ml)
     _print_header(header, total_ml, note)
@@ -104,21 +83,21 @@ def telling_slices(lesions: Image, regions: Image, count: int) -> list[int]:
 
     Filled up with slices spread over the regions where lesions span fewer slices than ``count``.
     """
-    inside = in_regions(lesions, regions)
+    inside = slices.in_regions(lesions, regions)
     below = np.count_nonzero(to_ras(inside).data, axis=(0, 1)).cumsum()
     parts = (np.arange(count) + 0.5) / count * below[-1]
     chosen = set(np.searchsorted(below, parts).tolist()) if below[-1] else set()
-    others = [z for z in spread_slices(regions, count) if z not in chosen]
+    others = [z for z in slices.spread_slices(regions, count) if z not in chosen]
     return sorted(chosen | set(others[: count - len(chosen)]))
 
 
 def _print_header(header: SubFigure, total_ml: float, note: str) -> None:
     header.text(0.01, 0.92, f"White matter lesions: {total_ml:.1f} ml", fontsize=11, va="top")
-    header.text(0.01, 0.32, note, fontsize=7, color=GREY, va="center")
-    warning = {"fontsize": 9, "fontweight": "bold", "color": VERMILION}
+    header.text(0.01, 0.32, note, fontsize=7, color=style.GREY, va="center")
+    warning = {"fontsize": 9, "fontweight": "bold", "color": style.VERMILION}
     header.text(0.99, 0.92, "Research use only: not for diagnosis", ha="right", va="top", **warning)
     sides = "left of each picture is the subject's left (L)"
-    header.text(0.99, 0.32, sides, fontsize=7, color=GREY, ha="right", va="center")
+    header.text(0.99, 0.32, sides, fontsize=7, color=style.GREY, ha="right", va="center")
 
 
 def _draw_pictures(
@@ -129,19 +108,19 @@ def _draw_pictures(
     places: list[int],
 ) -> None:
     first, first_window = next(iter(images.values())), None
-    box = head_box(first)
+    box = slices.head_box(first)
     grid = pictures.subplots(len(images) + 1, len(places), squeeze=False)
     for (name, image), row in zip(images.items(), grid, strict=False):
-        window = grey_window(image)
+        window = slices.grey_window(image)
         first_window = first_window or window
         for axes, z in zip(row, places, strict=True):
-            draw_slice(axes, image, z, box, window)
-            draw_outline(axes, lesions, z, VERMILION, box)
+            slices.draw_slice(axes, image, z, box, window)
+            slices.draw_outline(axes, lesions, z, style.VERMILION, box)
         row[0].set_ylabel(f"{name}\nlesions outlined")
     for axes, z in zip(grid[-1], places, strict=True):
-        draw_slice(axes, first, z, box, first_window)
-        draw_labels(axes, regions, z, box)
-        draw_outline(axes, lesions, z, "white", box)
+        slices.draw_slice(axes, first, z, box, first_window)
+        slices.draw_labels(axes, regions, z, box)
+        slices.draw_outline(axes, lesions, z, "white", box)
     grid[-1, 0].set_ylabel("Regions\nlesions in white")
 
 
@@ -164,15 +143,15 @@ def _draw_burden(bars: SubFigure, burden: pd.DataFrame, total_ml: float) -> None
 
 def _butterfly(axes: Axes, values: pd.Series, order: list[int]) -> None:
     """Bars of left regions to the left and of right ones to the right, in the ``order`` of left."""
-    colours = region_colours()
+    colours = slices.region_colours()
     for sign, labels in ((-1, order), (1, mirror_labels()[order])):
         lengths = sign * values[labels].fillna(0).to_numpy()
         axes.barh(range(len(order)), lengths, height=0.75, color=colours(labels))
     farthest = max(float(values.max()), 1e-3) * 1.05
     axes.set_xlim(-farthest, farthest)
-    axes.axvline(0, color=GREY, lw=0.6)
+    axes.axvline(0, color=style.GREY, lw=0.6)
     axes.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     axes.tick_params("y", length=0)
     axes.spines["left"].set_visible(False)
     for x, text in ((0.25, "left"), (0.75, "right")):
-        axes.text(x, 0.99, text, transform=axes.transAxes, ha="center", va="top", color=GREY)
+        axes.text(x, 0.99, text, transform=axes.transAxes, ha="center", va="top", color=style.GREY)

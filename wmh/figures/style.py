@@ -7,11 +7,9 @@ function wears ``@styled``; its figure then draws itself in the same style where
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -20,13 +18,10 @@ from matplotlib.figure import Figure
 from wmh.files import complete
 from wmh.learning.inputs import GIVEN_TITLES
 
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
-
 MM = 1 / 25.4
 MINUS = "\N{MINUS SIGN}"
-SINGLE_COLUMN, DOUBLE_COLUMN = 90 * MM, 183 * MM
-"""Widths of journal columns in inches."""
+SINGLE_COLUMN, DOUBLE_COLUMN = 90, 183
+"""Widths of journal columns in mm."""
 
 BLACK, GREY, PALE = "#1a1a1a", "#767676", "#e3e3e3"
 # Okabe and Ito's palette, which stays apart in all common kinds of colour blindness.
@@ -66,6 +61,9 @@ SETTINGS = {
     "image.interpolation": "nearest",
     "image.origin": "lower",
 }
+
+styled = mpl.rc_context(SETTINGS)
+"""Decorator of plotting functions: all they draw takes the style's settings."""
 
 NO_DATES = {
     "png": {"Software": None},
@@ -164,14 +162,14 @@ def scanner_name(scanner: str) -> str:
 class StyledFigure(Figure):
     """A figure that is drawn and saved in the style, whatever the global settings are."""
 
+    @styled
     def savefig(self, fname: Path | io.BytesIO, *, dpi: float, **settings: object) -> None:
         """Save the figure, in the format that the name's ending or ``format`` says.
 
         No date or version goes in, so that the same figure gives the same bytes.
         """
         kind = settings.get("format") or fname.suffix[1:]
-        with mpl.rc_context(SETTINGS):
-            super().savefig(fname, dpi=dpi, metadata=NO_DATES[kind], **settings)
+        super().savefig(fname, dpi=dpi, metadata=NO_DATES[kind], **settings)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -184,20 +182,19 @@ class StyledFigure(Figure):
         display({"image/png": self._repr_png_()}, raw=True)
 
 
-def styled(plot: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Decorate a plotting function: all it draws takes the style's settings."""
+def new_figure(
+    height_mm: float,
+    width_mm: float = DOUBLE_COLUMN,
+    pad: float | None = None,
+    space: float | None = None,
+) -> StyledFigure:
+    """An empty figure.
 
-    @wraps(plot)
-    def inside(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        with mpl.rc_context(SETTINGS):
-            return plot(*args, **kwargs)
-
-    return inside
-
-
-def new_figure(width: float, height_mm: float) -> StyledFigure:
-    """An empty figure of a column's ``width`` (inches) and a height in mm."""
-    return StyledFigure(figsize=(width, height_mm * MM), layout="constrained")
+    ``pad`` (inches) and ``space`` (share of a panel) between its panels, if not matplotlib's own.
+    """
+    figure = StyledFigure(figsize=(width_mm * MM, height_mm * MM), layout="constrained")
+    figure.get_layout_engine().set(w_pad=pad, h_pad=pad, wspace=space, hspace=space)
+    return figure
 
 
 def letter(axes: Axes, text: str) -> None:
