@@ -175,7 +175,7 @@ def rehearsal() -> None:
         seconds = run(study, notebook, model)
         history = pd.read_csv(study.model_folder(model) / "history.csv")
         looped = STEPS * study.training.batch_size / history["seconds"].sum()
-        loop = f"{looped:.0f} slices a second in its loop"
+        loop = f"{looped:.1f} slices a second in its loop"
         row(f"notebook {notebook} {model}, {STEPS} steps", f"{seconds:.0f} s, {loop}")
     seconds = run(study, "05_evaluation")
     predictions = len(list((study.results / "predictions").rglob("*.txt")))
