@@ -39,7 +39,8 @@ def profile(tmp_path):
 
 
 def here(monkeypatch, parts_that_fail=()):
-    """Jobs run in this process, one after the other."""
+    """Jobs run in this process, one after the other, each on one core."""
+    monkeypatch.setenv("WMH_CORES", "1")  # the last bits depend on how many threads share the sums
 
     def run(what, again, command, folder, log, lock):
         with monkeypatch.context() as patch:

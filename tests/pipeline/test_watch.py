@@ -108,7 +108,8 @@ def test_children_that_are_given_time_wind_up_first(tmp_path):
     """As Snakemake does, which cancels the jobs that it sent to a cluster."""
     left = tmp_path / "cancelled"
     code = (
-        "import pathlib, time\n"
+        "import pathlib, signal, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal\n"
         "try:\n"
         "    print(flush=True)\n"
         "    time.sleep(60)\n"
