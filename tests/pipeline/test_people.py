@@ -8,13 +8,13 @@ import pickle
 import pytest
 from typer.testing import CliRunner
 
-from tests.predict.conftest import write_scan
+from tests.predict import conftest
 from wmh.cli import app
 from wmh.pipeline import people
 from wmh.pipeline.driver import RunError
 from wmh.predict.folder import predict_folder
 
-pytest_plugins = ["tests.predict.conftest"]
+trained, study = conftest.trained, conftest.study  # fixtures of a tiny study
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def table(tmp_path, monkeypatch):
     """A CSV table of three people, named relative to the folder one is in; the second is broken."""
     monkeypatch.chdir(tmp_path)
     for number in (1, 3):
-        write_scan(tmp_path / f"{number}.nii.gz", voxel=(1.5, 1.5, 3.0 + number / 10))
+        conftest.write_scan(tmp_path / f"{number}.nii.gz", voxel=(1.5, 1.5, 3.0 + number / 10))
     (tmp_path / "2.nii.gz").write_bytes(b"no image")
     path = tmp_path / "people.csv"
     path.write_text("id,flair\n" + "".join(f"{n},{n}.nii.gz\n" for n in (1, 2, 3)))

@@ -87,14 +87,6 @@ class Transform:
         """Points of the subject (n, 3) in mm to points of the atlas (n, 3) in mm."""
         return nib.affines.apply_affine(self.matrix, points + self._displacement_at(points))
 
-    def inverse(self, points: np.ndarray) -> np.ndarray:
-        """Points of the atlas (n, 3) in mm to points of the subject (n, 3) in mm."""
-        straight = nib.affines.apply_affine(np.linalg.inv(self.matrix), points)
-        moved = straight
-        for _ in range(0 if self.displacement is None else 10):  # fixed point; it contracts
-            moved = straight - self._displacement_at(moved)
-        return moved
-
     def _displacement_at(self, points: np.ndarray) -> np.ndarray:
         if self.displacement is None:
             return np.zeros_like(points, dtype=float)
@@ -170,14 +162,6 @@ def carry_labels(labels: Image, fit: Fit, white_matter: Image) -> Image:
     carried = np.zeros(white_matter.data.shape, dtype=np.uint8)
     carried[inside] = values
     return replace(white_matter, data=carried)
-
-
-def carry_to_atlas(image: Image, fit: Fit, atlas: Image, order: int = 1) -> Image:
-    """A subject's map on the atlas's grid; ``order`` 0 for labels, 1 for everything else."""
-    points = fit.transform.inverse(voxel_centres(atlas))
-    index = nib.affines.apply_affine(np.linalg.inv(image.affine), points).T
-    values = map_coordinates(np.asarray(image.data, dtype=np.float32), index, order=order)
-    return replace(atlas, data=values.reshape(atlas.data.shape))
 
 
 def white_matter_overlap(

@@ -94,9 +94,8 @@ def _stops_with_all_it_started(what: str, again: str, patience_seconds: float) -
     """
 
     def stop(number: int, frame: object) -> None:
-        kill_children(
-            patience_seconds
-        )  # now: when Snakemake has ended, its stages are nobody's children
+        # now: when Snakemake has ended, its stages are nobody's children
+        kill_children(patience_seconds)
         raise RunError(
             f"{what} was stopped by {signal.Signals(number).name}; {again} goes on where it was"
         )

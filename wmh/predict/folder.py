@@ -150,9 +150,8 @@ def _predict_subject(entry: Found, place: Place, predictor: Predictor, source: P
             notices = tuple(place.read_record()["Notices"])
             return Done(subject.id, place, kept=True, notices=notices)
         found = predictor.predict(given)
-        with all_or_nothing(
-            place.root, place.name
-        ) as root:  # in the order written, the record last
+        # in the order written, the record last
+        with all_or_nothing(place.root, place.name) as root:
             fresh = replace(place, root=root)
             write_report(fresh.report, subject.id, found, predictor)
             write_derivatives(found, fresh, given, source, fingerprint)
