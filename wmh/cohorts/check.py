@@ -213,7 +213,8 @@ def as_text(report: Report) -> str:
     }
     parts = [table.to_string(index=False)]
     for title, lines in lists.items():
-        parts += ["\n".join([f"\n{title}:", *(f"  - {line}" for line in lines)])] * bool(lines)
+        if lines:
+            parts += [f"\n{title}:", *(f"  - {line}" for line in lines)]
     if report.missing:
         parts.append("  `wmh fetch challenge` fetches what is missing.")
     if any(_is_repairable(row) for row in report.rows):

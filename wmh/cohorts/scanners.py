@@ -36,8 +36,11 @@ SCANNERS = {
         Scanner("amsterdam_ge_3t", "Amsterdam/GE3T", (132, 256, 83), (1.2, 0.977, 3.0), True),
         Scanner("amsterdam_ge_1p5t", "Amsterdam/GE1T5", (128, 256, 103), (1.3, 1.211, 3.0), False),
         Scanner(
-            *("amsterdam_philips_3t", "Amsterdam/Philips_VU .PETMR_01."),
-            *((321, 240, 83), (0.56, 1.042, 3.0), False),
+            "amsterdam_philips_3t",
+            "Amsterdam/Philips_VU .PETMR_01.",
+            (321, 240, 83),
+            (0.56, 1.042, 3.0),
+            False,
         ),
     )
 }
