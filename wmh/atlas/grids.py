@@ -111,9 +111,11 @@ def sample(image: Image, points: np.ndarray) -> np.ndarray:
 
 def voxel_centres(image: Image, inside: np.ndarray | None = None) -> np.ndarray:
     """World mm (n, 3) of the centres of all voxels, or of those where ``inside`` holds."""
-    if inside is None:
-        inside = np.ones(image.data.shape, dtype=bool)
-    return nib.affines.apply_affine(image.affine, np.argwhere(inside))
+    if inside is not None:
+        return nib.affines.apply_affine(image.affine, np.argwhere(inside))
+    steps, first = image.affine[:3, :3].T, image.affine[:3, 3]
+    x, y, z = (np.outer(np.arange(n), s) for n, s in zip(image.data.shape, steps, strict=True))
+    return (x[:, None, None] + y[:, None] + (z + first)).reshape(-1, 3)
 
 
 def interpolate(image: Image, points: np.ndarray) -> np.ndarray:

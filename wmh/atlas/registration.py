@@ -55,7 +55,7 @@ MOST_ATTEMPTS = 10
 HISTOGRAM_BINS = 16
 WHOLE_VOXELS = 150_000
 """Images of up to as many voxels are compared whole."""
-DESCENT_VOXELS, EVOLUTION_VOXELS = 50_000, 20_000
+DESCENT_VOXELS, EVOLUTION_VOXELS = 25_000, 20_000
 """Voxels drawn from larger ones; the evolution needs many evaluations."""
 SMALLEST_STEP = 0.01
 """Step at which a descent ends, in voxels of the fixed image."""

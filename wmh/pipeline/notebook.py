@@ -120,7 +120,7 @@ def _processor_seconds() -> float:
 
 
 def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
-    """Run the notebook with papermill in this interpreter; ``part`` grows cell by cell."""
+    """Run the notebook with papermill in this interpreter, and write it to ``part``."""
     # jsonschema would build a grammar of web addresses, for longer than all else is imported
     sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
@@ -137,6 +137,7 @@ def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
             kernel_name="python3",
             cwd=root,
             progress_bar=False,
+            request_save_on_cell_execute=False,  # twice a cell, each time checked as a whole
             start_timeout=600,  # a busy machine or a slow disk may take minutes to import
             stdout_file=output,
             stderr_file=output,
