@@ -107,15 +107,21 @@ def test_errors_are_coloured_by_kind_and_other_pathology_is_left_out():
 def test_an_outline_runs_round_its_mask():
     shown = axes()
     draw_outline(shown, mask((5, 12, 4), (6, 12, 4)), 4, "red")
-    (path,) = shown.collections[0].get_paths()
-    low, high = path.vertices.min(axis=0), path.vertices.max(axis=0)
-    np.testing.assert_allclose([low, high], [[4.5, 11.5], [6.5, 12.5]])
+    edges = np.array(shown.collections[0].get_segments())
+    assert edges.shape == (6, 2, 2)
+    corners = edges.reshape(-1, 2)
+    np.testing.assert_allclose(
+        [corners.min(axis=0), corners.max(axis=0)], [[4.5, 11.5], [6.5, 12.5]]
+    )
+    assert (np.abs(np.diff(edges, axis=1)).sum(axis=2) == 1).all()
+    _, met = np.unique(corners, axis=0, return_counts=True)
+    assert (met == 2).all()  # it is closed
 
 
 def test_an_empty_mask_has_no_outline():
     shown = axes()
     draw_outline(shown, mask(), 4, "red")
-    assert not shown.collections
+    assert not shown.collections[0].get_segments()
 
 
 def test_the_fullest_slice_counts_along_the_head():

@@ -11,6 +11,7 @@ import colorsys
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import ListedColormap, to_rgba
 
 from wmh.atlas.regions import LEFT_LABELS
@@ -133,11 +134,13 @@ def draw_labels(axes: Axes, labels: Image, z: int, box: Box | None = None) -> No
 def draw_outline(axes: Axes, mask: Image, z: int, colour: str, box: Box | None = None) -> None:
     """Outline where ``mask`` is not zero in slice ``z``; draws nothing where it is empty."""
     plane = np.pad(_plane(mask, z, box) != 0, 1)
-    if plane.any():
-        height, across = plane.shape
-        fine = plane.repeat(4, axis=0).repeat(4, axis=1)  # so that lines follow the voxels' edges
-        extent = (-1.5, across - 1.5, -1.5, height - 1.5)
-        axes.contour(fine, [0.5], colors=[colour], linewidths=0.7, extent=extent, origin="lower")
+    edges = []
+    for axis, along in ((0, (1, 0)), (1, (0, 1))):  # edges between two rows, and two columns
+        row, column = np.nonzero(np.diff(plane, axis=axis))
+        end = np.stack([column, row], axis=1) - 0.5
+        edges.extend(np.stack([end - along, end], axis=1))
+    lines = LineCollection(edges, colors=colour, linewidths=0.7, capstyle="projecting")
+    axes.add_collection(lines, autolim=False)
 
 
 def draw_errors(

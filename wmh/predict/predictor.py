@@ -24,7 +24,7 @@ from wmh.atlas.regions import REST_LABELS
 from wmh.cohorts.plausible import notices
 from wmh.files import sha256_of
 from wmh.images import Image, ImageError, load_image
-from wmh.learning.devices import choose_device
+from wmh.learning.devices import choose_device, keep_freed_memory
 from wmh.learning.general import load_general
 from wmh.learning.inference import predict_prepared, prepare
 from wmh.learning.models import Model, choose_model, load_model_of
@@ -120,6 +120,7 @@ class Predictor:
 
     def __init__(self, study: Study | None, threads: int):
         self.study, self.threads = study, threads
+        keep_freed_memory()
         self._device = choose_device("auto" if study is None else study.compute.device)
         self.general = load_general(self._device) if study is None else None
         self.evaluation = (study or self.general).evaluation
