@@ -166,8 +166,9 @@ def _kernel(study: Study, card: dict[str, str]) -> Iterator[None]:
             "SPYDER_KERNEL": "none",  # tqdm.auto then draws bars as text, which logs can hold
             **card,
         }
+        launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         specification = {
-            "argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            "argv": [*launch, "--log-level=ERROR"],  # it warns that it listens on this machine
             "display_name": "Python 3",
             "language": "python",
             "env": environment,
