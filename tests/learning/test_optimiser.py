@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from tests.learning.conftest import tiny_study
-from wmh.learning.optimiser import build_optimiser, learning_rate
+from wmh.learning.optimiser import build_optimiser, is_matrix, learning_rate, orthogonal
 
 FIRST_STEP = 1.9
 """Of AdamW with Nesterov's look ahead, in learning rates: one and its momentum."""
@@ -30,6 +30,37 @@ def test_a_convolution_steps_alike_in_every_direction():
     assert sizes.min() > 0.5 * sizes.max()  # of a random matrix: 0.2
     # as large as AdamW's steps are on average: 0.2 of the learning rate
     assert step.square().mean().sqrt() == pytest.approx(0.2 * training.learning_rate, rel=0.2)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 144), (2, 48, 16), (1, 8, 8)])
+def test_singular_values_come_near_one_and_their_vectors_stay(shape):
+    matrices = 50 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    values = left.mT @ orthogonal(matrices) @ right.mT
+    diagonal = values.diagonal(dim1=1, dim2=2)
+    assert diagonal.min() > 0.6 and diagonal.max() < 1.2
+    assert (values - torch.diag_embed(diagonal)).abs().max() < 1e-2
+
+
+def test_nothing_comes_of_a_matrix_of_zeros():
+    assert not orthogonal(torch.zeros(1, 8, 16)).any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((16, 8, 3, 3), True),
+        ((16, 8, 3, 3, 3), True),
+        ((32, 64), True),
+        ((16,), False),
+        ((2, 16, 1, 1), False),
+        ((32, 1, 3, 3), False),  # depthwise
+        ((1, 196, 768), False),  # places of a transformer
+        ((37, 20, 30, 30), False),  # a table of places
+    ],
+)
+def test_filters_that_mix_channels_are_matrices(shape, expected):
+    assert is_matrix(torch.empty(shape)) == expected
 
 
 def test_what_is_no_matrix_steps_by_the_sign_of_its_first_gradient():
