@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
@@ -46,6 +49,21 @@ def test_the_names_of_all_encoders_are_known():
     names = [*smp.encoders.encoders, *(f"tu-{name}" for name in timm.list_models())]
     assert [name for name in names if nearest_encoders(name)] == []
     assert nearest_encoders("resnet81")
+
+
+def test_resnets_are_built_and_trained_without_libraries_of_encoders():
+    code = """
+import sys
+for library in ("segmentation_models_pytorch", "timm", "torchvision", "monai"):
+    sys.modules[library] = None  # as if it was not installed
+import torch
+from wmh.learning.networks.build import build_network
+from wmh.learning.training import build_optimiser
+from wmh.study import load_study
+training = load_study("paper").training
+build_optimiser(build_network(training.network, 2, "multitask"), torch.nn.ParameterDict(), training)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_step_lowers_the_loss():
