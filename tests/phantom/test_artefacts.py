@@ -27,13 +27,13 @@ FEW = LesionLoad(lesion_ml=5.0, lesions=4, largest_share=0.6, periventricular_sh
 @pytest.fixture(scope="module")
 def brain() -> tuple[Anatomy, Artefacts]:
     anatomy = draw_anatomy(np.random.default_rng(1), template(), SCANNER, COARSE, margin_mm=4.0)
-    return anatomy, draw_artefacts(np.random.default_rng(8), anatomy)
+    return anatomy, draw_artefacts(np.random.default_rng(4), anatomy)
 
 
 @pytest.fixture(scope="module")
 def drawn(brain) -> list[Lesions]:
     """The same brain's lesions, as drawn from three seeds."""
-    return [draw_lesions(np.random.default_rng(seed), brain[0], FEW) for seed in (0, 1, 10)]
+    return [draw_lesions(np.random.default_rng(seed), brain[0], FEW) for seed in range(3)]
 
 
 def without(thing: Artefacts | Lesions, *names: str):

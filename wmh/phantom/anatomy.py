@@ -31,8 +31,8 @@ OBLIQUENESS_DEGREES = {
 NEAR_MM = 6.0
 """Distance from the template's brain beyond which none of it has a share of a voxel."""
 
-PART_MM, MOST_PARTS = (1.0, 1.0, 1.5), 3
-"""Aimed-at edge lengths of the parts of a native voxel, and their largest number along an axis."""
+PART_MM, MOST_PARTS = 1.0, 3
+"""Aimed-at edge length of the parts of a native voxel, and their largest number along an axis."""
 
 
 @dataclass(frozen=True)
