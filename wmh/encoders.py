@@ -28,9 +28,9 @@ def nearest_encoders(name: str) -> list[str]:
 @cache
 def _named(library: str, folder: str, pattern: str) -> frozenset[str]:
     """All that a pattern names in a library's folder; nothing where it is not installed."""
-    library_here = find_spec(library)
-    if library_here is None:  # networks that are written out here do without
+    specification = find_spec(library)
+    if specification is None:  # networks that are written out here do without
         return frozenset()
-    found = Path(library_here.origin).with_name(folder).glob("*.py")
+    found = Path(specification.origin).with_name(folder).glob("*.py")
     texts = [file.read_text(encoding="utf-8") for file in sorted(found)]
     return frozenset(name for text in texts for name in re.findall(pattern, text, re.MULTILINE))

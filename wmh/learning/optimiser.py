@@ -18,12 +18,13 @@ MOMENTUM, SQUARE_MOMENTUM = 0.9, 0.999
 long; and of its square."""
 
 EPSILON = 1e-7
+"""Keeps a division by what is zero from failing."""
 LEAST_ROWS, LONGEST = 4, 128
 """Fewest rows or columns of a matrix, and how many times more it may have of the other: one with
 few directions has none to balance."""
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""Jordan's polynomial."""
+"""Coefficients of Jordan's polynomial: of a matrix, its cube and its fifth power."""
 
 Directions = list[tuple[torch.Tensor, torch.Tensor]]
 """What is learned, each with the direction of its step."""

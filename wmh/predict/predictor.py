@@ -119,8 +119,8 @@ class Predictor:
     """
 
     def __init__(self, study: Study | None, threads: int):
+        keep_freed_memory()  # a tenth of a prediction's time
         self.study, self.threads = study, threads
-        keep_freed_memory()
         self._device = choose_device("auto" if study is None else study.compute.device)
         self.general = load_general(self._device) if study is None else None
         self.evaluation = (study or self.general).evaluation
