@@ -1,6 +1,7 @@
-"""The ``wmh`` command: one function a subcommand, each a thin call into the package.
+"""The ``wmh`` command: one function per subcommand, each a thin call into the package.
 
-Heavy modules are imported inside the functions, so that ``wmh --help`` answers at once.
+Heavy modules are imported inside the functions, so that ``wmh --help`` answers at once. Help breaks
+docstrings where they do: lines below the first are as short as a terminal's.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def heads(mirror: Mirror = None, dest: Destination = Path("data/heads")) -> None
 def open_scans(mirror: Mirror = None, dest: Destination = Path("data/open_scans")) -> None:
     """Fetch openly licensed scans of 35 people with multiple sclerosis (CC BY, MIT).
 
-    A study reads them with source csv and the table subjects.csv, which lists who is complete.
+    A study reads them with source csv and the table subjects.csv, which lists who
+    is complete.
     """
     from wmh.cohorts import datasets
 
@@ -237,13 +239,16 @@ def predict(
     ] = None,
     jobs: Jobs = 2,
     profile: Profile = None,
-    people_a_job: Annotated[int, typer.Option(min=1, help="With --profile.")] = 200,
+    people_a_job: Annotated[
+        int, typer.Option(min=1, help="With --profile: subjects in each job.")
+    ] = 200,
 ) -> None:
     """Find lesions and their regions in one person's scan, or in everyone's of a folder.
 
-    The general model that comes with the package answers, wherever you are. A folder's results are
-    BIDS derivatives with a page for each subject and one table of all; who is done already is kept.
-    Exit code 1 when subjects were left out; they are listed at the end.
+    The general model that comes with the package answers, wherever you are. A
+    folder's results are BIDS derivatives with a page for each subject and one
+    table of all; who is done already is kept. Exit code 1 when subjects were left
+    out; they are listed at the end.
     """
     given = scans or flair or t1
     if given is None or (scans and (flair or t1)):
@@ -306,9 +311,10 @@ def evaluate(
 ) -> None:
     """Measure predicted lesions as the WMH challenge does.
 
-    Of two files prints their five measures, always as JSON; of two folders, such as one that `wmh
-    predict` wrote, those of each subject and their mean, of a study the mean of each model and what
-    it was given, as a table. Exit code 1 when truths have no prediction; they are named.
+    Two files: their five measures, always as JSON. Two folders, such as one that
+    wmh predict wrote: those of each subject and their mean. A study: the means of
+    each model by what it was given. Exit code 1 when truths have no prediction;
+    they are named.
     """
     import pandas as pd
 
