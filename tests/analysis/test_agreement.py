@@ -1,5 +1,7 @@
 """Agreement by hand, against pingouin, and on burdens and volumes whose errors are known."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -219,6 +221,14 @@ def rows(configuration, metric, values):
             "value": values,
         }
     )
+
+
+def test_volumes_that_are_all_alike_have_no_rank_correlation():
+    parts = [rows(FLAIR, "volume_truth_ml", [1.0, 4.0, 9.0])]
+    parts += [rows(FLAIR, "volume_prediction_ml", [0.0, 0.0, 0.0])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert volume_agreement(pd.concat(parts), [FLAIR])["rho"].isna().all()
 
 
 def test_a_constant_bias_and_a_perfect_volume():

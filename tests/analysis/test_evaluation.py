@@ -337,6 +337,6 @@ def test_means_say_over_whom_and_why_a_distance_is_undefined():
     ]
     assert undefined_note(metrics).endswith(
         "Of 3 predictions of lesions, it is undefined for 1 that are empty (flair given FLAIR 1) "
-        "and for 1 whose truth is."
+        "and for 1 whose truth is empty."
     )
     assert undefined_note(metrics.iloc[:0]) == "No model finds lesions."

@@ -13,10 +13,11 @@ from matplotlib.text import Text
 from tests.analysis.fake_results import keep_models, write_fake_study
 from wmh import results
 from wmh.dependencies import notebook_code
-from wmh.figures import brain, make_figure
+from wmh.figures import brain, make_figure, regions
 from wmh.figures.claims import draw_effect
 from wmh.figures.parts import cohort_words, lesion_values, own_configurations, read_table
 from wmh.figures.pipeline import unseen_words
+from wmh.images import Image
 from wmh.study import StudyError, project_root
 
 
@@ -107,6 +108,23 @@ def test_a_model_is_shown_by_the_most_images_it_was_given(study):
     for name in ("03_measures", "06_regions"):
         drawn(few, name)
     assert own_configurations(lesion_values(few)) == [("multitask", "T1")]
+
+
+def test_regions_of_a_subject_are_compared_on_the_same_slices(study, without_maps, monkeypatch):
+    images_of = regions._images
+
+    def with_few_regions_at_the_end(*given):
+        flair, labels = images_of(*given)
+        *_, (name, last) = labels.items()
+        upper = np.arange(last.data.shape[2]) >= last.data.shape[2] // 2
+        return flair, labels | {name: Image(last.data * upper, last.affine)}
+
+    monkeypatch.setattr(regions, "_images", with_few_regions_at_the_end)
+    figure, _ = drawn(study, "06_regions")
+    pictures = np.array(figure.subfigs[0].axes).reshape(len(regions.SLICE_SHARES), -1)
+    for row in pictures[:, 1:]:  # beside the atlas
+        shown = [np.asarray(axes.images[0].get_array()) for axes in row]
+        assert all(np.array_equal(shown[0], one) for one in shown)
 
 
 def test_captions_name_the_test_the_correction_and_its_family(study):

@@ -118,9 +118,11 @@ def test_an_outline_runs_round_its_mask():
     assert (met == 2).all()  # it is closed
 
 
-def test_an_empty_mask_has_no_outline():
-    shown = axes()
-    draw_outline(shown, mask(), 4, "red")
+@pytest.mark.parametrize("label", [0, 2])
+def test_only_lesion_has_an_outline(label):
+    shown, other = axes(), mask((5, 12, 4))
+    other.data[other.data == 1] = label
+    draw_outline(shown, other, 4, "red")
     assert not shown.collections[0].get_segments()
 
 
@@ -211,5 +213,6 @@ def test_sheets_have_a_picture_for_each_slice():
     labels = mask(*[(6, 8, z) for z in range(1, 9)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(montage({"FLAIR": head(), "T1": head()}, labels, count=3).axes) == 6
+        pairs = {"FLAIR": (head(), labels), "T1": (head(), mask())}
+        assert len(montage(pairs, count=3).axes) == 6
         assert len(overlay(head(), labels, count=4).axes) == 4

@@ -63,7 +63,7 @@ def volume_agreement(
     """Agreement of the whole lesion volume of each subject with the truth.
 
     One row per configuration: n, mean_truth_ml, Bland and Altman's bias and limits (ml), Spearman's
-    ``rho``, and ICC(A,1) with its interval.
+    ``rho`` (NaN where one side is the same for all), and ICC(A,1) with its interval.
     """
     rows = []
     for configuration in configurations:
@@ -72,7 +72,8 @@ def volume_agreement(
             for side in ("truth", "prediction")
         )
         limits, icc = bland_altman(true, found), icc_agreement(true, found, alpha)
-        rho = float(scipy.stats.spearmanr(true, found).statistic)
+        varies = len(true) > 1 and np.ptp(true) > 0 and np.ptp(found) > 0
+        rho = float(scipy.stats.spearmanr(true, found).statistic) if varies else np.nan
         side = (configuration.model, configuration.given)
         rows.append((*side, len(true), true.mean(), *limits, rho, *icc))
     names = ["model", "inputs_given", "n", "mean_truth_ml"]

@@ -147,7 +147,7 @@ def undefined_note(metrics: pd.DataFrame) -> str:
     return (
         f"HD95 is a distance between two surfaces. Of {len(found)} predictions of lesions, it is "
         f"undefined for {len(empty)} that are empty{f' ({named})' * bool(named)} and for "
-        f"{no_truth.sum()} whose truth is."
+        f"{no_truth.sum()} whose truth is empty."
     )
 
 

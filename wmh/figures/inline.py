@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 from IPython import get_ipython
 from IPython.display import display
@@ -92,7 +91,7 @@ def live_curve(steps: int) -> Callable[[pd.DataFrame], None]:
 def batch(
     images: torch.Tensor, labels: dict[str, torch.Tensor], count: int = 8
 ) -> style.StyledFigure:
-    """The first slices of a batch (B, channels, H, W), lesions or regions outlined.
+    """The first slices of a batch (B, channels, H, W), lesions outlined or regions in colour.
 
     Patches of volumes (B, channels, X, Y, Z) are shown by their middle axial slice.
     """
@@ -105,15 +104,12 @@ def batch(
     cell = style.DOUBLE_COLUMN / max(count, 4)
     figure = style.new_figure(channels * cell * width / height, cell * count, pad=0.01, space=0)
     grid = figure.subplots(channels, count, squeeze=False)
-    outlined, level = next(iter(labels.items()))
+    structure, truth = next(iter(labels.items()))
     for index in range(count):
         for channel in range(channels):
             axes = grid[channel, index]
             axes.imshow(images[index, channel].T, vmin=0, vmax=2)
-            mask = level[index].float() if outlined == "regions" else (level[index] == 1).float()
-            if mask.any():
-                edges = np.array(ALL_LABELS)[1:] - 0.5 if outlined == "regions" else [0.5]
-                axes.contour(mask.T, edges, colors=style.VERMILION, linewidths=0.4)
+            _draw_labels(axes, truth[index], in_colour=structure == "regions")
             axes.set_axis_off()
     return figure
 
@@ -151,10 +147,8 @@ def answer(images: torch.Tensor, truth: torch.Tensor, found: torch.Tensor) -> st
         axes.set_title(title)
         image = images[1 if title == "T1" else 0]
         axes.imshow(image.T, vmin=0, vmax=2)
-        if labels is not None and truth.max() > 2:
-            _regions(axes, labels)
-        elif labels is not None and (labels == 1).any():
-            axes.contour((labels == 1).float().T, [0.5], colors=style.VERMILION, linewidths=0.8)
+        if labels is not None:
+            _draw_labels(axes, labels, in_colour=truth.max() > 2)
     return figure
 
 
@@ -166,13 +160,16 @@ def region_slices(labels: torch.Tensor, titles: Sequence[str]) -> style.StyledFi
     for axes, one, title in zip(figure.subplots(1, count), labels, titles, strict=True):
         axes.set_axis_off()
         axes.set_title(title)
-        _regions(axes, one)
+        _draw_labels(axes, one, in_colour=True)
     return figure
 
 
-def _regions(axes: Axes, labels: torch.Tensor) -> None:
-    """Region labels (H, W) in colour over what the axes show."""
-    axes.imshow(labels.T, cmap=slices.region_colours(), vmin=0, vmax=ALL_LABELS[-1], alpha=0.7)
+def _draw_labels(axes: Axes, labels: torch.Tensor, in_colour: bool) -> None:
+    """Labels (H, W) over what the axes show: regions in colour, or lesions outlined."""
+    if in_colour:
+        axes.imshow(labels.T, cmap=slices.region_colours(), vmin=0, vmax=ALL_LABELS[-1], alpha=0.7)
+    elif (labels == 1).any():
+        axes.contour((labels == 1).float().T, [0.5], colors=style.VERMILION, linewidths=0.8)
 
 
 @style.styled

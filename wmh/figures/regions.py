@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from wmh.atlas.regions import REGION_LABELS, built_in_atlas, mni_t1
 from wmh.figures import brain, parts, slices, style
@@ -46,11 +45,16 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     figure = style.new_figure(slices_mm + maps_mm, pad=0.02, space=0.01)
     above, below = figure.subfigures(2, 1, height_ratios=(slices_mm, maps_mm))
     grid = above.subplots(len(SLICE_SHARES), len(labels), squeeze=False)
+    atlas, own, *_ = labels.values()
     for column, (name, image) in zip(grid.T, labels.items(), strict=True):
         column[0].set_title(name, loc="center")
-        background = mni_t1(brain.RESOLUTION_MM) if "MNI" in name else flair
-        for axes, share in zip(column, SLICE_SHARES, strict=True):
-            _draw_regions(axes, background, image, share)
+        background = mni_t1(brain.RESOLUTION_MM) if image is atlas else flair
+        heights = _heights(atlas if image is atlas else own)  # the same slices of the subject
+        for axes, z in zip(column, heights, strict=True):
+            box = slices.head_box(background)
+            slices.draw_slice(axes, background, z, box)
+            slices.draw_labels(axes, image, z, box)
+            axes.set_anchor("N")
     lowest = min(float(dice.min()) for dice in by_region.values())
     limits = (min(0.9, np.floor(10 * lowest) / 10), 1.0)
     scale = brain.ColourScale(limits, "mean Dice", "viridis")
@@ -104,12 +108,8 @@ def _mean_by_region(dice: pd.DataFrame) -> pd.Series:
     return means[means.index.isin(REGION_LABELS)]
 
 
-def _draw_regions(axes: Axes, background: Image, labels: Image, share: float) -> None:
-    """The slice at a share of the regions' height, the labels in colour."""
+def _heights(labels: Image) -> list[int]:
+    """The slices at the shares of the regions' height."""
     filled = np.isin(to_ras(labels).data, REGION_LABELS).any((0, 1))
-    filled = np.flatnonzero(filled if filled.any() else ~filled)  # a network may find no region
-    z = round(filled[0] + share * (filled[-1] - filled[0]))
-    box = slices.head_box(background)
-    slices.draw_slice(axes, background, z, box)
-    slices.draw_labels(axes, labels, z, box)
-    axes.set_anchor("N")
+    filled = np.flatnonzero(filled if filled.any() else ~filled)  # who has no known regions
+    return [round(filled[0] + share * (filled[-1] - filled[0])) for share in SLICE_SHARES]

@@ -18,12 +18,16 @@ HEADER_MM, BARS_MM = 11, 66
 
 
 @style.styled
-def montage(images: Mapping[str, Image], lesions: Image, count: int) -> style.StyledFigure:
-    """One row of ``count`` slices per image, all at the same places, lesions outlined."""
-    reference = next(iter(images.values()))
-    places, box = slices.spread_slices(lesions, count), slices.head_box(reference)
+def montage(images: Mapping[str, tuple[Image, Image]], count: int) -> style.StyledFigure:
+    """One row of ``count`` slices per image, each with its own lesions outlined.
+
+    All are at the same places, where the first one's lesions lie, or all over it if it has none.
+    """
+    reference, first = next(iter(images.values()))
+    places = slices.spread_slices(first if first.data.any() else reference, count)
+    box = slices.head_box(reference)
     figure, rows = _grid(reference, len(images), len(places))
-    for (name, image), row in zip(images.items(), rows, strict=True):
+    for (name, (image, lesions)), row in zip(images.items(), rows, strict=True):
         shown = resample_to(image, reference)
         for axes, z in zip(row, places, strict=True):
             slices.draw_slice(axes, shown, z, box)

@@ -132,8 +132,8 @@ def draw_labels(axes: Axes, labels: Image, z: int, box: Box | None = None) -> No
 
 
 def draw_outline(axes: Axes, mask: Image, z: int, colour: str, box: Box | None = None) -> None:
-    """Outline where ``mask`` is not zero in slice ``z``; draws nothing where it is empty."""
-    plane = np.pad(_plane(mask, z, box) != 0, 1)
+    """Outline lesion (label 1) in slice ``z``; draws nothing where there is none."""
+    plane = np.pad(_plane(mask, z, box) == 1, 1)
     edges = []
     for axis, along in ((0, (1, 0)), (1, (0, 1))):  # edges between two rows, and two columns
         row, column = np.nonzero(np.diff(plane, axis=axis))
