@@ -88,8 +88,8 @@ def split_error(
 def cohort_burden(study: Study) -> pd.DataFrame:
     """The burden table of the true lesions of all subjects, training subjects included.
 
-    They lie in true regions, else in registered ones. Who has no region labels, as further people
-    where only known ones count, is left out.
+    They lie in true regions, else in the labels of notebook 2. Who has no region labels, as further
+    people where only known ones count, is left out.
     """
 
     def true_burden(subject: Subject) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def cohort_burden(study: Study) -> pd.DataFrame:
 
 
 def profiles(burden: pd.DataFrame, source: str, quantity: str = "lesion_ml") -> pd.DataFrame:
-    """Subjects (rows) by the 34 regions (columns) of one source, without the two rest labels."""
+    """Subjects (rows) by the 34 regions (columns) of one source, the mean over repeats."""
     rows = burden[(burden["source"] == source) & ~burden["region"].isin(REST_LABELS)]
     wide = rows.assign(subject=rows["subject"].astype(str)).pivot_table(
         index="subject", columns="region", values=quantity, dropna=False

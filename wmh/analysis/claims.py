@@ -52,6 +52,9 @@ reference (n = 60; JeanBrrt/wmh-multisite): a difference of 0.015 lies between t
 SMALLEST_ICC = 0.75
 """From here on agreement is called good (Koo and Li 2016)."""
 
+NUMBERS = ["n", "mean_difference", "ci_low", "ci_high", "p_holm"]
+"""Of each part of a claim; of an agreement, ``mean_difference`` is the ICC."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -196,6 +199,3 @@ def _judge_once(
     table = pd.DataFrame(rows, columns=columns)
     table["claim_verdict"] = table.groupby("claim")["verdict"].transform(overall)
     return table
-
-
-NUMBERS = ["n", "mean_difference", "ci_low", "ci_high", "p_holm"]

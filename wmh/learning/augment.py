@@ -16,7 +16,7 @@ from functools import lru_cache
 import torch
 from torch.nn import functional
 
-from wmh.atlas.regions import mirror_labels
+from wmh.atlas.regions import ALL_LABELS, mirror_labels
 from wmh.learning.noise import normal_noise
 from wmh.settings import Augmentation
 
@@ -80,7 +80,7 @@ def draw(shape: tuple[int, ...], settings: Augmentation, generator: torch.Genera
 
     turn = math.radians(settings.rotation_degrees)
     jerks = uniform(-settings.motion_pixels, settings.motion_pixels, *each, MOMENTS)
-    jerks[..., 0] = 0.0  # the middle of k-space is where the labels are
+    jerks[..., 0] = 0.0  # labels show the head at the first moment, the middle of k-space
     return Parameters(
         rotation=sometimes(uniform(-turn, turn, samples), 0.0, 1),
         scale=sometimes(uniform(*settings.scaling, samples), 1.0, 1),
@@ -118,7 +118,7 @@ def corrupt(images: torch.Tensor, drawn: Parameters) -> torch.Tensor:
     rows = images.flatten(0, 1).clone()  # (B C, *space)
     ones = [1] * len(space)
     p = {name: value.flatten(0, 1) for name, value in vars(drawn).items() if value.ndim > 1}
-    gain = p["bias"] + p["brightness"].log().reshape(-1, *ones)  # control points add up to 1
+    gain = p["bias"] + p["brightness"].log().reshape(-1, *ones)  # cubic weights add up to 1
 
     def each(name: str, which: torch.Tensor) -> torch.Tensor:
         """A parameter of some rows, (rows, 1, ...), on the images' device."""
@@ -209,7 +209,7 @@ def move(
         for number, (name, label) in enumerate(labels.items())
     }
     exchange = torch.arange(256, dtype=torch.uint8)  # 255, not known, stays
-    exchange[:37] = torch.as_tensor(mirror_labels())
+    exchange[: len(ALL_LABELS)] = torch.as_tensor(mirror_labels())
     exchange = exchange.to(images.device)
     for name, label in moved_labels.items():
         if name.startswith("regions"):

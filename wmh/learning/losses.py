@@ -28,7 +28,7 @@ def pixels(scores: torch.Tensor) -> torch.Tensor:
 
 
 def labels_for(structures: Iterable[str], settings: LossSettings) -> tuple[str, ...]:
-    """Structures whose labels the loss of some needs: theirs, and lesions that count in regions."""
+    """Structures whose labels a loss needs: its own, and lesions that weigh in the regions."""
     needed = tuple(structures)
     by_lesion = settings.lesions_in_regions != 1 and "lesions" not in needed
     return (*needed, "lesions") if by_lesion else needed
@@ -44,7 +44,7 @@ def loss_of(
 
     ``logits`` (B, classes, ...) and ``labels`` (B, ...) for each structure; ``labels`` also holds
     ``lesions_skeleton`` and ``regions_skeleton`` where skeleton recall counts, and the lesions
-    where they count more in the regions.
+    where they weigh in the regions.
 
     With ``log_variances`` (a scalar a structure) a structure's loss counts by ``exp(-s)`` and costs
     ``s / 2``: homoscedastic uncertainty (Kendall et al. 2018, eq. 10, with s = log sigma squared).

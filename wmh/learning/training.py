@@ -85,10 +85,10 @@ class Run:
             "code": code_of("wmh.learning.training"),
             "torch": str(torch.__version__),
         }
-        # of now, not the end
+        # read before the first step: images and code may change while it trains
         self._about = facts_of(study, model) | origin_of(study, model, self.learn, self.validate)
         self._go_on()
-        # loss, gradient norm and subjects of each, looked at later: no step waits for a GPU
+        # loss, gradient norm and subjects of each step, looked at later: no step waits for a GPU
         self._steps: list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]] = []
         self._since = time.perf_counter()
 
@@ -255,7 +255,7 @@ class Run:
         return TrainingError(f"{self.model}: {memory} ran out {when}. {remedy}{self._kept()}")
 
     def _kept(self) -> str:
-        """Say what is kept of a training that stopped, and who may go on from it."""
+        """Say from which step a stopped training goes on; nothing before the first validation."""
         if not self.history:
             return ""
         return (

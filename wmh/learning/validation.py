@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from wmh.atlas.regions import REGION_LABELS
 from wmh.learning.cut import centred
 from wmh.learning.devices import autocast, send
 from wmh.learning.inputs import InputConfiguration, show
@@ -114,7 +115,7 @@ def _mean_dice(counts: torch.Tensor, structure: str) -> float:
     1 where truth and prediction hold no class at all: they agree, and NaN is never the best Dice.
     """
     if structure == "regions":
-        counts = counts[:, :34]  # the two rest labels do not count
+        counts = counts[:, : len(REGION_LABELS)]  # the two rest labels do not count
     both, total = counts[..., 0], counts[..., 1]
     there = total > 0
     return float((2 * both / total)[there].mean()) if there.any() else 1.0
