@@ -140,7 +140,7 @@ def _draw_burden(bars: SubFigure, burden: pd.DataFrame, total_ml: float) -> None
     panels[0].set_title("Lesion volume (ml)")
     panels[1].set_title("Share of the region that is lesion (%)")
     panels[0].set_yticks(range(len(order)), [REGIONS[left - 1].structure for left in order])
-    panels[0].set_ylim(len(order) - 0.4, -1.4)
+    panels[0].set_ylim(len(order) - 0.4, -1.7)  # room for the words above
     outside = max(0.0, total_ml - volume.sum())
     panels[0].set_xlabel(f"not shown: {outside:.2f} ml of lesion outside the 34 regions")
 
