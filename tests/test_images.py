@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
+import struct
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -65,6 +68,17 @@ def test_a_missing_file_is_named(tmp_path):
     assert "no such file" in problem(tmp_path / "gone.nii.gz")
 
 
+def test_a_folder_is_called_one(tmp_path):
+    assert "is a folder. Name the NIfTI file in it" in problem(tmp_path)
+
+
+def test_a_name_that_no_page_could_hold_is_refused(tmp_path):
+    path = write(tmp_path / os.fsdecode(b"b\xfcro.nii"), ramp())
+    with pytest.raises(ImageError, match="not in UTF-8") as caught:
+        load_image(path)
+    str(caught.value).encode()  # it can be printed and written
+
+
 def test_an_empty_file_is_named(tmp_path):
     path = tmp_path / "a.nii.gz"
     path.touch()
@@ -81,6 +95,23 @@ def test_a_file_that_is_not_nifti_is_named(tmp_path):
     path = tmp_path / "a.nii.gz"
     path.write_bytes(gzip.compress(b"patient;age\n1;70\n"))
     problem(path)
+
+
+def test_a_surface_is_no_image(tmp_path):
+    surface = nib.gifti.GiftiImage(darrays=[nib.gifti.GiftiDataArray(ramp((4, 3)))])
+    nib.save(surface, tmp_path / "a.gii")
+    assert "not a NIfTI image" in problem(tmp_path / "a.gii")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(0, "holds no voxel (0, 5, 6)"), (-4, "cannot be read to its end")]
+)
+def test_a_header_without_voxels_is_named(tmp_path, size, words):
+    path = write(tmp_path / "a.nii", ramp())
+    content = bytearray(path.read_bytes())
+    content[42:44] = struct.pack("<h", size)  # the length of the first axis
+    path.write_bytes(content)
+    assert words in problem(path)
 
 
 def test_a_4d_image_is_refused(tmp_path):
@@ -111,6 +142,12 @@ def test_an_affine_that_cannot_be_inverted_is_refused(tmp_path):
 def test_an_absurd_voxel_size_is_refused(tmp_path, size):
     path = write(tmp_path / "a.nii.gz", ramp(), np.diag([size, 1, 1, 1]))
     assert "is not one of a head scan" in problem(path)
+
+
+def test_a_view_ten_times_too_large_is_refused(tmp_path):
+    affine = np.diag([9.0, 9.0, 9.0, 1.0])
+    said = problem(write(tmp_path / "a.nii.gz", ramp((100, 5, 6)), affine))
+    assert "a view of 900 x 45 x 54 mm is larger than a scanner's" in said
 
 
 def test_labels_are_taken_by_value_whatever_their_type(tmp_path):
@@ -313,6 +350,24 @@ def test_what_a_killed_process_left_goes_before_the_next(tmp_path):
     with all_or_nothing(tmp_path / "out", "sub-1") as fresh:
         (fresh / "whole").touch()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
+
+
+def test_two_that_write_at_once_take_turns(tmp_path):
+    def write_one(content: str) -> None:
+        with all_or_nothing(tmp_path / "out") as fresh:
+            (fresh / "a").write_text(content)
+
+    with ThreadPoolExecutor(1) as pool:
+        with all_or_nothing(tmp_path / "out") as fresh:
+            (fresh / "a").write_text("first")
+            other = pool.submit(write_one, "second")
+            with pytest.raises(TimeoutError):
+                other.result(timeout=0.3)
+            assert (fresh / "a").read_text() == "first"
+        other.result()
+    assert [(file.name, file.read_text()) for file in (tmp_path / "out").iterdir()] == [
+        ("a", "second")
+    ]
 
 
 def test_all_files_of_a_set_appear_or_none(tmp_path):

@@ -6,12 +6,13 @@ what to do about it. An interrupted run never leaves half an image behind.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from scipy.linalg import polar
 from wmh.files import complete
 
 SMALLEST_VOXEL_MM, LARGEST_VOXEL_MM = 0.1, 20.0
+LARGEST_VIEW_MM = 800.0
+"""No scanner sees farther, and on fine voxels such a view would fill the memory."""
 ENDINGS = (".nii", ".nii.gz")
 """Of the images that are written."""
 BACKGROUND_SPREAD = 0.1
@@ -215,12 +218,11 @@ def all_or_nothing(folder: Path, name: str = "unfinished") -> Iterator[Path]:
     """A fresh folder whose files move to ``folder``, in the order written, when all are complete.
 
     After an error nothing of them remains, and what a killed process left of the same ``name`` goes
-    first. One process at a time writes what goes by that name.
+    first. Who writes by a name that another writes by waits until that one is done.
     """
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     fresh = folder / f".{name}"
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    lock = _locked(fresh)
     try:
         yield fresh
         files = (path for path in fresh.rglob("*") if path.is_file())
@@ -230,9 +232,25 @@ def all_or_nothing(folder: Path, name: str = "unfinished") -> Iterator[Path]:
             path.replace(target)
     finally:
         shutil.rmtree(fresh)
+        os.close(lock)
         for place in new:
-            if not any(place.iterdir()):
+            with suppress(OSError):  # not empty, or gone
                 place.rmdir()
+
+
+def _locked(fresh: Path) -> int:
+    """Make a folder anew, empty and this process's alone; the descriptor that holds it."""
+    while True:
+        fresh.mkdir(parents=True, exist_ok=True)
+        lock = os.open(fresh, os.O_RDONLY)
+        with suppress(OSError):  # of file systems that know no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if fresh.exists() and os.path.samestat(os.fstat(lock), fresh.stat()):
+            break
+        os.close(lock)  # who held it has removed it
+    for left in fresh.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return lock
 
 
 def same_grid(first: Image, second: Image, tolerance_mm: float = 0.05) -> bool:
@@ -296,11 +314,17 @@ def _is_mask_off_whole_numbers(values: np.ndarray, header: nib.Nifti1Header) -> 
 
 
 def _read(path: Path) -> Image:
+    if str(path) != (shown := os.fsencode(path).decode(errors="replace")):  # no page could name it
+        raise ImageError(shown, "the name is not in UTF-8", "Rename the file or its folder")
     _raise_unless_readable(path)
     try:
         file = nib.load(path)
         data = np.asanyarray(file.dataobj)
-    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError) as error:
+    except (
+        nib.filebasedimages.ImageFileError,
+        nib.spatialimages.HeaderDataError,
+        AttributeError,  # a surface, which has no voxels
+    ) as error:
         raise ImageError(
             path, f"not a NIfTI image ({error})", "Convert it to NIfTI, for instance with dcm2niix"
         ) from error
@@ -308,7 +332,7 @@ def _read(path: Path) -> Image:
         raise ImageError(
             path, "is too large for the memory", "Close other programs, or crop the image"
         ) from error
-    except (EOFError, OSError, ValueError, zlib.error) as error:
+    except (EOFError, OSError, OverflowError, ValueError, zlib.error) as error:
         raise ImageError(
             path,
             f"cannot be read to its end ({error})",
@@ -324,11 +348,16 @@ def _read(path: Path) -> Image:
         raise ImageError(
             path, f"has {data.ndim} dimensions {data.shape}", "Save the one 3-D volume to be used"
         )
+    if data.size == 0:
+        raise ImageError(path, f"holds no voxel {data.shape}", "Export the image again")
     return Image(data, _checked_affine(path, file), path, file.header)
 
 
 def _raise_unless_readable(path: Path) -> None:
     try:
+        if path.is_dir():
+            remedy = "Name the NIfTI file in it; of DICOM files dcm2niix makes one"
+            raise ImageError(path, "is a folder", remedy)
         if not path.is_file():
             remedy = "Check the path; a NIfTI file (.nii.gz) is expected"
             raise ImageError(path, "no such file", remedy)
@@ -351,6 +380,14 @@ def _checked_affine(path: Path, file: nib.spatialimages.SpatialImage) -> np.ndar
         shown = " x ".join(f"{s:g}" for s in size)
         raise ImageError(
             path, f"a voxel of {shown} mm is not one of a head scan", "Check the header's units"
+        )
+    view = size * file.shape[:3]
+    if view.max() > LARGEST_VIEW_MM:
+        shown = " x ".join(f"{s:.0f}" for s in view)
+        raise ImageError(
+            path,
+            f"a view of {shown} mm is larger than a scanner's",
+            "Check the voxel size in its header, and the header's units",
         )
     return affine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +107,25 @@ def test_a_tilted_head_is_noticed_where_slices_are_looked_at(head):
     (said,) = notices(straight)
     assert "tilted by 35 degrees in its slices" in said
     assert notices(straight, in_slices=False) == []
+
+
+def test_half_a_brain_is_noticed(head):
+    left = head["FLAIR"].data.copy()
+    left[left.shape[0] // 2 :] = 0
+    (said,) = notices(head | {"FLAIR": replace(head["FLAIR"], data=left)})
+    assert said.startswith("flair.nii.gz: the FLAIR shows only 5")
+    assert said.endswith("% of the brain's white matter")
+
+
+def test_a_slice_thickness_that_was_lost_is_noticed(head):
+    thin = head["FLAIR"].affine @ np.diag([1, 1, 0.25, 1])
+    (said,) = notices({"FLAIR": replace(head["FLAIR"], affine=thin)})
+    assert re.search(r"flair\.nii\.gz: the FLAIR shows only \d+ x \d+ x \d\d mm; if that is", said)
+
+
+def test_a_mask_in_the_place_of_a_scan_is_noticed(head):
+    mask = replace(head["FLAIR"], data=(head["FLAIR"].data > 0).astype(np.float32))
+    assert "a few values only, as a mask does" in notices({"FLAIR": mask})[0]
 
 
 def resliced(image: Image, about: np.ndarray) -> np.ndarray:

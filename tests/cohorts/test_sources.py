@@ -241,6 +241,9 @@ def test_a_table_without_its_header_row_says_what_it_needs(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"\x1f\x8b\xff\xfe\x00")
     with pytest.raises(CohortError, match="not a text table"):
         find_csv(tmp_path / "t.csv")
+    (tmp_path / "t.csv").rename(tmp_path / "t.nii.gz")
+    with pytest.raises(CohortError, match="A single scan goes after --flair"):
+        find_csv(tmp_path / "t.nii.gz")
     (tmp_path / "t.csv").write_text("id,flair,t1,lesions\n")
     with pytest.raises(CohortError, match="no subject found"):
         find_subjects(tmp_path / "t.csv")

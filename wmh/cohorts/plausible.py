@@ -24,7 +24,7 @@ from wmh.cohorts.align import WRONG_HEADER_MM, measure_offset, raise_without_ove
 from wmh.images import Image, ImageError, to_ras
 
 SMALLEST_VIEW_MM = 60.0
-"""Of less than this along any axis nothing is said: there is too little to lay a template over."""
+"""Of less than this along any axis no more is said: there is too little to lay a template over."""
 LEAST_FIT = 0.36
 """Mutual information with the template: real heads reach 0.57, a bottle 0.19, noise 0.01."""
 MUCH_BETTER = 1.1
@@ -42,6 +42,10 @@ T1_GREY, FLAIR_GREY = 0.97, 0.87
 """Grey matter by white: real T1s have 0.75 to 0.89, FLAIRs 0.96 to 1.03."""
 SWAPPED = 0.04
 """By how much that of the T1 exceeds that of the FLAIR; in real pairs it is 0.11 less."""
+LEAST_SEEN = 0.9
+"""Share of the brain's white matter that an image shows: of whole brains, all of it."""
+FEWEST_VALUES = 16
+"""Fewer different intensities are those of a mask or of labels."""
 ENHANCED, MOST_ENHANCED = 1.4, 0.02
 """So many times white matter's intensity no tissue shines on a T1 but with contrast agent, beside
 a small share of the deep brain."""
@@ -74,9 +78,17 @@ def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
                     "headers are believed; look at the two together, and register them (in a "
                     "study, cohort.register_t1: true)"
                 )
+    for image in images.values():
+        if len(np.unique(image.data[::3, ::3, ::3])) < FEWEST_VALUES:
+            said.append(f"{image.path}: holds a few values only, as a mask does, and no picture")
     first = first or other
     if _too_small(first):
-        return said
+        view = " x ".join(f"{mm:.0f}" for mm in first.voxel_size * first.data.shape)
+        return [
+            *said,
+            f"{first.path}: the {name} shows only {view} mm; if that is a whole head, its header's "
+            "voxel size is wrong, and so are all volumes",
+        ]
     brain = rough_brain(first)
     if _too_small(brain):
         return said
@@ -134,6 +146,10 @@ def _contrasts(images: Mapping[str, Image], places: Mapping[str, np.ndarray]) ->
         image = images[modality]
         values = interpolate(image, nib.affines.apply_affine(to_head, points))
         seen = values > 0
+        if (share := np.mean(seen[white])) < LEAST_SEEN:
+            said.append(
+                f"{image.path}: the {modality} shows only {share:.0%} of the brain's white matter"
+            )
         if min((seen & tissue).sum() for tissue in (white, grey, fluid)) < 100:
             continue
         bright = float(np.median(values[white & seen]))

@@ -63,7 +63,10 @@ def read_rows(path: Path, lower_case: bool = False) -> tuple[pd.DataFrame, list[
     except OSError as error:
         raise CohortError(f"{path}: cannot be read ({error.strerror}). Check the path") from error
     except UnicodeDecodeError as error:
-        raise CohortError(f"{path}: not a text table. Save it as CSV in UTF-8") from error
+        remedy = "Save it as CSV in UTF-8"
+        if ".nii" in path.suffixes:
+            remedy = "A single scan goes after --flair or --t1"
+        raise CohortError(f"{path}: not a text table. {remedy}") from error
     said = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)
     text = text[said.end() :] if said else text
     separator = said[1] if said else max(",;\t", key=text.partition("\n")[0].count)
