@@ -23,6 +23,13 @@ def test_a_warning_of_the_package_is_a_line_and_others_stay_as_they_are(monkeypa
     assert "UserWarning: look" in warnings.formatwarning("look", UserWarning, "/torch.py", 7)
 
 
+def test_a_name_that_is_not_in_utf8_can_be_printed(tmp_path):
+    command = [sys.executable, "-m", "wmh.cli", "check", bytes(tmp_path / "x") + b"\xfc"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("wmh: "), done.stderr
+    assert "\\udcfc: no such folder or file" in done.stderr
+
+
 def test_stopped_it_leaves_nothing_half_written_and_no_worker_behind(tmp_path):
     code = (
         "import os, sys, time\n"

@@ -402,6 +402,8 @@ def main() -> None:
     """
     signal.signal(signal.SIGTERM, _stop)
     warnings.formatwarning = partial(_notice, warnings.formatwarning)
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # any name of a file can be printed
+        stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except Exception as error:
@@ -422,12 +424,14 @@ def _stop(number: int, frame: object) -> None:
 
 
 def of_the_machine(error: Exception) -> str | None:
-    """Explain an error that is the machine's, no room on disk or in memory; None for any other."""
+    """Explain an error that is the machine's: of its disks and files, or no memory; else None."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
             f"{error.filename or 'the folder written to'}: no room is left on the disk. Make room, "
             "or write to another one; what is complete is kept."
         )
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}. Look at the name, its folder and the disk."
     words = ("memory", "failed to map segment", "can't start new thread")
     if isinstance(error, MemoryError) or any(word in str(error).lower() for word in words):
         return f"the memory ran out ({str(error) or 'no more is given'}). Close other programs."

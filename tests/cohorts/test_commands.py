@@ -79,9 +79,11 @@ def test_simulate_refuses_fewer_subjects_than_there_are_places_for(tmp_path):
             "the memory ran out",
         ),
         (ImportError("No module named 'x'"), None),
-        (PermissionError(errno.EACCES, "Permission denied", "x"), None),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied."),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "xx"), "xx: File name too long."),
+        (RuntimeError("a fault of the program"), None),
     ],
 )
-def test_a_full_disk_and_too_little_memory_are_one_line(error, words):
+def test_what_the_machine_refuses_is_one_line(error, words):
     said = of_the_machine(error)
     assert said is None if words is None else words in said and "\n" not in said

@@ -123,6 +123,13 @@ def test_a_slice_thickness_that_was_lost_is_noticed(head):
     assert re.search(r"flair\.nii\.gz: the FLAIR shows only \d+ x \d+ x \d\d mm; if that is", said)
 
 
+@pytest.mark.parametrize("factor", [0.55, 1.5])
+def test_a_wrong_voxel_size_is_noticed(head, factor):
+    wrong = head["T1"].affine @ np.diag([1, 1, factor, 1])
+    said = notices({name: replace(image, affine=wrong) for name, image in head.items()})
+    assert "check the voxel size in the header" in said[0]
+
+
 def test_a_mask_in_the_place_of_a_scan_is_noticed(head):
     mask = replace(head["FLAIR"], data=(head["FLAIR"].data > 0).astype(np.float32))
     assert "a few values only, as a mask does" in notices({"FLAIR": mask})[0]

@@ -46,6 +46,9 @@ LEAST_SEEN = 0.9
 """Share of the brain's white matter that an image shows: of whole brains, all of it."""
 FEWEST_VALUES = 16
 """Fewer different intensities are those of a mask or of labels."""
+SHORTEST, LONGEST = 0.65, 1.2
+"""Lengths of a head in the template's, along the axes where they differ most: of real ones, 0.75 to
+1.05."""
 ENHANCED, MOST_ENHANCED = 1.4, 0.02
 """So many times white matter's intensity no tissue shines on a T1 but with contrast agent, beside
 a small share of the deep brain."""
@@ -98,6 +101,13 @@ def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
         raise ImageError(first.path, f"no brain found in the {name}", remedy)
     if turn:
         said.append(f"{first.path}: the head in the {name} lies {turn}, against its header")
+    lengths = np.linalg.svd(to_head[:3, :3], compute_uv=False)
+    if not turn and not SHORTEST <= lengths.min() <= lengths.max() <= LONGEST:
+        said.append(
+            f"{first.path}: along its axes the brain is {lengths.min():.1f} to {lengths.max():.1f} "
+            "times as long as that of the MNI152 template; check the voxel size in the header, on "
+            "which all volumes depend"
+        )
     tilt = _tilt(first, to_head)
     if in_slices and not turn and tilt > LARGEST_TILT:
         said.append(
