@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,6 +99,21 @@ def test_a_silent_server_is_given_up(server, tmp_path, monkeypatch):
     monkeypatch.setitem(module.from_web.kwargs, "timeout", 0.1)
     with pytest.raises(DownloadError, match="the connection failed"):
         get(remote(server.put("/1", BODY, drip=0.4)), tmp_path)
+
+
+def test_of_a_server_that_cannot_be_reached_not_every_file_is_asked(tmp_path, monkeypatch):
+    asked = []
+
+    def refused(url, *_):
+        asked.append(url)
+        raise requests.ConnectionError
+
+    monkeypatch.setattr(module, "from_web", refused)
+    files = [RemoteFile(str(n), f"http://127.0.0.1:1/{n}") for n in range(40)]
+    with pytest.raises(DownloadError, match="40 of 40 files could not be fetched") as caught:
+        get(files, tmp_path)
+    assert "the connection failed (ConnectionError)" in str(caught.value)
+    assert len(set(asked)) <= 12  # those of the first workers, and few more
 
 
 def test_a_redirect_to_a_local_file_is_refused(server, tmp_path):

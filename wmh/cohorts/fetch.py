@@ -32,6 +32,10 @@ class DownloadError(ValueError):
     """A file that could not be had. The message names it, the cause and the remedy."""
 
 
+class Unreachable(DownloadError):
+    """A file whose server cannot be reached."""
+
+
 class Absent(Exception):
     """The source does not have the file."""
 
@@ -68,9 +72,9 @@ def fetch(
 ) -> Fetched:
     """Fetch files into a folder, several at a time, and return which are new, kept and absent.
 
-    Raises :class:`DownloadError` when any could not be had (after trying all of them), and before
-    anything is fetched when a path would leave the folder, two files would share a place, or the
-    disk has too little room.
+    Raises :class:`DownloadError` when any could not be had (after trying all of them, unless their
+    server cannot be reached from the start), and before anything is fetched when a path would leave
+    the folder, two files would share a place, or the disk has too little room.
     """
     destination = Path(destination)
     targets = [place_below(destination, file.path) for file in files]
@@ -80,20 +84,26 @@ def fetch(
     needed = sum(f.size for f, target in zip(files, targets, strict=True) if not target.exists())
     _raise_without_room(destination, needed)
     pooch.get_logger().setLevel("WARNING")
-    stopped = threading.Event()
+    stopped, arrived = threading.Event(), False
     with ThreadPoolExecutor(workers) as pool:
         jobs = [pool.submit(_fetch_one, file, destination, stopped) for file in files]
         try:
             for job in tqdm(as_completed(jobs), title, len(jobs), leave=False, unit="file"):
-                if (error := job.exception()) and not isinstance(error, DownloadError):
+                error = job.exception()
+                if isinstance(error, Unreachable) and not arrived:
+                    stopped.set()  # or each file would take its minute to fail
+                elif error and not isinstance(error, DownloadError | CancelledError):
                     raise error
+                arrived = arrived or (error is None and job.result() == "new")
         finally:  # after a full disk or Ctrl-C, no other file is begun
             stopped.set()
             pool.shutdown(cancel_futures=True)
-    if failures := [str(error) for job in jobs if (error := job.exception())]:
+    errors = [error for job in jobs if (error := job.exception())]
+    if errors:
+        failures = [str(error) for error in errors if isinstance(error, DownloadError)]
         shown = "\n  ".join(failures[:5] + ["..."] * (len(failures) > 5))
         raise DownloadError(
-            f"{len(failures)} of {len(files)} files could not be fetched:\n  {shown}\n"
+            f"{len(errors)} of {len(files)} files could not be fetched:\n  {shown}\n"
             "What arrived is kept; run the command again to go on from there"
         )
     states = [job.result() for job in jobs]
@@ -190,6 +200,7 @@ def _fetch_one(file: RemoteFile, destination: Path, stopped: threading.Event) ->
         cause = f"the server answers {error.response.status_code} {error.response.reason}"
     except requests.RequestException as error:
         cause = f"the connection failed ({type(error).__name__})"
+        raise Unreachable(f"{file.url}: {cause}") from error
     except ValueError as error:
         cause = str(error)
     except Absent:
