@@ -192,3 +192,13 @@ def test_a_batch_parts_into_equal_shares_of_its_people(smoke, tmp_path):
 
 def test_the_repeat_is_no_setting(smoke, tmp_path):
     assert "remove the key" in refused(smoke | {"repeat": 2}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"title: f\xfcr\n", "not valid YAML: unacceptable character"), (b"7: 8\n", "7: unknown key")],
+)
+def test_a_study_in_another_encoding_or_with_a_number_as_key_is_named(tmp_path, content, words):
+    (tmp_path / "x.yaml").write_bytes(content)
+    with pytest.raises(StudyError, match=words):
+        load_study(tmp_path / "x.yaml")

@@ -132,13 +132,15 @@ def load_study(name: str | Path) -> Study:
         known = ", ".join(sorted(p.stem for p in (project_root() / "studies").glob("*.yaml")))
         raise StudyError(f"{path}: no such study. Known are: {known}")
     try:
-        settings = yaml.safe_load(path.read_text())
+        settings = yaml.safe_load(path.read_bytes())  # whose encoding it finds, or names
     except yaml.YAMLError as error:
         raise StudyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
         raise StudyError(f"{path}: a study is a list of 'key: value' lines; this file has none")
     try:
-        return Study(name=path.stem, repeat=1, **settings)
+        return Study(
+            name=path.stem, repeat=1, **{str(key): value for key, value in settings.items()}
+        )
     except (ValidationError, TypeError) as error:
         raise StudyError(f"{path}: {_first_problem(error)}") from error
 
