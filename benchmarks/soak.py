@@ -8,7 +8,8 @@ FOLDER holds people as `wmh predict` takes them, MIRROR the files of `wmh fetch 
 
 A round begins with nothing, has the command killed by SIGKILL, SIGTERM and Ctrl-C in a random order
 at random moments, and then runs it to its end. It is good when every file that counts has the bytes
-of a run that nobody disturbed, no process outlives its command, and nothing stray lies about.
+of a run that nobody disturbed (but for the seconds that trainings and registrations took), no
+process outlives its command, and nothing stray lies about.
 Rounds are kept in `results/soak/`, so that the soak itself may be stopped and goes on.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import functools
+import hashlib
 import http.server
 import json
 import os
@@ -31,6 +33,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import psutil
 
 from wmh.files import sha256_of
@@ -63,7 +66,7 @@ class Soaked:
         found = sorted(
             path for folder in self.makes for kind in self.counts for path in folder.rglob(kind)
         )
-        return {str(path.relative_to(project_root())): sha256_of(path) for path in found}
+        return {str(path.relative_to(project_root())): hash_of(path) for path in found}
 
     def stray(self) -> list[str]:
         """Files under a temporary name: hidden ones, but for those that belong to what is made."""
@@ -73,6 +76,15 @@ class Soaked:
             for path in found
             if ".part" in path.name or (path.name[0] == "." and path.name not in BELONG)
         ]
+
+
+def hash_of(path: Path) -> str:
+    """Of a file's bytes; of a table's without the column of the seconds that its rows took."""
+    if path.suffix != ".csv":
+        return sha256_of(path)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    text = table.drop(columns="seconds", errors="ignore").to_csv(index=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextlib.contextmanager
