@@ -67,9 +67,10 @@ def serve(server, mirror) -> str:
     return f"{server.url}/m/"
 
 
-@pytest.mark.parametrize("kind", ["folder", "address"])
+@pytest.mark.parametrize("kind", ["folder", "file address", "address"])
 def test_a_mirror_gives_the_files_and_says_what_it_lacks(atlas_mirror, server, tmp_path, kind):
-    mirror = serve(server, atlas_mirror) if kind == "address" else str(atlas_mirror)
+    kinds = {"folder": str(atlas_mirror), "file address": atlas_mirror.as_uri()}
+    mirror = serve(server, atlas_mirror) if kind == "address" else kinds[kind]
     fetched = fetch_atlas(tmp_path / "here", mirror)
     names = {path.relative_to(tmp_path / "here").as_posix() for path in fetched.new}
     assert names == {LABELS, published_regions("0")}

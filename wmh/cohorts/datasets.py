@@ -180,7 +180,7 @@ def _address(path: str, mirror: str | None) -> str:
         return f"https://raw.githubusercontent.com/{REPOSITORIES[folder]}/{quote(name)}"
     if is_web_address(mirror):
         return f"{mirror.rstrip('/')}/{quote(path)}"
-    return str(Path(mirror).expanduser() / path)
+    return str(Path(mirror.removeprefix("file://")).expanduser() / path)
 
 
 def _checksums(table: Path) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Literal
 from wmh.cohorts.bids import find_bids
 from wmh.cohorts.cohort import NEEDED, SPLITS, UNDECIDED, CohortError, Found, Subject, draw_people
 from wmh.cohorts.scanners import scanner_at
-from wmh.cohorts.tables import CSV_COLUMNS, find_csv
+from wmh.cohorts.tables import find_csv
 
 Layout = Literal["challenge", "bids", "csv"]
 
@@ -28,7 +28,7 @@ def layout_of(path: Path | str) -> Layout:
         return "challenge"
     raise CohortError(
         f"{path}: neither the challenge's layout (training/, test/) nor BIDS (sub-*/). Give one of "
-        f"these, or a CSV file with the columns {', '.join(CSV_COLUMNS)}"
+        "these, or a CSV file with the columns id, flair and t1, and lesions where they are known"
     )
 
 

@@ -27,9 +27,6 @@ from wmh.cohorts.cohort import (
 )
 from wmh.settings import at_home
 
-CSV_COLUMNS = ("id", *NEEDED)
-"""Columns a study's CSV must have; ``split``, ``scanner``, ``true_regions`` may stand beside."""
-
 MISSING = {"", "n/a", "na", "nan", "none", "null", "-", "--", "?"}
 """Words, in either case, that people write into a cell whose value they do not know."""
 
