@@ -13,15 +13,14 @@ from wmh.analysis.statistics import (
     DROPOUT,
     FLAIR,
     INTERCHANGEABLE,
-    JOINT,
     PAPER_CONFIGURATIONS,
-    REGIONS,
     T1,
     Comparison,
     Configuration,
     compare,
     friedman,
     holm,
+    joint_and_alone,
     means,
     planned_comparisons,
     rank_biserial,
@@ -32,6 +31,7 @@ from wmh.analysis.statistics import (
 from wmh.settings import Evaluation
 
 SETTINGS = Evaluation(bootstrap_samples=2000)
+JOINT, _, REGIONS = joint_and_alone("interchangeable")
 
 
 def rows_of(configuration, values, metric="dice", structure="lesions", scanner="a", **more):
@@ -168,6 +168,9 @@ def test_the_joint_model_is_compared_with_the_lesion_model_of_its_own_inputs():
     metrics = table_of(DROPOUT, INTERCHANGEABLE, JOINT)
     planned = [c for c in planned_comparisons(metrics, DROPOUT.model) if c.family == "joint model"]
     assert [(c.a, c.b) for c in planned] == [(JOINT, DROPOUT)]
+    alone = Configuration("multitask", "FLAIR")  # it learned from the FLAIR, and nothing else
+    of_flair = planned_comparisons(table_of(FLAIR, DROPOUT, alone), FLAIR.model)
+    assert {(c.a, c.b) for c in of_flair} == {(alone, FLAIR)}
 
 
 def test_modality_dropout_is_tested_where_an_image_is_missing():

@@ -30,16 +30,14 @@ from wmh.analysis.statistics import (
     CONCATENATED,
     FLAIR,
     INTERCHANGEABLE,
-    JOINT,
     LESIONS,
-    REGIONS,
     REGIONS_MEAN,
     T1,
     Comparison,
     Configuration,
     compare,
+    joint_and_alone,
 )
-from wmh.learning.inputs import CONFIGURATIONS
 from wmh.settings import Evaluation
 
 SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclusive"
@@ -74,8 +72,7 @@ def paper_claims(joint_inputs: str = "interchangeable") -> tuple[Claim, ...]:
     def better(a: Configuration, b: Configuration, structure: str = LESIONS) -> Comparison:
         return Comparison("claims", structure, "dice", a, b)
 
-    given = CONFIGURATIONS[joint_inputs].can_be_given[-1]
-    joint = Configuration(JOINT.model, given)
+    joint, lesions_alone, regions_alone = joint_and_alone(joint_inputs)
     return (
         Claim(
             "multimodal_is_better",
@@ -105,8 +102,8 @@ def paper_claims(joint_inputs: str = "interchangeable") -> tuple[Claim, ...]:
             "Joint lesion-region segmentation using multi-task learning was less effective than "
             "separate models.",
             (
-                better(Configuration(joint_inputs, given), joint),
-                better(Configuration(REGIONS.model, given), joint, REGIONS_MEAN),
+                better(lesions_alone, joint),
+                better(regions_alone, joint, REGIONS_MEAN),
             ),
         ),
         Claim(

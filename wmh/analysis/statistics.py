@@ -50,11 +50,20 @@ FLAIR, T1, CONCATENATED, DROPOUT, INTERCHANGEABLE = (
     Configuration(inputs, CONFIGURATIONS[inputs].can_be_given[-1])
     for inputs in ("flair", "t1", "flair_t1", "flair_t1_dropout", "interchangeable")
 )
-REGIONS = Configuration("regions", "FLAIR+T1")
-JOINT = Configuration("multitask", "FLAIR+T1")
-
 PAPER_CONFIGURATIONS = (FLAIR, T1, CONCATENATED, INTERCHANGEABLE)
 """The models of the paper's four input configurations, each given all it was trained for."""
+
+
+def joint_and_alone(joint_inputs: str) -> tuple[Configuration, Configuration, Configuration]:
+    """The joint model, which learned from ``joint_inputs``, and its models of lesions and regions.
+
+    All three are given the most images that the joint model can be given.
+    """
+    given = CONFIGURATIONS[joint_inputs].can_be_given[-1]
+    joint, lesions, regions = (
+        Configuration(model, given) for model in ("multitask", joint_inputs, "regions")
+    )
+    return joint, lesions, regions
 
 
 def planned_comparisons(
@@ -64,6 +73,7 @@ def planned_comparisons(
 
     The joint model is compared with the lesion model of its own inputs, ``joint_inputs``.
     """
+    joint, lesions_alone, regions_alone = joint_and_alone(joint_inputs)
     families = {
         "input configurations": list(combinations(PAPER_CONFIGURATIONS, 2)),
         "missing modality": [
@@ -72,7 +82,7 @@ def planned_comparisons(
             for able in (INTERCHANGEABLE, DROPOUT)
             for other in (Configuration(CONCATENATED.model, alone.given), alone)
         ],
-        "joint model": [(JOINT, Configuration(joint_inputs, JOINT.given))],
+        "joint model": [(joint, lesions_alone)],
     }
     planned = [
         Comparison(family, LESIONS, metric, a, b)
@@ -80,7 +90,7 @@ def planned_comparisons(
         for a, b in pairs
         for metric in FIVE_MEASURES
     ]
-    planned.append(Comparison("joint model", REGIONS_MEAN, "dice", JOINT, REGIONS))
+    planned.append(Comparison("joint model", REGIONS_MEAN, "dice", joint, regions_alone))
     return [
         one
         for one in planned
