@@ -150,7 +150,9 @@ def fetch_atlas(people: dict[str, Path], mirror: Path) -> None:
     own, others = DATA / "mirror", shutil.ignore_patterns("WMH_*", "synthseg")
     shutil.copytree(mirror, own, ignore=others, dirs_exist_ok=True)
     for one, folder in people.items():
-        link(folder / "regions.nii.gz", own / datasets.published_regions(one))
+        labels = datasets.published_regions(one)
+        link(folder / "regions.nii.gz", own / labels)
+        (ATLAS / labels).unlink(missing_ok=True)  # of people simulated before, perhaps otherwise
     wmh("fetch", "atlas", "--mirror", str(own), "--dest", str(ATLAS))
 
 
