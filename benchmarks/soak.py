@@ -169,7 +169,7 @@ def disturbed_round(soaked: Soaked, number: int, seconds: float, expected: dict)
     soaked.clear()
     cuts, left = [], []
     for kind in draw.sample(SIGNALS, len(SIGNALS)):
-        process, after = start(soaked.command), draw.uniform(0.02, 0.6) * seconds
+        process, after = start(soaked.command), draw.uniform(0.02, 0.3) * seconds
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(after)
         if process.poll() is None:
@@ -199,6 +199,7 @@ def main() -> None:
     parser.add_argument("of", help="study, folder of people, or mirror")
     parser.add_argument("--rounds", type=int, default=50)
     given = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell put it behind
     kept = project_root() / "results" / "soak" / f"{given.what}.jsonl"
     kept.parent.mkdir(parents=True, exist_ok=True)
     with soaked(given) as what:
