@@ -91,6 +91,15 @@ def test_a_truncated_gzip_is_named(tmp_path):
     assert "cut short or damaged" in problem(path)
 
 
+def test_a_compressed_file_with_one_bit_flipped_is_named(tmp_path):
+    path = tmp_path / "a.nii.gz"
+    plain = write(tmp_path / "a.nii", np.random.default_rng(0).random((20, 20, 20))).read_bytes()
+    stored = bytearray(gzip.compress(plain, compresslevel=0))  # voxels lie in it as they are
+    stored[len(stored) // 2] ^= 1
+    path.write_bytes(stored)
+    assert "cut short or damaged" in problem(path)
+
+
 def test_a_file_that_is_not_nifti_is_named(tmp_path):
     path = tmp_path / "a.nii.gz"
     path.write_bytes(gzip.compress(b"patient;age\n1;70\n"))

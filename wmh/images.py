@@ -7,6 +7,7 @@ what to do about it. An interrupted run never leaves half an image behind.
 from __future__ import annotations
 
 import fcntl
+import gzip
 import os
 import shutil
 import warnings
@@ -320,6 +321,8 @@ def _read(path: Path) -> Image:
     try:
         file = nib.load(path)
         data = np.asanyarray(file.dataobj)
+        if path.suffix.lower() == ".gz":
+            _raise_unless_whole(path)
     except (
         nib.filebasedimages.ImageFileError,
         nib.spatialimages.HeaderDataError,
@@ -367,6 +370,13 @@ def _raise_unless_readable(path: Path) -> None:
     except PermissionError as error:
         remedy = "Change its permissions, or its folder's: chmod u+r FILE, chmod u+rx FOLDER"
         raise ImageError(path, "may not be read by you", remedy) from error
+
+
+def _raise_unless_whole(path: Path) -> None:
+    """Read a compressed file to its checksum, before which nibabel stops."""
+    with gzip.open(path) as file:
+        while file.read(2**24):
+            pass
 
 
 def _checked_affine(path: Path, file: nib.spatialimages.SpatialImage) -> np.ndarray:

@@ -10,6 +10,7 @@ from tests.cohorts.scans import head, oblique
 from wmh.cohorts.align import (
     bring_t1_to_flair,
     head_mask,
+    measure_offset,
     raise_without_overlap,
     register_rigidly,
 )
@@ -58,6 +59,19 @@ def test_the_offset_is_the_distance_the_headers_are_off():
     rigid = register_rigidly(t1(motion(0, (12, 0, -16))), flair(), seed=1)
     assert rigid.offset_mm == pytest.approx(20, abs=1)
     assert register_rigidly(t1(), flair(), seed=1).offset_mm < 1
+
+
+def test_the_blank_around_two_heads_is_nothing_that_they_have_in_common():
+    def padded(image: Image) -> Image:
+        margin = np.array(image.data.shape) // 2
+        affine = image.affine.copy()
+        affine[:3, 3] -= affine[:3, :3] @ margin
+        return Image(np.pad(image.data, [(n, n) for n in margin]), affine)
+
+    bare = measure_offset(t1(), flair(), seed=1)
+    blank = measure_offset(padded(t1()), padded(flair()), seed=1)
+    assert blank.common > 0.75 * bare.common
+    assert blank.offset_mm < 3
 
 
 def test_the_same_seed_gives_the_same_motion():

@@ -62,6 +62,14 @@ def test_one_image_is_enough_and_the_originals_stay_as_they_are(study, tmp_path)
     assert flair.read_bytes() == before
 
 
+def test_a_scan_unlike_the_training_scans_is_said_to_be(general_model, tmp_path, capsys):
+    flair = write_scan(tmp_path / "flair.nii.gz", voxel=(1.5, 1.5, 6.0))  # 1.5 mm in training
+    predict_scan(None, tmp_path / "out", flair=flair)
+    said = capsys.readouterr().err
+    assert f"unlike the training scans; {tmp_path / 'out/report.html'} says how: FLAIR" in said
+    assert "unlike the training data" in (tmp_path / "out/report.html").read_text()
+
+
 def test_an_image_that_no_model_answers_from_is_named(study, tmp_path):
     t1 = write_scan(tmp_path / "t1.nii.gz")
     with pytest.raises(CheckpointError, match="no lesions model answers from T1 alone"):

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 from skimage.filters import threshold_otsu
 
-from wmh.atlas.grids import one_thread
+from wmh.atlas.grids import bounding_box, cut, one_thread
 from wmh.images import Image, ImageError, resample_to, same_grid
 
 WRONG_HEADER_MM = 5.0
@@ -26,6 +26,8 @@ BETTER = 1.05
 HEAD_MM = 4.0
 """Distance of the points at which a head is looked at."""
 BINS = 32
+BLANK_MM = 20.0
+"""Of the blank around a head, so much is looked at."""
 COARSE_MM, FINE_MM, FINE_SAMPLES = 8.0, 4.0, 0.4
 """Resolutions at which the rigid registration runs; the share of fine voxels it looks at."""
 
@@ -64,7 +66,7 @@ def register_rigidly(moving: Image, fixed: Image, seed: int) -> Rigid:
     It starts from the headers and, in case these are far off, from the two centres of mass, and the
     better fit counts. One thread and a seed: the same answer every time.
     """
-    pair = _itk(fixed), _itk(moving)
+    pair = [_itk(_unpadded(image)) for image in (fixed, moving)]
     with one_thread():
         coarse = [_coarse(image, COARSE_MM) for image in pair]
         fits = [_fit(*coarse, start, 4.0, 1.0, seed) for start in _starts(*pair)]
@@ -80,7 +82,7 @@ def measure_offset(moving: Image, fixed: Image, seed: int) -> Rigid:
     better.
     """
     with one_thread():
-        pair = [_coarse(_itk(image), COARSE_MM) for image in (fixed, moving)]
+        pair = [_coarse(_itk(_unpadded(image)), COARSE_MM) for image in (fixed, moving)]
         starts = _starts(*pair)
         method = _mutual_information(sitk.Euler3DTransform(starts[0]))
         as_is = -method.MetricEvaluate(*pair)
@@ -173,6 +175,12 @@ def _fit(
     method.SetOptimizerScalesFromPhysicalShift()
     method.Execute(fixed, moving)
     return method.GetMetricValue(), transform
+
+
+def _unpadded(image: Image) -> Image:
+    """An image without most of the blank around it, which two heads have in common or not."""
+    margin = np.ceil(BLANK_MM / image.voxel_size).astype(int)
+    return cut(image, bounding_box(image.data > 0, margin))
 
 
 def _itk(image: Image) -> sitk.Image:

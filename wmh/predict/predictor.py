@@ -88,6 +88,11 @@ class ScanPrediction:
             "white-matter regions, where true lesions hardly do; look at the slices",
         )
 
+    @property
+    def unlike(self) -> list[str]:
+        """Sentences on how the images are unlike the training scans."""
+        return [quantity.unlike for quantity in self.quantities if quantity.unlike]
+
     @cached_property
     def lesion_count(self) -> int:
         """Number of connected lesions."""

@@ -93,7 +93,6 @@ def write_report(path: Path, name: str, found: ScanPrediction, predictor: Predic
         frame=frame_mm(),
         shades=shades(scale_top(values)),
         regions=found.burden.to_dict("records"),
-        unlike=[quantity.unlike for quantity in found.quantities if quantity.unlike],
         models={task: (model, _views(model, found)) for task, model in models.items()},
         version=version("wmh"),
         **commit_here(),

@@ -59,6 +59,8 @@ def predict_scan(
     from wmh.predict import report
 
     say(found.notices)
+    if found.unlike:
+        say([f"unlike the training scans; {out / 'report.html'} says how: {found.unlike[0]}"])
     predicted_by = predictor.describe(found)
     name = next(iter(found.originals.values())).path.name.partition(".nii")[0]
     with all_or_nothing(out) as fresh, ThreadPoolExecutor(1) as beside:
