@@ -66,7 +66,6 @@ def write_index(study: Study) -> Path:
         glance=_made(claims_at_a_glance, claims),
         verdicts=_verdicts(claims),
         subjects=_made(subjects_table, cohort),
-        claims=_made(claims_table, claims),
         measures=_made(measures_table, _read(study, "means")),
         comparisons=_made(comparisons_table, _read(study, "comparisons")),
         burden=None if burden is None else burden_table(burden, agreement, source_names(study)),
@@ -96,13 +95,6 @@ def claims_at_a_glance(claims: pd.DataFrame) -> list[tuple[str, str, pd.DataFram
         (rows["sentence"].iloc[0], rows["claim_verdict"].iloc[0], evidence_table(rows))
         for _, rows in claims.groupby("claim", sort=False)
     ]
-
-
-def claims_table(claims: pd.DataFrame) -> pd.DataFrame:
-    """Every part of every claim, a line each."""
-    glance = enumerate(claims_at_a_glance(claims), start=1)
-    parts = pd.concat([parts.assign(claim=number) for number, (_, _, parts) in glance])
-    return parts.rename_axis("comparison").fillna("–")
 
 
 def measures_table(means: pd.DataFrame) -> pd.DataFrame:
