@@ -37,7 +37,7 @@ Mirror = Annotated[
 Destination = Annotated[Path, typer.Option(help="Folder to put them in.")]
 Flair = Annotated[File, typer.Option(help="FLAIR image (NIfTI).")]
 T1 = Annotated[File, typer.Option(help="T1 image (NIfTI), head or brain.")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")]
+Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives the same files.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Subjects at a time.")]
 Profile = Annotated[
     File, typer.Option(help="Folder of a Snakemake profile: profiles/slurm for a cluster.")
@@ -56,7 +56,7 @@ def challenge(
     ] = False,
     dest: Destination = Path("data/wmh_challenge"),
 ) -> None:
-    """Fetch the WMH Segmentation Challenge (CC BY-NC 4.0) from DataverseNL; goes on after a cut."""
+    """Fetch the WMH Segmentation Challenge (CC BY-NC 4.0) from DataverseNL; can be resumed."""
     from wmh.cohorts import challenge
 
     typer.echo(challenge.NOTICE)
@@ -92,8 +92,8 @@ def heads(mirror: Mirror = None, dest: Destination = Path("data/heads")) -> None
 def open_scans(mirror: Mirror = None, dest: Destination = Path("data/open_scans")) -> None:
     """Fetch openly licensed scans of 35 people with multiple sclerosis (CC BY, MIT).
 
-    A study reads them with source csv and the table subjects.csv, which lists who
-    is complete.
+    A study reads them with source csv and the table subjects.csv, which lists the
+    people whose files are complete.
     """
     from wmh.cohorts import datasets
 
@@ -118,7 +118,7 @@ def check(
         File, typer.Option(help="Write 0/1 copies of masks of 0 and 255 to this folder.")
     ] = None,
 ) -> None:
-    """Say what is wrong with a cohort, and what to do; exit code 0 only if all is usable."""
+    """List what is wrong with a cohort, and the remedy; exit code 0 only if all is usable."""
     from wmh.cohorts import check
 
     report = check.check_path(path)
@@ -147,7 +147,7 @@ def regions(
     out: Annotated[Path, typer.Option(help="Label image to write.")],
     t1: T1 = None,
     flair: Flair = None,
-    lesions: Annotated[File, typer.Option(help="Lesion mask: white matter too.")] = None,
+    lesions: Annotated[File, typer.Option(help="Lesion mask; counts as white matter.")] = None,
     white_matter: Annotated[
         File, typer.Option(help="Instead of a scan: a white-matter mask.")
     ] = None,
@@ -160,8 +160,8 @@ def regions(
     method: Annotated[
         Literal["model", "affine", "deformable", "paper"] | None,
         typer.Option(
-            help="By the general model (a scan's default), or by the atlas, registered: affine "
-            "(a mask's default), deformable, or as in the paper."
+            help="model: the general model (default for a scan). Else the atlas is registered: "
+            "affine (default for a mask), deformable, or paper, as in the paper."
         ),
     ] = None,
     seed: Seed = 0,
@@ -232,10 +232,10 @@ def predict(
     t1: T1 = None,
     out: Annotated[
         File,
-        typer.Option(help="Folder to write the results to; else NAME_wmh, after what is given."),
+        typer.Option(help="Folder for the results. Default: NAME_wmh, with the input's name."),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Study whose models answer, instead of the general one.")
+        str | None, typer.Option(help="Study whose models are used, not the general one.")
     ] = None,
     jobs: Jobs = 2,
     profile: Profile = None,
@@ -243,12 +243,12 @@ def predict(
         int, typer.Option(min=1, help="With --profile: subjects in each job.")
     ] = 200,
 ) -> None:
-    """Find lesions and their regions in one person's scan, or in everyone's of a folder.
+    """Find lesions and their regions in one person's scan, or in all scans of a folder.
 
-    The general model that comes with the package answers, wherever you are. A
-    folder's results are BIDS derivatives with a page for each subject and one
-    table of all; who is done already is kept. Exit code 1 when subjects were left
-    out; they are listed at the end.
+    The general model of the package is used unless --study is given. A folder
+    gives BIDS derivatives with a page for each subject and one table of all;
+    finished subjects are kept. Exit code 1 when subjects were left out; they are
+    listed at the end.
     """
     given = scans or flair or t1
     if given is None or (scans and (flair or t1)):
@@ -312,8 +312,8 @@ def evaluate(
     """Measure predicted lesions as the WMH challenge does.
 
     Two files: their five measures, always as JSON. Two folders, such as one that
-    wmh predict wrote: those of each subject and their mean. A study: the means of
-    each model by what it was given. Exit code 1 when truths have no prediction;
+    wmh predict wrote: those of each subject and their means. --study: the means
+    of each model by the images given. Exit code 1 when truths have no prediction;
     they are named.
     """
     import pandas as pd
@@ -359,7 +359,7 @@ def run(
     study: Annotated[str, typer.Argument(help=STUDY)] = "demo",
     profile: Profile = None,
 ) -> None:
-    """Run every notebook of a study that is not up to date."""
+    """Run all notebooks of a study that are not up to date."""
     from wmh.pipeline.driver import run_study
     from wmh.study import load_study
 
