@@ -164,7 +164,7 @@ def test_captions_name_the_cohort_rightly(study, source, kind):
 
 def test_the_scanners_caption_claims_no_test_that_is_not_made(study):
     _, said = make_figure(study, "05_scanners")
-    assert "those in Dice of the four input configurations are tested in notebook 6, no" in said
+    assert "only those in Dice of the four input configurations are tested (notebook 6)" in said
 
 
 def test_the_agreements_interval_is_a_jackknife_and_without_a_sign(study):
@@ -335,7 +335,7 @@ def test_who_has_no_lesion_stands_at_the_edge_of_the_volumes(study):
         return cohort.assign(lesion_ml=cohort["lesion_ml"].where(cohort["id"] != "100", 0))
 
     figure, caption = make_figure(changed(study, "healed", {"cohort": healed}), "01_pipeline")
-    assert "one point per subject; at the left edge, who has none." in caption
+    assert "one point per subject; those without lesion at the left edge." in caption
     axes = next(a for a in figure.axes if a.get_xlabel() == "lesion volume (ml)")
     points = np.concatenate([part.get_offsets()[:, 0] for part in axes.collections])
     assert len(points) == 16

@@ -20,7 +20,7 @@ GROUP_COLOURS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.VERM
 SOURCES_WORDS = {
     "registered": "predicted lesions in {labels} regions",
     "separate": "lesions and regions of two separate models",
-    "joint": "both of the joint model",
+    "joint": "lesions and regions of the joint model",
 }
 
 
@@ -68,7 +68,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         shown = ", ".join(SOURCES_WORDS[source].format(labels=labels) for source in found)
         caption += (
             f"(c) Agreement of regional lesion volume with the truth for {shown}; one point per "
-            "subject and region, square-root axes: line, mean difference; dashed, limits of "
+            "subject and region, square-root axes. Line, mean difference; dashed, limits of "
             "agreement (± 1.96 standard deviations; points of one subject are not independent). "
             "ICC(A,1) of the volume summed over the regions, with its "
             f"{100 * (1 - study.evaluation.alpha):g} % interval. "

@@ -65,16 +65,15 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     level = 100 * (1 - study.evaluation.alpha)
     return figure, (
         "The paper's claims at a glance. Each part of a claim is an effect that is large and "
-        f"positive if the claim holds: points, its mean; lines, {level:g} % interval (bootstrap; "
-        "of the agreement, jackknife); in units of the smallest effect that matters (dashed; "
-        "beyond it, grey). Filled triangles: the mean lies beyond the axis; hollow: the interval "
-        "does. Supported: the whole interval lies in the grey and the test agrees; not "
-        "supported: the whole interval lies left of it; else, or with "
-        "too few subjects for any test, inconclusive; not judged: no model "
-        "of this study was trained for it. Right: the effect with "
+        f"positive if the claim holds. Points: mean; lines: {level:g} % interval (bootstrap; "
+        "of the agreement, jackknife). The axis is in units of the smallest effect that matters "
+        "(dashed; beyond it, grey). Filled triangles: the mean lies beyond the axis; hollow: the "
+        "interval does. Supported: the whole interval lies in the grey and the test agrees. Not "
+        "supported: it lies left of the grey. Inconclusive: neither, or too few subjects for "
+        "any test. Not judged: this study has no model for it. Right: the effect with "
         "its interval in its own unit, and p of the two-sided paired Wilcoxon signed-rank test "
-        f"with Holm's correction over these {claims['p_holm'].notna().sum()} tests (agreement has "
-        f"an interval and no test). Verdicts are computed from these numbers: {verdicts}. "
+        f"with Holm's correction over these {claims['p_holm'].notna().sum()} tests (the agreement "
+        f"has none). Verdicts are computed from these numbers: {verdicts}. "
         f"{parts.cohort_words(study, int(claims['n'].max()))}"
     )
 

@@ -53,15 +53,16 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     style.letter(below[0], "b")
     hd95 = pd.concat([parts.of_configuration(values, *c)["hd95_mm"] for c in configurations])
     undefined = (
-        f" HD95 is undefined for {hd95.isna().sum()} of {len(hd95)} predictions, empty ones, and "
-        "left out there."
+        f" HD95 is undefined for {hd95.isna().sum()} of {len(hd95)} predictions, which are "
+        "empty and left out there."
         if hd95.isna().any()
         else ""
     )
     return figure, (
         "The challenge's five measures by input configuration. (a) One point per subject; bars are "
-        f"means; AVD on a square-root axis.{undefined}{_repeat_words(repeat_means['dice'])} (b) "
-        "Paired differences, one grey point per subject. "
+        "means. HD95: 95th percentile of the Hausdorff distance; AVD: absolute volume difference "
+        f"(square-root axis).{undefined}{_repeat_words(repeat_means['dice'])} (b) Paired "
+        "differences, one grey point per subject. "
         f"{parts.test_words(comparisons, pairs, alpha)} "
         f"{parts.cohort_words(study, values['subject'].nunique())}"
     )
@@ -84,6 +85,6 @@ def _repeat_words(dice: pd.Series) -> str:
     if count == 1:
         return ""
     return (
-        f" Points are means over {count} trainings with other seeds; ticks below a row, the mean "
-        f"of each training (standard deviation in Dice at most {apart['std'].max():.3f})."
+        f" Points are means over {count} trainings with other seeds; ticks below a row are the "
+        f"means of each training (standard deviation in Dice at most {apart['std'].max():.3f})."
     )

@@ -35,8 +35,8 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     parts.draw_legend(figure, {style.look_of(model).name: style.look_of(model) for model in models})
     return figure, (
         "A missing image. (a, c) Dice and lesion F1 of each model when given both images, only "
-        "FLAIR or only T1; the concatenated model gets zeros for the missing one; the models of a "
-        "single image stand beside them for reference. One point per subject, bars are means. "
+        "FLAIR or only T1; the concatenated model gets zeros for the missing one. The models "
+        "of a single image are shown for reference. One point per subject, bars are means. "
         f"(b, d) Paired differences. {parts.test_words(comparisons, pairs, alpha)} "
         f"{parts.cohort_words(study, values['subject'].nunique())}"
     )

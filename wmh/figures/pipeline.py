@@ -62,10 +62,10 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     style.letter(right, "c")
     counts = cohort["split"].value_counts()
     further = " and further people" if study.cohort.further else ""
-    empty = "; at the left edge, who has none" if (cohort["lesion_ml"] == 0).any() else ""
+    empty = "; those without lesion at the left edge" if (cohort["lesion_ml"] == 0).any() else ""
     return figure, (
-        "From images to burden. (a) FLAIR and T1 of one test subject "
-        f"({row['id']}, {row['lesion_ml']:.1f} ml of lesion, the median of the test split; truth "
+        "From images to burden. (a) FLAIR and T1 of test subject "
+        f"{row['id']} ({row['lesion_ml']:.1f} ml of lesion, the median of the test split; truth "
         f"outlined); {words}; lesion volume by region from the two. "
         f"{slices.SIDES} (b) Subjects by scanner; {unseen_words(cohort)} "
         f"(c) True lesion volume, one point per subject{empty}. "

@@ -267,7 +267,7 @@ def friedman_words(found: Friedman, alpha: float) -> str:
     return (
         f"Friedman's χ²({k - 1}) = {found.statistic:.1f}, n = {found.n}, {p_text(found.p)}, "
         f"Kendall's W = {found.kendall_w:.2f}. Mean ranks (highest Dice {k}): {order}. "
-        f"Told apart by Nemenyi's post-hoc test: {pairs or 'no pair'}."
+        f"Pairs that differ by Nemenyi's post-hoc test: {pairs or 'none'}."
     )
 
 
@@ -311,7 +311,7 @@ def rank_words(rank: LeaderboardRank) -> str:
 def found_words(relation: pd.DataFrame, raised: Iterable[int], alpha: float) -> str:
     """Say where a simulated effect was put, and where it was found."""
     if relation.empty:
-        return "These are too few subjects to show it on."
+        return "Too few subjects for this example."
     found = relation.loc[relation["p_holm"] < alpha, "region_name"]
     put = "; ".join(map(region_name, raised))
     return f"Raised: {put}. Found: {'; '.join(found) or 'nowhere'}."

@@ -47,8 +47,8 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         order = "scanners with training subjects, then scanners the models never saw"
         means = (
             f"the {counts.sum()} subjects of seen and the {(~counts).sum()} of unseen scanners. Of "
-            "these gaps, those in Dice of the four input configurations are tested in notebook 6, "
-            "no others"
+            "these differences, only those in Dice of the four input configurations are tested "
+            "(notebook 6)"
         )
     else:
         order, means = "all have training subjects", f"all {counts.sum()} subjects"
