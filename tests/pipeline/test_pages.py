@@ -162,7 +162,7 @@ def test_numbers_verdicts_and_captions_come_from_the_tables(page):
     assert "<strong>Simulated data.</strong>" in html
     assert "1 supported, 1 not supported, 1 inconclusive" in html
     assert "A &lt; B &amp; 0" in html
-    effect = "−0.050 [−1.050, +0.950], corrected p &lt; 0.001, n = 15 (0.02 matters)"
+    effect = "−0.050 [−1.050, +0.950], corrected p &lt; 0.001, n = 15 (smallest that matters: 0.02)"
     assert f"Lesion Dice: FLAIR minus T1:</span> {effect}" in html
     assert "0.100 [−0.900, 1.100], no test" in html
     assert '<span class="verdict not-supported">not supported</span>' in html

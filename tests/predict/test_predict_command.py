@@ -69,7 +69,7 @@ def test_a_scan_is_answered_for_in_any_folder_without_a_study(general_model, tmp
     assert sorted(done.stdout.split()) == sorted(f"scan_wmh/{p.name}" for p in written.iterdir())
     assert "Answered by general model, given FLAIR. Not for diagnosis." in done.stderr
     page = (written / "report.html").read_text()
-    for told in ("Tiny heads", "CC0", "Other heads", "0.61", "Beside the training data"):
+    for told in ("Tiny heads", "CC0", "Other heads", "0.61", "Comparison with the training data"):
         assert told in page
     assert "simulated heads only" not in page
 

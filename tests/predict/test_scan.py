@@ -52,7 +52,7 @@ def test_the_page_names_the_code_that_trained_the_models(study, tmp_path):
     code = (
         f"trained with wmh {version('wmh')}, torch {version('torch')} and Python {python_version()}"
     )
-    assert page.count(f"{code}, commit <code>0123456789</code> with changes") == 2
+    assert page.count(f"{code}, commit <code>0123456789</code> with uncommitted changes") == 2
 
 
 def test_one_image_is_enough_and_the_originals_stay_as_they_are(study, tmp_path):
@@ -131,8 +131,8 @@ def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
     np.testing.assert_array_equal(plain.probability, same.probability)
     assert np.abs(plain.probability - mirrored.probability).max() > 0.01
     for predictor, found, says, words in (
-        (predictors[0], plain, False, "none: images were looked at as they are"),
-        (predictors[1], mirrored, True, "images were also looked at mirrored left to right"),
+        (predictors[0], plain, False, "none</dd>"),
+        (predictors[1], mirrored, True, "predictions are averaged with those from images mirrored"),
     ):
         place = Place(tmp_path / str(says), "sub-1")
         write_derivatives(found, place, given, tmp_path, "")

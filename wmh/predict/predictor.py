@@ -85,7 +85,7 @@ class ScanPrediction:
         return (
             *self.of_images,
             f"{self.outside_ml:.1f} of {self.lesion_ml:.1f} ml of lesion lie outside the 34 "
-            "white-matter regions, where true lesions hardly do; look at the slices",
+            "white-matter regions, where true lesions are rare; look at the slices",
         )
 
     @property

@@ -143,8 +143,8 @@ def _intensity(modality: str, scan: dict[str, float], rows: pd.DataFrame) -> Qua
     unlike = None
     if value > FARTHEST * apart.max():
         unlike = (
-            f"{modality}: intensities are distributed otherwise than in the training scans "
-            f"(distance {value:.2f}; among these at most {apart.max():.2f})"
+            f"{modality}: the intensity distribution differs from that of the training scans "
+            f"(distance {value:.2f}; among them at most {apart.max():.2f})"
         )
     name = "Distance of intensities from the training mean"
     return Quantity(modality, name, "", value, float(apart.min()), float(apart.max()), unlike)
