@@ -142,6 +142,8 @@ class NetworkSettings(Settings):
     encoder: str = "resnet18"
     depth: Annotated[int, Field(ge=3, le=5)] = 4
     decoder_channels: tuple[Count, ...] = (96, 64, 32, 16)
+    """One number per level from the deepest up, or without the last: the decoder then ends at half
+    resolution."""
 
     @field_validator("encoder")
     @classmethod
@@ -152,8 +154,11 @@ class NetworkSettings(Settings):
 
     @model_validator(mode="after")
     def _can_be_built(self) -> NetworkSettings:
-        if len(self.decoder_channels) != self.depth:
-            raise ValueError(f"decoder_channels must hold {self.depth} numbers, one per level")
+        if len(self.decoder_channels) not in (self.depth, self.depth - 1):
+            raise ValueError(
+                f"decoder_channels must hold {self.depth} numbers, one per level, or "
+                f"{self.depth - 1}, for a decoder that ends at half resolution"
+            )
         if max(self.patch_size) < 32:
             raise ValueError("patch_size must have an edge of at least 32 voxels")
         return self

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 import torch
+from pydantic import ValidationError
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from segmentation_models_pytorch.encoders import get_encoder
 
@@ -177,3 +178,37 @@ def test_a_decoder_answers_as_the_librarys():
     ours.load_state_dict(theirs.state_dict())
     features = encoder(IMAGES)
     torch.testing.assert_close(ours(features), theirs(features))
+
+
+def test_a_decoder_of_one_level_less_ends_at_half_resolution_and_is_enlarged():
+    encoder = build_encoder("resnet18", 5, 3)
+    whole = Decoder(encoder.out_channels, (24, 16, 8))
+    half = Decoder(encoder.out_channels, (24, 16))
+    half.load_state_dict(whole.state_dict(), strict=False)
+    features = encoder(IMAGES)
+    found = half(features)
+    whole.blocks[-1] = torch.nn.Identity()  # what it is given: the half, enlarged
+    assert found.shape == (2, 16, 48, 32)
+    torch.testing.assert_close(found, whole(features))
+
+
+def test_with_such_a_decoder_lesions_of_one_pixel_are_still_told_apart():
+    torch.manual_seed(0)
+    settings = NetworkSettings(encoder="resnet18", depth=3, decoder_channels=(16, 8))
+    network = build_network(settings, 1, "lesions").train()
+    images, depth_mm = torch.rand(2, 1, 37, 50), torch.zeros(2)
+    truth = {"lesions": (images[:, 0] > 0.9).byte()}
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    for _ in range(60):
+        loss = loss_of(network(images, depth_mm), truth, LossSettings())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    found = network(images, depth_mm)["lesions"].argmax(dim=1)
+    assert (found == truth["lesions"]).float().mean() > 0.98
+
+
+@pytest.mark.parametrize("channels", [(32,), (32, 16, 16, 16)])
+def test_a_decoder_has_a_number_per_level_or_one_less(channels):
+    with pytest.raises(ValidationError, match=r"decoder_channels must hold 3 numbers.*or 2"):
+        NetworkSettings(depth=3, decoder_channels=channels)

@@ -31,8 +31,9 @@ class SharedEncoder(nn.Module):
 
     Encoders halve the slice before their first block, too coarse for lesions of a pixel or two. Two
     convolutions at full resolution therefore bypass the encoder and meet the decoder at the head,
-    as the topmost skip connection of the original U-Net does (Ronneberger et al. 2015). A network
-    that predicts regions is also told the :func:`place` of each pixel.
+    as the topmost skip connection of the original U-Net does (Ronneberger et al. 2015). With them
+    the decoder may end at half resolution. A network that predicts regions is also told the
+    :func:`place` of each pixel.
     """
 
     def __init__(self, settings: NetworkSettings, channels: int, structures: tuple[str, ...]):
@@ -175,7 +176,11 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From an encoder's features back to full resolution, each depth meeting the one above it."""
+    """From an encoder's features back to full resolution, each depth meeting the one above it.
+
+    With one number of ``channels`` fewer than the encoder has depths, the last block works at half
+    resolution, and what it gives is only enlarged.
+    """
 
     def __init__(self, encoder_channels: list[int], channels: tuple[int, ...]):
         super().__init__()
@@ -189,11 +194,11 @@ class Decoder(nn.Module):
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
         """From features of every depth, the images first, to (B, channels[-1], H, W)."""
         images, *skips, seen = features
-        for block, skip in zip(self.blocks, [*skips[::-1], None], strict=True):
+        for block, skip in zip(self.blocks, [*skips[::-1], None], strict=False):
             size = (images if skip is None else skip).shape[2:]
             seen = functional.interpolate(seen, size)
             seen = block(seen if skip is None else torch.cat([seen, skip], dim=1))
-        return seen
+        return functional.interpolate(seen, images.shape[2:])
 
 
 def convolution(before: int, width: int) -> nn.Sequential:
