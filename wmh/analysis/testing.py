@@ -18,7 +18,7 @@ from wmh.cores import cores_here
 from wmh.dependencies import code_of
 from wmh.files import fingerprint
 from wmh.images import load_labels, save_image
-from wmh.learning.devices import choose_device
+from wmh.learning.devices import choose_device, keep_freed_memory
 from wmh.learning.inference import predict_prepared, prepare
 from wmh.learning.inputs import CONFIGURATIONS, GIVEN, MODALITIES
 from wmh.learning.models import Model, choose_model, load_model_of
@@ -37,6 +37,7 @@ def predict_cohort(study: Study) -> None:
     A model is given all that it looks at: FLAIR, T1, or both; the concatenated one gets zeros for
     what is missing.
     """
+    keep_freed_memory()
     device = choose_device(study.compute.device)
     asked = study.evaluation.model_dump_json(include={"threshold", "mirroring", "slices_at_once"})
     settings = (asked, study.slices.model_dump_json(), f"{device.type}, {study.compute.threads}")

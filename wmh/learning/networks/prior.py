@@ -29,14 +29,14 @@ class WithRegionPrior(nn.Module):
     """A network for slices whose region logits start from an atlas of the training subjects.
 
     The atlas is the logarithm of how often each region was seen at each place (a spatial prior, as
-    in atlas-based segmentation; Ashburner and Friston 2005). The network adds to it what the image
-    says, and both go on learning. Nothing else changes, so any architecture can be wrapped.
+    in atlas-based segmentation; Ashburner and Friston 2005). It stays as it was counted, and the
+    network learns what to add to it. Nothing else changes, so any architecture can be wrapped.
     """
 
     def __init__(self, network: nn.Module):
         super().__init__()
         self.network = network
-        self.atlas = nn.Parameter(torch.zeros(BINS[0], CLASSES["regions"], *BINS[1:]))
+        self.register_buffer("atlas", torch.zeros(BINS[0], CLASSES["regions"], *BINS[1:]))
 
     def forward(self, images: torch.Tensor, depth_mm: torch.Tensor) -> dict[str, torch.Tensor]:
         """From slices (B, C, H, W) and their depth (B,) in mm to logits, as the network's own."""
