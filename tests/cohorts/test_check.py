@@ -129,10 +129,18 @@ SPOILED_SCANS = [
     (four_d, "has 4 dimensions", "Save the one 3-D volume"),
     (not_a_number, "2 voxels are NaN or infinite", "Replace them"),
     (all_zeros, "every voxel is 0", "Export the image again"),
-    (no_orientation, "its header says nothing of its orientation", "Convert it again from DICOM"),
+    (
+        no_orientation,
+        "the header does not give the orientation",
+        "Convert the image again from DICOM",
+    ),
     (not_invertible, "affine cannot be inverted", "Convert the image again from DICOM"),
-    (absurd_voxel, "is not one of a head scan", "Check the header's units"),
-    (disagreeing_forms, "qform and sform disagree on left and right", "Find out which is right"),
+    (absurd_voxel, "is impossible for a head scan", "Check the units in the header"),
+    (
+        disagreeing_forms,
+        "qform and sform disagree on left and right",
+        "Find out which of the two is right",
+    ),
 ]
 
 
@@ -186,7 +194,8 @@ def lock(monkeypatch):
 def test_a_file_that_may_not_be_read_is_named_as_such(subject, lock, image):
     lock(subject / image)
     (found,) = problems(subject)
-    assert found.startswith(f"{subject / image}: may not be read by you") and "chmod" in found
+    assert found.startswith(f"{subject / image}: you have no permission to read it")
+    assert "chmod" in found
 
 
 def test_scans_that_do_not_overlap(subject):
@@ -225,9 +234,9 @@ def mask_outside_the_head(path):
     [
         (mask_on_another_grid, "lies on another grid than", "nearest neighbour"),
         (mask_of_another_shape, "lies on another grid than", "nearest neighbour"),
-        (mask_of_0_and_255, "labels 255 are not known", "A mask of 0 and 255 becomes 0 and 1"),
-        (mask_with_other_labels, "labels 3, 6 are not known", "Allowed are 0, 1, 2"),
-        (mask_of_probabilities, "not whole numbers", "threshold probabilities"),
+        (mask_of_0_and_255, "labels 255 are not allowed", "Divide the mask by 255"),
+        (mask_with_other_labels, "labels 3, 6 are not allowed", "Allowed are 0, 1, 2"),
+        (mask_of_probabilities, "not whole numbers", "threshold them"),
         (mask_outside_the_head, "67% of the lesion volume lies outside the head", "flipped"),
         (missing, "no such file", "Check the path"),
         (truncated, "cannot be read to its end", "copy it again"),
