@@ -48,7 +48,7 @@ def test_fetch_challenge_asks_for_the_citation_and_says_what_is_missing(
     result = run("fetch", "challenge", "--split", "training", "--dest", tmp_path)
     assert "CC BY-NC 4.0" in result.stdout and "Please cite" in result.stdout
     assert "5 files fetched, 0 were there" in result.stdout
-    assert "59 known subjects are not complete: training/" in result.stdout
+    assert "59 of the challenge's subjects lack files: training/" in result.stdout
     assert result.exit_code == 1
     assert (tmp_path / PUBLISHED[0]).is_file()
 
