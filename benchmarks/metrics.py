@@ -64,9 +64,9 @@ How fast `wmh.analysis.metrics.lesion_metrics` computes the challenge's five mea
 the challenge's own method with SimpleITK (`tests/analysis/challenge_way.py`). Result: it is
 {least} to {most} times faster, and all five measures agree to 1e-6.
 
-Each row has {lesions} lesions scattered over the brain's part of a scanner's grid. The prediction is
-the truth, shifted by a voxel and partly grown. Times are processor time on one thread, the fastest
-of {repetitions} runs.
+Each row has {lesions} lesions scattered over the brain's part of a scanner's grid. The prediction
+is the truth, shifted by a voxel and partly grown. Times are processor time on one thread, the
+fastest of {repetitions} runs.
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/metrics.py
 
