@@ -96,8 +96,8 @@ def heads(mirror: Mirror = None, dest: Destination = Path("data/heads")) -> None
 def open_scans(mirror: Mirror = None, dest: Destination = Path("data/open_scans")) -> None:
     """Fetch openly licensed scans of 35 people with multiple sclerosis (CC BY, MIT).
 
-    subjects.csv lists the people whose files are complete. A study reads that table
-    with source: csv.
+    subjects.csv lists the people whose files are complete. A study reads that
+    table with source: csv.
     """
     from wmh.cohorts import datasets
 
@@ -326,10 +326,10 @@ def evaluate(
 ) -> None:
     """Measure predicted lesions as the WMH challenge does.
 
-    Two files: their five measures, always as JSON. Two folders (wmh predict writes
-    one): the measures of each subject and their means. --study: the means of each
-    model by the images it was given. Exit code 1 when truths have no prediction;
-    the message names them.
+    Two files: their five measures, always as JSON. Two folders (wmh predict
+    writes one): the measures of each subject and their means. --study: the means
+    of each model by the images it was given. Exit code 1 when truths have no
+    prediction; the message names them.
     """
     import pandas as pd
 

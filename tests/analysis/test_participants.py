@@ -108,7 +108,7 @@ def test_people_without_a_value_and_regions_without_lesion_are_left_out():
 def test_an_unknown_column_is_named():
     profiles = correlated_profiles(10)
     _, participants = simulate_effect(profiles, [5], 1.0, seed=0)
-    with pytest.raises(ValueError, match="no column mmse.*: risk, age"):
+    with pytest.raises(ValueError, match=r"no column mmse.*: risk, age"):
         relate_burden(profiles, participants, "mmse")
 
 

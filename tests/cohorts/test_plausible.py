@@ -69,7 +69,7 @@ def test_a_head_turned_over_is_noticed(head, axis, words):
     (said,) = notices(flipped(head, axis))
     assert (
         said.startswith("flair.nii.gz")
-        and f"the head in the FLAIR is {words}, if the header is right" in said
+        and f"by its header the head in the FLAIR is {words}" in said
     )
 
 

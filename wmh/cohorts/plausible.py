@@ -108,8 +108,8 @@ def notices(images: Mapping[str, Image], in_slices: bool = True) -> list[str]:
         raise ImageError(first.path, f"no brain found in the {name}", remedy)
     if turn:
         said.append(
-            f"{first.path}: the head in the {name} is {turn}, if the header is right; correct the "
-            "header"
+            f"{first.path}: by its header the head in the {name} is {turn}; check the orientation "
+            "in the header"
         )
     lengths = np.linalg.svd(to_head[:3, :3], compute_uv=False)
     if not turn and not SHORTEST <= lengths.min() <= lengths.max() <= LONGEST:
