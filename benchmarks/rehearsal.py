@@ -3,10 +3,10 @@
     PYTHONPATH=. python benchmarks/rehearsal.py [--mirror MIRROR] [--small]
 
 23 simulated people on the five scanners' own grids get names of the challenge's people. A Dataverse
-on this machine serves them in the published layout. They are fetched, checked, and used in study
+on this machine serves them in the published layout. They are fetched, checked and used in study
 `paper` with another folder, device and number of steps. The results are then laid out under the
-names of all 170 people, to test statistics and figures at their true size. MIRROR holds the files of
-`wmh fetch atlas`; with it, the regions of the JHU atlas and the published ones are used, too.
+names of all 170 people, to test statistics and figures at their true size. MIRROR holds the files
+of `wmh fetch atlas`; with it, the regions of the JHU atlas and the published ones are used, too.
 `--small` uses the demo study's network and pixels instead of the paper's, which is faster.
 
 The results are compared with what is known from the simulation. The command ends with the time of
