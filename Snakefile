@@ -1,13 +1,13 @@
-"""The order of a study: one rule a notebook, with what it depends on and what it leaves.
+"""The order of a study's notebooks: one rule per notebook, with its inputs and outputs.
 
 `./run_all.sh STUDY` runs this here, `./run_all.sh STUDY --profile profiles/slurm` on a cluster. By hand:
 
     snakemake --cores 2 --config study=demo
 
-A rule depends on its notebook, the part of the package that notebook reaches, the settings named in
-its `params`, and the tables of earlier rules; it is run again when one of them changes. `accelerator`
-is a resource: with `--resources accelerator=2` two trainings run at a time, each on a card of its own.
-`gpu` is what a cluster gives a job.
+A rule depends on its notebook, on the modules that the notebook imports, on the settings named in its
+`params`, and on the tables of earlier rules. It runs again when one of them changes. `accelerator` is a
+resource: with `--resources accelerator=2`, two trainings run at a time, each on its own GPU. `gpu` is
+the number of GPUs that a cluster gives to a job.
 """
 
 import sys
@@ -41,17 +41,17 @@ def settings(*keys):
 
 
 def tables(*notebooks):
-    """The tables that notebooks leave; without a name, all there are."""
+    """The tables that these notebooks write; without a name, all tables."""
     return [str(STUDY.table(t).relative_to(ROOT)) for n in notebooks or results.TABLES for t in results.TABLES[n]]
 
 
 def participants():
-    """The user's table of participants, where the study names one."""
+    """The user's table of participants, if the study names one."""
     return [str(STUDY.participants.table)] if STUDY.participants else []
 
 
 def executed(stage):
-    """What every stage leaves: the executed notebook, its page, and the record of its run."""
+    """The files that every stage writes: the executed notebook, its page, the record of its run."""
     return [f"{RESULTS}/notebooks/{stage}.ipynb", f"{RESULTS}/html/{stage}.html", f"{RESULTS}/stages/{stage}.json"]
 
 
@@ -63,7 +63,7 @@ def atlas():
 
 
 def images():
-    """The files of a cohort that is not simulated, as far as they are there."""
+    """The files of a cohort that is not simulated, as far as they exist."""
     place = STUDY.cohort_folder
     if STUDY.cohort.source == "simulated":
         return []
@@ -75,9 +75,9 @@ def run(notebook):
 
 
 def trainings_of(models):
-    """What the wildcard `training` may be: `flair`, or `flair_repeat_2` where a study repeats them.
+    """Regular expression for the wildcard `training`: names such as `flair` and `flair_repeat_2`.
 
-    Without such a model, an expression that nothing matches: an empty one would allow every name.
+    Without such a model it matches nothing; an empty expression would allow every name.
     """
     return "|".join(name for name, (model, _) in TRAININGS.items() if model in models) or "(?!)"
 
@@ -123,7 +123,7 @@ rule atlas_registration:
         executed("02_atlas_registration"),
     params:
         settings=settings("cohort", "regions"),
-    threads: HALF  # the other half trains meanwhile
+    threads: HALF  # the other half of the cores trains lesion models meanwhile
     priority: 1
     shell:
         run("02_atlas_registration")
@@ -163,7 +163,7 @@ rule train_regions_multitask:
     wildcard_constraints:
         training=trainings_of(REGION_MODELS),
     threads: STUDY.compute.threads
-    priority: 1  # they take longest
+    priority: 1  # these trainings take longest
     resources:
         accelerator=1,
         gpu=GPU,
@@ -233,7 +233,7 @@ rule figures:
 
 
 rule pages:
-    """The index page and the receipt, made anew after any stage has run."""
+    """The index page and the receipt, made again after any stage has run."""
     input:
         expand(f"{RESULTS}/stages/{{stage}}.json", stage=[stage.name for stage in stages_of(STUDY)]),
         sorted(str(path.relative_to(ROOT)) for path in (ROOT / "wmh" / "pages").glob("*.*")),

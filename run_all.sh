@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# One command each: set-up if needed, then a study, the tests, or JupyterLab.
+# Sets up the environment if needed, then runs a study, the tests, or JupyterLab.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# Python starts some thirty times in a study, and takes half as long to when it keeps what it compiled.
+# A study starts Python some thirty times; each start takes half as long if compiled modules are kept.
 unset PYTHONDONTWRITEBYTECODE
 
 usage() {
@@ -19,8 +19,8 @@ Usage: ./run_all.sh [STUDY|test|lab]
 
 The active conda or virtual environment is used when wmh is installed in it. Otherwise .venv is made
 here with Python 3.11 or newer, from requirements.lock (PYTHON=... chooses the interpreter).
-Results: results/STUDY/html/index.html. What is up to date is not run again, and an interrupted run
-goes on where it stopped.
+Results: results/STUDY/html/index.html. Stages that are up to date are not run again, and an
+interrupted run continues where it stopped.
 USAGE
 }
 
@@ -30,7 +30,7 @@ fail() {
 }
 
 set_up() {
-    if python -P -c 'import wmh' 2>/dev/null; then # -P: installed, not merely lying here
+    if python -P -c 'import wmh' 2>/dev/null; then # -P: only an installed wmh counts, not this folder
         return
     fi
     local wanted
@@ -45,20 +45,20 @@ set_up() {
 install_into_venv() {
     local interpreter="${PYTHON:-python3}" python=.venv/bin/python
     "$interpreter" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-        fail "$interpreter is not Python 3.11 or newer. Install one and name it: PYTHON=python3.12 ./run_all.sh"
+        fail "$interpreter is not Python 3.11 or newer. Install a newer one and name it: PYTHON=python3.12 ./run_all.sh"
     echo "Setting up .venv (once; a few GB are downloaded) ..."
     "$python" -c '' 2>/dev/null || rm -rf .venv
     "$interpreter" -m venv .venv ||
         fail "no virtual environment could be made. On Debian and Ubuntu: apt-get install python3-venv"
-    # uv installs in a minute what takes pip several. It comes from the same lock, by pip.
+    # uv installs all packages in a minute, pip in several. pip installs uv from the same lock.
     sed -n '/^uv==/,/^    # via/p' requirements.lock >.venv/uv.txt
     "$python" -m pip install --quiet --require-hashes -r .venv/uv.txt ||
-        fail "uv could not be installed. Is there a network, and does pip reach its package index?"
+        fail "uv could not be installed. Check the network, and whether pip reaches its package index."
     "$python" -m uv pip install --quiet --python "$python" --require-hashes -r requirements.lock ||
         "$python" -m pip install --quiet --require-hashes -r requirements.lock ||
-        fail "the packages of requirements.lock could not be installed; the reason stands above"
+        fail "the packages of requirements.lock could not be installed; see the messages above"
     "$python" -m pip install --quiet --no-deps --editable . ||
-        fail "the package itself could not be installed; the reason stands above"
+        fail "the package wmh itself could not be installed; see the messages above"
 }
 
 case "${1:-demo}" in
@@ -78,7 +78,7 @@ case "${1:-demo}" in
         fail "unknown option $1"
         ;;
     *)
-        [[ $# -le 1 || "$2" == -* ]] || fail "one study at a time; got: $*"
+        [[ $# -le 1 || "$2" == -* ]] || fail "give one study at a time, not: $*"
         set_up
         exec wmh run "${@:-demo}"
         ;;

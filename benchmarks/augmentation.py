@@ -2,11 +2,11 @@
 
     PYTHONPATH=. python benchmarks/augmentation.py
 
-A batch of ours is drawn and augmented whole, as training does with each person's part of one. Each
-peer augments slices of the same size one by one, as its loader's workers do; only nnU-Net's loader
-reads files, too. Peers that are not installed are left out: run it in an environment of its own
-that has them beside this project's packages, so that all use the same torch. Rounds take turns, so
-that a slow spell of the machine hits all alike.
+Our batches are drawn and augmented as a whole, as training does with each person's part. The other
+packages augment slices of the same size one by one, as their loaders' workers do; only nnU-Net's
+loader also reads files. Packages that are not installed are left out. Install them in a separate
+environment together with this project's packages, so that all use the same torch. Packages are
+measured in turns, so that a slow phase of the machine affects all of them.
 """
 
 from __future__ import annotations

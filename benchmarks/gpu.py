@@ -1,9 +1,9 @@
-"""What a device does with the paper study: the parts of `gpu.sh`, described in gpu.md.
+"""Speed of the paper study on a device: the parts of `gpu.sh`, described in gpu.md.
 
     PYTHONPATH=. python benchmarks/gpu.py network|evaluation|prepare|rehearsal ...
 
-Each prints rows of one table as soon as it knows them. Without a GPU all of it is a dry run: the
-networks and slices are small and everything is done once; with FULL=1 they are the true ones.
+Each part prints its rows of one table as soon as they are measured. Without a GPU it is a dry run:
+networks and slices are small, and everything is done once. FULL=1 uses the true sizes there.
 """
 
 from __future__ import annotations

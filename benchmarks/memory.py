@@ -3,8 +3,8 @@
     PYTHONPATH=. python benchmarks/memory.py
 
 Batches of the paper study are drawn and augmented as in training, from 30 to 3,000 subjects of the
-challenge's size, each in a process of its own. On disk, eight files stand under as many names as
-there are subjects, to spare the disk.
+challenge's size, each cohort in its own process. On disk, all subjects' names point to eight files,
+to save space.
 """
 
 from __future__ import annotations

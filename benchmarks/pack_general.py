@@ -1,11 +1,11 @@
-"""Pack the general model into wmh/weights/, from the study `general`, which goes on from `heads`.
+"""Pack the general model into wmh/weights/, from the study `general`, which starts from `heads`.
 
     ./run_all.sh heads && ./run_all.sh general
     python benchmarks/real_scans.py REAL --leave-out --table benchmarks/real_scans.csv
     python benchmarks/pack_general.py
 
-The scores that the file tells are those of benchmarks/real_scans.csv: of trainings without the data
-set that a scan belongs to.
+The scores in the file come from benchmarks/real_scans.csv: each scan is predicted by a training
+without the scan's data set.
 """
 
 from __future__ import annotations

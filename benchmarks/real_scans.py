@@ -7,8 +7,8 @@
 
 REAL holds a folder for each scan, with FLAIR.nii.gz, T1.nii.gz and, where they are known,
 lesions.nii.gz. With --leave-out, studies like `general` are trained first, each without the people
-of one data set of its table of further people (run the study `heads` before); a scan whose name is
-not in that table is answered by the weights in the package. Results: real_scans.md.
+of one data set of its table of further people (run the study `heads` before). A scan whose name is
+not in that table is predicted by the weights in the package. Results: real_scans.md.
 """
 
 from __future__ import annotations

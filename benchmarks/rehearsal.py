@@ -1,17 +1,17 @@
-"""The paper study, rehearsed on simulated people: benchmarks/paper_study.md.
+"""A rehearsal of the paper study on simulated people; results are in benchmarks/paper_study.md.
 
     PYTHONPATH=. python benchmarks/rehearsal.py [--mirror MIRROR] [--small]
 
-23 simulated people on the five scanners' own grids take the names of the challenge's, are served in
-its published layout by a Dataverse on this machine, fetched, checked and put through study `paper`,
-of which folder, device and steps alone are changed. All is then laid out under the names of all
-170, to see statistics and figures at their true size. MIRROR holds what `wmh fetch atlas` brings:
-with it the regions are also those of the JHU atlas, and published ones. `--small` takes the demo
-study's network and pixels instead of the paper's: everything but the cost is rehearsed.
+23 simulated people on the five scanners' own grids get names of the challenge's people. A Dataverse
+on this machine serves them in the published layout. They are fetched, checked and used in study
+`paper` with another folder, device and number of steps. The results are then laid out under the
+names of all 170 people, to test statistics and figures at their true size. MIRROR holds the files
+of `wmh fetch atlas`; with it, the regions of the JHU atlas and the published ones are used, too.
+`--small` uses the demo study's network and pixels instead of the paper's, which is faster.
 
-What is known of the simulation is compared with what comes out. The command ends with what each
-stage took, and with exit code 1 and a list where anything is missing or wrong. Everything lies in
-`data/rehearsal` and `results/rehearsal*`; run again, it goes on where it was.
+The results are compared with what is known from the simulation. The command ends with the time of
+each stage. If anything is missing or wrong, it lists it and ends with exit code 1. Everything lies
+in `data/rehearsal` and `results/rehearsal*`; a second run continues where the first stopped.
 """
 
 from __future__ import annotations

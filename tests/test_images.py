@@ -88,7 +88,7 @@ def test_an_empty_file_is_named(tmp_path):
 def test_a_truncated_gzip_is_named(tmp_path):
     path = write(tmp_path / "a.nii.gz", np.random.default_rng(0).random((20, 20, 20)))
     path.write_bytes(path.read_bytes()[:-3000])
-    assert "cut short or damaged" in problem(path)
+    assert "incomplete or damaged" in problem(path)
 
 
 def test_a_compressed_file_with_one_bit_flipped_is_named(tmp_path):
@@ -97,7 +97,7 @@ def test_a_compressed_file_with_one_bit_flipped_is_named(tmp_path):
     stored = bytearray(gzip.compress(plain, compresslevel=0))  # voxels lie in it as they are
     stored[len(stored) // 2] ^= 1
     path.write_bytes(stored)
-    assert "cut short or damaged" in problem(path)
+    assert "incomplete or damaged" in problem(path)
 
 
 def test_a_file_that_is_not_nifti_is_named(tmp_path):
@@ -113,7 +113,7 @@ def test_a_surface_is_no_image(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "words"), [(0, "holds no voxel (0, 5, 6)"), (-4, "cannot be read to its end")]
+    ("size", "words"), [(0, "has no voxels (0, 5, 6)"), (-4, "cannot be read to its end")]
 )
 def test_a_header_without_voxels_is_named(tmp_path, size, words):
     path = write(tmp_path / "a.nii", ramp())
@@ -150,13 +150,13 @@ def test_an_affine_that_cannot_be_inverted_is_refused(tmp_path):
 @pytest.mark.parametrize("size", [0.01, 50.0])
 def test_an_absurd_voxel_size_is_refused(tmp_path, size):
     path = write(tmp_path / "a.nii.gz", ramp(), np.diag([size, 1, 1, 1]))
-    assert "is not one of a head scan" in problem(path)
+    assert "is impossible for a head scan" in problem(path)
 
 
 def test_a_view_ten_times_too_large_is_refused(tmp_path):
     affine = np.diag([9.0, 9.0, 9.0, 1.0])
     said = problem(write(tmp_path / "a.nii.gz", ramp((100, 5, 6)), affine))
-    assert "a view of 900 x 45 x 54 mm is larger than a scanner's" in said
+    assert "a field of view of 900 x 45 x 54 mm is larger than any scanner's" in said
 
 
 def test_labels_are_taken_by_value_whatever_their_type(tmp_path):
@@ -180,7 +180,7 @@ def test_unknown_labels_are_named_with_those_allowed(tmp_path):
 
 def test_a_mask_of_0_and_255_gets_its_own_remedy(tmp_path):
     path = write(tmp_path / "a.nii.gz", np.array([0, 255], np.uint8).reshape(2, 1, 1))
-    with pytest.raises(ImageError, match="divided by 255"):
+    with pytest.raises(ImageError, match="Divide the mask by 255"):
         load_labels(path, {0, 1, 2})
 
 
@@ -256,7 +256,9 @@ def test_a_mask_that_its_header_scales_is_read_as_0_and_1_and_said(tmp_path, sto
     image = nib.Nifti1Image(mask, np.eye(4))
     image.header.set_slope_inter(slope, 0)
     nib.save(image, tmp_path / "mask.nii.gz")
-    with pytest.warns(UserWarning, match=r"mask\.nii\.gz: its 0 and 0\.\d+ are read as 0 and 1"):
+    with pytest.warns(
+        UserWarning, match=r"mask\.nii\.gz: .* values 0 and 0\.\d+ are read as 0 and 1"
+    ):
         labels = load_labels(tmp_path / "mask.nii.gz", {0, 1, 2})
     assert np.array_equal(labels.data, mask > 0)
 
@@ -283,28 +285,28 @@ def headed(path: Path, qform: int, sform: int, turned_by: float = 0.0, mirrored:
 
 def test_a_header_that_leaves_left_and_right_open_is_refused(tmp_path):
     path = tmp_path / "a.nii.gz"
-    assert "says nothing of its orientation" in problem(headed(path, 0, 0))
+    assert "does not give the orientation" in problem(headed(path, 0, 0))
     assert "disagree on left and right" in problem(headed(path, 1, 2, mirrored=True))
     assert "disagree on orientation" in problem(headed(path, 1, 2, turned_by=90))
     for agreeing in ((1, 0), (0, 2), (1, 2)):
         load_image(headed(path, *agreeing, turned_by=6))  # as a registration leaves it
     analyze = nib.AnalyzeImage(ramp(), None)
     nib.save(analyze, tmp_path / "old.img")
-    assert "says nothing of its orientation" in problem(tmp_path / "old.img")
+    assert "does not give the orientation" in problem(tmp_path / "old.img")
 
 
 def test_where_sides_do_not_matter_labels_may_leave_them_open(tmp_path):
     path = headed(tmp_path / "a.nii.gz", 0, 0)
-    with pytest.raises(ImageError, match="says nothing of its orientation"):
+    with pytest.raises(ImageError, match="does not give the orientation"):
         load_labels(path)
     assert load_labels(path, sided=False).data.max() == 119
 
 
 def test_colours_and_complex_numbers_are_refused(tmp_path):
     colours = np.zeros((4, 5, 6), np.dtype([(c, "u1") for c in "RGB"]))
-    assert "its voxels are colours" in problem(write(tmp_path / "a.nii.gz", colours))
+    assert "its voxels hold colours" in problem(write(tmp_path / "a.nii.gz", colours))
     waves = ramp().astype(np.complex64)
-    assert "its voxels are complex numbers" in problem(write(tmp_path / "b.nii.gz", waves))
+    assert "its voxels hold complex numbers" in problem(write(tmp_path / "b.nii.gz", waves))
 
 
 def ball(background: float = 0.0, noise: float = 0.0) -> np.ndarray:
@@ -341,9 +343,9 @@ def test_a_standardised_image_has_its_background_at_0():
 def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path):
     (tmp_path / "file").touch()
     for path, image, words in (
-        (tmp_path / "x", True, "End it in .nii.gz"),
-        (tmp_path / "file/x.nii.gz", True, "is a file and no folder"),
-        (tmp_path / "file", False, "is a file and no folder"),
+        (tmp_path / "x", True, "Let the name end in .nii.gz"),
+        (tmp_path / "file/x.nii.gz", True, "is a file, not a folder"),
+        (tmp_path / "file", False, "is a file, not a folder"),
     ):
         with pytest.raises(ImageError, match=re.escape(words)):
             raise_unless_writable(path, image)

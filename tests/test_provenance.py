@@ -43,7 +43,7 @@ def test_outside_a_checkout_there_is_no_commit(project):
 
 def test_a_package_that_was_installed_somewhere_needs_no_checkout(monkeypatch):
     def no_project():
-        raise StudyError("no studies/ folder here or above")
+        raise StudyError("no folder studies/ here or above")
 
     monkeypatch.setattr(provenance, "project_root", no_project)
     assert commit_here() == {"commit": None, "dirty": None}

@@ -37,19 +37,20 @@ def change(tmp_path, monkeypatch):
     [
         (
             {"cohort": {"source": "challenge", "folder": Path("data/there"), "simulation": None}},
-            "cohort.folder: data/there is not there; `wmh fetch challenge` brings it",
+            "cohort.folder: data/there does not exist; `wmh fetch challenge` brings it",
         ),
         (
             {"cohort": {"source": "csv", "folder": Path("mine.csv"), "simulation": None}},
-            "cohort.folder: mine.csv is not there",
+            "cohort.folder: mine.csv does not exist",
         ),
         (
             {"cohort": {"further": Path("data/open_scans/subjects.csv")}},
-            "cohort.further: data/open_scans/subjects.csv is not there; `wmh fetch open` brings it",
+            "cohort.further: data/open_scans/subjects.csv does not exist; `wmh fetch "
+            "open` brings it",
         ),
         (
             {"regions": {"atlas": "jhu"}},
-            "regions.atlas_folder: data/atlas is not there; `wmh fetch atlas` brings it",
+            "regions.atlas_folder: data/atlas does not exist; `wmh fetch atlas` brings it",
         ),
     ],
 )
@@ -68,7 +69,7 @@ def test_a_gpu_is_looked_for_where_one_is_asked_for(change, device, monkeypatch,
     monkeypatch.setattr(ready, "gpus_here", list)
     study = change(compute={"device": device})
     if device == "cuda":
-        with pytest.raises(StudyError, match=r"compute\.device is cuda, and no GPU is here; set"):
+        with pytest.raises(StudyError, match=r"device is cuda, but this machine has no GPU; set"):
             raise_unless_ready(study)
         raise_unless_ready(study, gpu=False)
         (tmp_path / "nvidia0").touch()
@@ -90,6 +91,7 @@ def test_a_command_that_lacks_something_ends_in_one_line_before_it_begins(tmp_pa
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "wmh: study paper: compute.device is cuda, and no GPU is here; set it to auto or cpu\n"
+        "wmh: study paper: compute.device is cuda, but this machine has no GPU; "
+        "set it to auto or cpu\n"
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["notebooks", "studies"]

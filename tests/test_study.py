@@ -176,18 +176,18 @@ def test_each_repeat_has_its_own_seeds_and_folders_and_the_first_is_the_study(sm
     assert [one.model_folder("t1").name for one in repeats] == ["t1", "t1_repeat_2", "t1_repeat_3"]
     assert len({one.seed_for("train", "t1", 0) for one in repeats}) == 3
     assert repeats[0].seed_for("train") == load_study("smoke").seed_for("train")
-    with pytest.raises(StudyError, match=r"no repeat 4; training\.repeats is 3"):
+    with pytest.raises(StudyError, match=r"no repeat 4; training\.repeats in its file is 3"):
         study.of_repeat(4)
 
 
 def test_there_is_a_fold_for_each_repeat(smoke, tmp_path):
     smoke["training"] |= {"repeats": 3, "folds": 2}
-    assert "at most the number of folds, 2" in refused(smoke, tmp_path)
+    assert "at most folds, which is 2" in refused(smoke, tmp_path)
 
 
 def test_a_batch_parts_into_equal_shares_of_its_people(smoke, tmp_path):
     smoke["training"] |= {"batch_size": 8, "people_a_batch": 3}
-    assert "multiple of people_a_batch, 3" in refused(smoke, tmp_path)
+    assert "multiple of people_a_batch, which is 3" in refused(smoke, tmp_path)
 
 
 def test_the_repeat_is_no_setting(smoke, tmp_path):

@@ -1,9 +1,9 @@
 """White matter lesion segmentation and localization from FLAIR and T1 MRI.
 
-The package behind the numbered notebooks. Its rooms, from the ground up (a room imports only from
-those before it): ``files``, ``study`` and ``images``; ``atlas``; ``cohorts``; ``phantom``, the
-simulated cohort; ``learning``; ``analysis``, numbers only; ``figures``; ``predict``, one's own
-scans; ``pipeline``; ``cli``.
+The package behind the numbered notebooks. Its parts, each of which imports only from those before
+it: ``files``, ``study`` and ``images``; ``atlas``; ``cohorts``; ``phantom``, the simulated cohort;
+``learning``; ``analysis``, numbers only; ``figures``; ``predict``, your own scans; ``pipeline``;
+``cli``.
 """
 
 from importlib.metadata import version

@@ -1,7 +1,7 @@
-"""The ``wmh`` command: one function per subcommand, each a thin call into the package.
+"""The ``wmh`` command: one short function per subcommand.
 
-Heavy modules are imported inside the functions, so that ``wmh --help`` answers at once. Help breaks
-docstrings where they do: lines below the first are as short as a terminal's.
+Heavy modules are imported inside the functions, so that ``wmh --help`` answers at once. The help
+keeps the line breaks of docstrings, so lines below the first are short enough for a terminal.
 """
 
 from __future__ import annotations
@@ -32,11 +32,13 @@ app.add_typer(fetch, name="fetch")
 File = Path | None
 Mirror = Annotated[
     str | None,
-    typer.Option(envvar="WMH_MIRROR", help="Folder or address that holds the same files."),
+    typer.Option(
+        envvar="WMH_MIRROR", help="Folder or web address to fetch from instead of the source."
+    ),
 ]
-Destination = Annotated[Path, typer.Option(help="Folder to put them in.")]
+Destination = Annotated[Path, typer.Option(help="Folder for the fetched files.")]
 Flair = Annotated[File, typer.Option(help="FLAIR image (NIfTI).")]
-T1 = Annotated[File, typer.Option(help="T1 image (NIfTI), head or brain.")]
+T1 = Annotated[File, typer.Option(help="T1 image (NIfTI), of the head or the brain only.")]
 Seed = Annotated[int, typer.Option(min=0, help="Random seed: the same seed gives the same files.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Subjects at a time.")]
 Profile = Annotated[
@@ -63,7 +65,9 @@ def challenge(
     echo_fetched(challenge.fetch_challenge(dest, split, observers), dest)
     missing = challenge.missing_subjects(dest, split)
     if missing:
-        typer.echo(f"{len(missing)} known subjects are not complete: {', '.join(missing)}")
+        typer.echo(
+            f"{dest}: {len(missing)} of the challenge's subjects lack files: {', '.join(missing)}"
+        )
         raise typer.Exit(1)
 
 
@@ -76,7 +80,7 @@ def atlas(mirror: Mirror = None, dest: Destination = Path("data/atlas")) -> None
     fetched = datasets.fetch_atlas(dest, mirror)
     echo_fetched(fetched, dest)
     if fetched.absent:
-        typer.echo(f"The mirror lacks the published labels of {len(fetched.absent)} subjects.")
+        typer.echo(f"{mirror}: has no published labels of {len(fetched.absent)} subjects.")
 
 
 @fetch.command()
@@ -92,8 +96,8 @@ def heads(mirror: Mirror = None, dest: Destination = Path("data/heads")) -> None
 def open_scans(mirror: Mirror = None, dest: Destination = Path("data/open_scans")) -> None:
     """Fetch openly licensed scans of 35 people with multiple sclerosis (CC BY, MIT).
 
-    A study reads them with source csv and the table subjects.csv, which lists the
-    people whose files are complete.
+    subjects.csv lists the people whose files are complete. A study reads that
+    table with source: csv.
     """
     from wmh.cohorts import datasets
 
@@ -102,10 +106,13 @@ def open_scans(mirror: Mirror = None, dest: Destination = Path("data/open_scans"
     people = datasets.known_people(dest)
     missing = [person for person, complete in people.items() if not complete]
     if missing:
-        typer.echo(f"{len(missing)} of {len(people)} people lack files: {', '.join(missing)}")
+        typer.echo(
+            f"{dest}: {len(missing)} of {len(people)} people lack files: {', '.join(missing)}"
+        )
     if len(missing) == len(people):
         raise typer.Exit(1)
-    typer.echo(f"{len(people) - len(missing)} people are complete: {dest / datasets.OPEN_TABLE}")
+    count = len(people) - len(missing)
+    typer.echo(f"{dest / datasets.OPEN_TABLE}: lists the {count} people whose files are complete")
 
 
 @app.command()
@@ -115,10 +122,11 @@ def check(
     ],
     json: Json = False,
     repair: Annotated[
-        File, typer.Option(help="Write 0/1 copies of masks of 0 and 255 to this folder.")
+        File,
+        typer.Option(help="Folder for copies, with 0 and 1, of masks that hold 0 and 255."),
     ] = None,
 ) -> None:
-    """List what is wrong with a cohort, and the remedy; exit code 0 only if all is usable."""
+    """List every problem of a cohort and its remedy; exit code 0 only if there is none."""
     from wmh.cohorts import check
 
     report = check.check_path(path)
@@ -132,9 +140,11 @@ def check(
 @app.command()
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Folder to write the cohort to.")],
-    subjects: Annotated[int, typer.Option(min=8, help="Subjects, over both splits.")] = 33,
+    subjects: Annotated[int, typer.Option(min=8, help="Subjects in both splits together.")] = 33,
     seed: Seed = 0,
-    coarsening: Annotated[int, typer.Option(min=1, help="In-plane coarsening factor.")] = 2,
+    coarsening: Annotated[
+        int, typer.Option(min=1, help="Pixels are this many times larger than the scanners' own.")
+    ] = 2,
 ) -> None:
     """Simulate a cohort in the challenge's folder layout."""
     from wmh.phantom.writing import simulate_cohort, simulation_of
@@ -160,13 +170,13 @@ def regions(
     method: Annotated[
         Literal["model", "affine", "deformable", "paper"] | None,
         typer.Option(
-            help="model: the general model (default for a scan). Else the atlas is registered: "
-            "affine (default for a mask), deformable, or paper, as in the paper."
+            help="model: the general model (default for a scan). The others register the atlas: "
+            "affine (default for a mask), deformable, or paper (as in the paper)."
         ),
     ] = None,
     seed: Seed = 0,
 ) -> None:
-    """Label the white-matter regions of a scan, or carry any atlas onto a white-matter mask.
+    """Label the white-matter regions of a scan, or register any atlas to a white-matter mask.
 
     The labels lie on the grid of the FLAIR, or of the T1 when it is alone.
     """
@@ -194,15 +204,18 @@ def regions(
     else:
         raise typer.BadParameter(
             "give --t1, --flair or both, or --white-matter with --atlas-white-matter and "
-            "--atlas-labels; an atlas is registered to a T1 or a mask"
+            "--atlas-labels. --method affine, deformable and paper need --t1 or --white-matter"
         )
-    told = "by the general model"
+    told = "regions labelled by the general model"
     if fit is not None:
-        told = f"white-matter Dice {fit.white_matter_dice:.3f} after {fit.attempts} starts"
+        told = (
+            f"atlas registered, white-matter Dice {fit.white_matter_dice:.3f} after "
+            f"{fit.attempts} starts"
+        )
     if contrast is not None:
         told += f", border contrast {contrast:.2f}"
         if contrast < LEAST_BORDER_CONTRAST:
-            say([f"{out}: the regions do not follow the picture; look at it and {t1} together"])
+            say([f"{out}: the regions do not follow the image; look at them on {t1 or flair}"])
     typer.echo(f"{out}: {told}")
 
 
@@ -216,7 +229,7 @@ def segment_tissue(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 16,
     device: Annotated[str, typer.Option(help="gpu or cpu.")] = "gpu",
 ) -> None:
-    """Segment T1 images with the FAST-AID Brain container, as the published labels were made."""
+    """Segment T1 images with the FAST-AID Brain container, as for the published labels."""
     from wmh.atlas.fast_aid import run_fast_aid
 
     run_fast_aid(folder, out, container, threads, device)
@@ -235,7 +248,7 @@ def predict(
         typer.Option(help="Folder for the results. Default: NAME_wmh, with the input's name."),
     ] = None,
     study: Annotated[
-        str | None, typer.Option(help="Study whose models are used, not the general one.")
+        str | None, typer.Option(help="Study whose models are used instead of the general model.")
     ] = None,
     jobs: Jobs = 2,
     profile: Profile = None,
@@ -246,15 +259,15 @@ def predict(
     """Find lesions and their regions in one person's scan, or in all scans of a folder.
 
     The general model of the package is used unless --study is given. A folder
-    gives BIDS derivatives with a page for each subject and one table of all;
-    finished subjects are kept. Exit code 1 when subjects were left out; they are
-    listed at the end.
+    becomes BIDS derivatives with a page for each subject and one table of all.
+    Finished subjects are not predicted again. Exit code 1 when subjects were left
+    out; they are listed at the end.
     """
     given = scans or flair or t1
     if given is None or (scans and (flair or t1)):
-        raise typer.BadParameter("give a folder or table, or --flair and --t1; not both")
+        raise typer.BadParameter("give either a folder or table, or --flair, --t1 or both")
     if profile and not scans:
-        raise typer.BadParameter("--profile is for a folder or table")
+        raise typer.BadParameter("--profile needs a folder or table; remove it for a single scan")
     asked = None
     if study is not None:
         from wmh.ready import raise_without_gpu
@@ -264,7 +277,9 @@ def predict(
         if profile is None:
             raise_without_gpu(asked)
         if asked.cohort.simulated_alone:
-            typer.echo(f"The models of study {study} learned from simulated heads alone.", err=True)
+            typer.echo(
+                f"The models of study {study} were trained on simulated heads only.", err=True
+            )
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: others compute beside it
     name = re.sub(r"\.(nii|nii\.gz|csv|tsv)$", "", given.absolute().name)
     out = out or Path(f"{name}_wmh")
@@ -274,7 +289,7 @@ def predict(
         written = predict_scan(asked, out, flair=flair, t1=t1)
         for path in written.paths:
             typer.echo(path)
-        typer.echo(f"Answered by {written.predicted_by}. Not for diagnosis.", err=True)
+        typer.echo(f"Predicted by {written.predicted_by}. Not for diagnosis.", err=True)
         return
     if profile is None:
         from wmh.predict.folder import predict_folder
@@ -311,10 +326,10 @@ def evaluate(
 ) -> None:
     """Measure predicted lesions as the WMH challenge does.
 
-    Two files: their five measures, always as JSON. Two folders, such as one that
-    wmh predict wrote: those of each subject and their means. --study: the means
-    of each model by the images given. Exit code 1 when truths have no prediction;
-    they are named.
+    Two files: their five measures, always as JSON. Two folders (wmh predict
+    writes one): the measures of each subject and their means. --study: the means
+    of each model by the images it was given. Exit code 1 when truths have no
+    prediction; the message names them.
     """
     import pandas as pd
 
@@ -324,11 +339,11 @@ def evaluate(
 
     pairs = None
     if (study is None) == (truth is None or prediction is None):
-        raise typer.BadParameter("give TRUTH and PREDICTION, or --study NAME")
+        raise typer.BadParameter("give either TRUTH and PREDICTION, or --study NAME")
     if out is not None:
         raise_unless_writable(out.parent)
         if out.is_dir():
-            raise typer.BadParameter(f"--out {out} is a folder; name the table to write")
+            raise typer.BadParameter(f"--out {out} is a folder; name the CSV file to write")
     if study is not None:
         from wmh.analysis.testing import cases_to_evaluate
         from wmh.study import load_study
@@ -359,7 +374,7 @@ def run(
     study: Annotated[str, typer.Argument(help=STUDY)] = "demo",
     profile: Profile = None,
 ) -> None:
-    """Run all notebooks of a study that are not up to date."""
+    """Run the notebooks of a study that are not up to date."""
     from wmh.pipeline.driver import run_study
     from wmh.study import load_study
 
@@ -371,7 +386,7 @@ def notebook(
     notebook: Annotated[str, typer.Argument(help="Name of a notebook, e.g. 05_evaluation.")],
     study: Annotated[str, typer.Option(help=STUDY)] = "demo",
     model: Annotated[str | None, typer.Option(help="Model, for the training notebooks.")] = None,
-    repeat: Annotated[int, typer.Option(min=1, help="Which of its repeated trainings.")] = 1,
+    repeat: Annotated[int, typer.Option(min=1, help="Number of the repeated training.")] = 1,
 ) -> None:
     """Run one notebook of a study, whether or not it is up to date."""
     from wmh.pipeline.notebook import run_notebook
@@ -383,26 +398,28 @@ def notebook(
 
 
 def echo_fetched(fetched, folder: Path) -> None:
-    """Say what a fetch brought."""
-    typer.echo(f"{len(fetched.new)} files fetched, {len(fetched.kept)} were there: {folder}")
+    """Print how many files were fetched, and how many were there before."""
+    typer.echo(
+        f"{folder}: {len(fetched.new)} files fetched, {len(fetched.kept)} were there already"
+    )
 
 
 def _notice(standard: Callable, message: Warning, category: type, file: str, *where: object) -> str:
-    """A warning of this package as one line; others as they are."""
+    """Format a warning: in one line if it comes from this package, else as usual."""
     ours = Path(file).is_relative_to(Path(__file__).parent)
     return f"wmh: {message}\n" if ours else standard(message, category, file, *where)
 
 
 def main() -> None:
-    """Run the command.
+    """Run the command; errors are reported in one line.
 
-    Errors of the user's files and settings are one line, exit code 2; so are a stage or program
-    that fails and those of the machine, a full disk or too little memory, exit code 1. Stopped by
-    SIGTERM it leaves nothing half-written and no worker behind.
+    Exit code 2 for errors in the user's files and settings. Exit code 1 for a stage or program that
+    fails, and for errors of the machine (a full disk, too little memory). SIGTERM ends the command
+    without half-written files and without workers left behind.
     """
     signal.signal(signal.SIGTERM, _stop)
     warnings.formatwarning = partial(_notice, warnings.formatwarning)
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # any name of a file can be printed
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # so that any file name can be printed
         stream.reconfigure(errors="backslashreplace")
     try:
         app()
@@ -424,17 +441,17 @@ def _stop(number: int, frame: object) -> None:
 
 
 def of_the_machine(error: Exception) -> str | None:
-    """Explain an error that is the machine's: of its disks and files, or no memory; else None."""
+    """Explain an error of the machine (disk, files or memory); None for any other error."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return (
-            f"{error.filename or 'the folder written to'}: no room is left on the disk. Make room, "
-            "or write to another one; what is complete is kept."
+            f"{error.filename or 'the folder written to'}: the disk is full. Free some space, or "
+            "write to another disk; complete files are kept."
         )
     if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}. Look at the name, its folder and the disk."
+        return f"{error.filename}: {error.strerror}. Check its name, its folder and the disk."
     words = ("memory", "failed to map segment", "can't start new thread")
     if isinstance(error, MemoryError) or any(word in str(error).lower() for word in words):
-        return f"the memory ran out ({str(error) or 'no more is given'}). Close other programs."
+        return f"not enough memory ({str(error) or 'none is left'}). Close other programs."
     return None
 
 

@@ -1,8 +1,8 @@
 """Files of the package that a notebook or a module depends on: modules, and their tables of facts.
 
-Found by the standard library's ``modulefinder``, which compiles sources and runs none of them.
-Modules that only draw are left out, except where drawing is the point: a new figure style must not
-train a network again.
+They are found by the standard library's ``modulefinder``, which compiles sources without running
+them. Modules that only draw are left out unless asked for: a new figure style must not cause a new
+training.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def modules_reached(root: Path, code: str, drawing: bool = False) -> list[Path]:
         code = "\n".join([code, *(f"import {DRAWING}.{name[3:]}" for name in FIGURES)])
     finder = ModuleFinder([str(root)], excludes=[] if drawing else figures - {PRINTING})
     finder.scan_code(compile(code, "code", "exec"), finder.add_module("__main__"))
-    if not drawing:  # the folder itself, reached by way of what prints
+    if not drawing:  # the folder itself is reached through the module that prints
         finder.modules.pop(DRAWING, None)
     modules = [Path(module.__file__) for module in finder.modules.values() if module.__file__]
     texts = [module.read_text() for module in modules]
@@ -48,7 +48,7 @@ def modules_reached(root: Path, code: str, drawing: bool = False) -> list[Path]:
 
 @cache
 def code_of(module: str) -> str:
-    """A hash of a module of this package and of all it depends on but drawing."""
+    """A hash of a module of this package and of all modules it depends on, without drawing."""
     return fingerprint(modules_reached(Path(__file__).parents[1], f"import {module}"))
 
 

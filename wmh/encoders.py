@@ -1,4 +1,4 @@
-"""Names of encoders, read from the libraries' source: to import these takes seconds."""
+"""Names of encoders, read from the source of their libraries, because importing takes seconds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ SMP, TIMM = "segmentation_models_pytorch", "timm"
 
 
 def nearest_encoders(name: str) -> list[str]:
-    """For a name that no encoder has, the three that are most alike; none for an encoder's name.
+    """The three encoder names most similar to an unknown ``name``; empty if ``name`` is known.
 
-    Those of timm are called ``tu-NAME``, to which a dot and the name of weights may be added.
+    Encoders of timm are called ``tu-NAME``; a dot and the name of weights may follow.
     """
     known = _named(SMP, "encoders", r'^    "([\w.-]+)": \{')
-    if name in known or not known:  # a library of another layout is believed
+    if name in known or not known:  # no names found: the library will check the name itself
         return []
     of_timm = {f"tu-{one}" for one in _named(TIMM, "models", r"^@register_model\ndef (\w+)")}
     if name.partition(".")[0] in of_timm:
@@ -27,9 +27,9 @@ def nearest_encoders(name: str) -> list[str]:
 
 @cache
 def _named(library: str, folder: str, pattern: str) -> frozenset[str]:
-    """All that a pattern names in a library's folder; nothing where it is not installed."""
+    """All names that a pattern finds in a library's folder; none if it is not installed."""
     specification = find_spec(library)
-    if specification is None:  # networks that are written out here do without
+    if specification is None:  # networks that this package defines itself do not need it
         return frozenset()
     found = Path(specification.origin).with_name(folder).glob("*.py")
     texts = [file.read_text(encoding="utf-8") for file in sorted(found)]

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and told apart by their content."""
+"""Files: written completely or not at all, and compared by their content."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:  # half a second to import, in processes that write no table
 
 @contextmanager
 def complete(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to, with the same ending; it takes the place of ``path``.
+    """A temporary file beside ``path``, with the same ending, that replaces ``path`` in the end.
 
-    It does so only when the block ends well. Otherwise ``path`` stays as it was, and nothing else
-    is left. Folders are made.
+    It does so only if the block ends without an error. Otherwise ``path`` stays as it was and the
+    temporary file is removed. Missing folders are made.
 
     >>> with complete(path) as part:  # doctest: +SKIP
     ...     part.write_text(content)
@@ -48,7 +48,7 @@ def sha256_of(path: Path) -> str:
 def fingerprint(files: Iterable[Path], *words: str) -> str:
     """Hexadecimal SHA-256 of the contents of files, in the order of their names, and of words.
 
-    Where files lie does not count.
+    The folders of the files do not count.
     """
     digest = hashlib.sha256("\0".join(words).encode())
     for path in sorted(files, key=lambda path: path.name):

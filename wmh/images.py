@@ -26,18 +26,20 @@ from wmh.files import complete
 
 SMALLEST_VOXEL_MM, LARGEST_VOXEL_MM = 0.1, 20.0
 LARGEST_VIEW_MM = 800.0
-"""No scanner sees farther, and on fine voxels such a view would fill the memory."""
+"""Longest edge of an image. No scanner has a larger field of view, and one with fine voxels would
+fill the memory."""
 ENDINGS = (".nii", ".nii.gz")
-"""Of the images that are written."""
+"""Endings of image files that may be written."""
 BACKGROUND_SPREAD = 0.1
-"""Share of the range of intensities within which the background is one level."""
+"""Background intensities may differ by this share of the image's range of intensities."""
 NEAR_0, NOISE_FLOOR = 0.05, 0.2
-"""Shares of bright intensities by which a background left as it is may lie below and above 0."""
+"""A background is left as it is if it lies below 0 by at most the first share of the bright
+intensities, and above 0 by at most the second."""
 DARKER_THAN_AROUND = 0.2
-"""Share of a head that is darker than the background once the head alone was standardised."""
+"""The head alone was standardised if at least this share of it is darker than the background."""
 LARGEST_DISAGREEMENT = 30.0
-"""Degrees by which qform and sform may be turned: one may hold a registration, but no other way up.
-"""
+"""Largest angle in degrees between qform and sform. One of them may hold a registration, but they
+must agree on which way is up."""
 
 
 class ImageError(ValueError):
@@ -47,13 +49,13 @@ class ImageError(ValueError):
         self.path, self.problem, self.remedy = path, problem, remedy
         super().__init__(f"{path or 'image in memory'}: {problem}. {remedy}.")
 
-    def __reduce__(self):  # so that it comes whole out of a worker process
+    def __reduce__(self):  # so that a worker process can pass it on with all its parts
         return type(self), (self.path, self.problem, self.remedy)
 
 
-@dataclass(frozen=True, eq=False)  # one image is another only if it is the same
+@dataclass(frozen=True, eq=False)  # compared by identity: comparing arrays has no single answer
 class Image:
-    """A 3-D image on its grid: ``data`` (x, y, z) and ``affine`` (4, 4) to RAS world mm."""
+    """A 3-D image on its grid: ``data`` (x, y, z), and ``affine`` (4, 4) from voxels to RAS mm."""
 
     data: np.ndarray
     affine: np.ndarray
@@ -82,8 +84,8 @@ def load_image(path: Path | str) -> Image:
     An image whose background is far from 0 is shifted (:func:`with_background_at_0`). A fourth axis
     of length one is dropped. Raises :class:`ImageError` for a file that is missing, empty,
     truncated or not NIfTI; a 4-D image; colours and complex numbers; NaN or infinite voxels; an
-    image that is constant; an affine that no scan can have; and a header that leaves left and right
-    open.
+    image that is constant; an affine that no scan can have; and a header that does not tell left
+    from right.
     """
     image = _read(Path(path))
     _raise_unless_sided(image)
@@ -99,17 +101,18 @@ def load_image(path: Path | str) -> Image:
         raise ImageError(
             path,
             f"every voxel is {data.flat[0]:g}",
-            "Export the image again; this one holds no picture",
+            "Export the image again; this one is empty",
         )
     return Image(with_background_at_0(data), image.affine, image.path, image.header)
 
 
 def with_background_at_0(data: np.ndarray) -> np.ndarray:
-    """Intensities (x, y, z) shifted so that no signal is 0; unchanged where it is near 0 already.
+    """Shift intensities (x, y, z) so that the background is 0; unchanged if it is near 0 already.
 
-    Background is what most of the border shows. Where that is among the darkest, it becomes 0:
-    the image was shifted, or standardised as a whole. Where much of the rest is far darker, the
-    head alone was standardised, and the darkest of it becomes 0, as all around it.
+    The background is the median intensity on the faces of the image. If it is among the darkest
+    intensities, the image was shifted or standardised as a whole, and the background becomes 0. If
+    much of the head is far darker, the head alone was standardised: then the darkest part of the
+    head becomes 0, and so does the background.
     """
     some = data[tuple(slice(None, None, max(1, n // 64)) for n in data.shape)]
     faces = np.concatenate([np.moveaxis(data, axis, 0)[[0, -1]].ravel() for axis in range(3)])
@@ -139,8 +142,8 @@ def load_labels(
     ``allowed`` are the labels the image may hold; by default any integer from 0 to 255. Raises
     :class:`ImageError` as :func:`load_image` does (an all-zero label image is allowed), and for
     values that are not whole numbers or not allowed. A mask that the header scales to 0 and 0.998
-    is read as 0 and 1, with a warning. Where left and right do not matter, ``sided`` is false, and
-    the header may leave them open.
+    is read as 0 and 1, with a warning. Set ``sided`` to false where left and right do not matter:
+    the header then need not tell them apart.
     """
     image = _read(Path(path))
     if sided:
@@ -150,29 +153,31 @@ def load_labels(
         raise ImageError(path, "some labels are NaN or infinite", "Save the labels as integers")
     labels = np.round(values)
     if np.abs(values - labels).max() > 1e-3 and _is_mask_off_whole_numbers(values, image.header):
-        warnings.warn(f"{path}: its 0 and {values.max():g} are read as 0 and 1", stacklevel=2)
+        shown = f"{values.max():g}"
+        warnings.warn(f"{path}: the mask's values 0 and {shown} are read as 0 and 1", stacklevel=2)
         labels = values > values.max() / 2
     elif np.abs(values - labels).max() > 1e-3:
         raise ImageError(
             path,
             "some labels are not whole numbers",
-            "Resample labels with nearest-neighbour interpolation, or threshold probabilities",
+            "If it holds labels, resample them with nearest-neighbour interpolation; if it holds "
+            "probabilities, threshold them",
         )
-    found = {int(v) for v in np.unique(labels[labels != 0])}  # most is 0, which all images hold
+    found = {int(v) for v in np.unique(labels[labels != 0])}  # most voxels are 0: faster without
     unknown = found - set(range(256) if allowed is None else allowed)
     if unknown:
         shown = ", ".join(str(v) for v in sorted(unknown)[:6])
         known = range(256) if allowed is None else sorted(allowed)
         span = f"{known[0]} to {known[-1]}" if len(known) > 3 else ", ".join(map(str, known))
-        remedy = f"Allowed are {span}; map the others to these"
+        remedy = f"Allowed are {span}; replace all other labels by these"
         if found <= {0, 255}:
-            remedy = "A mask of 0 and 255 becomes 0 and 1 when divided by 255; save it so"
-        raise ImageError(path, f"labels {shown} are not known here", remedy)
+            remedy = "Divide the mask by 255, so that it holds 0 and 1, and save it"
+        raise ImageError(path, f"labels {shown} are not allowed here", remedy)
     return Image(labels.astype(np.uint8), image.affine, image.path, image.header)
 
 
 def save_image(path: Path | str, data: np.ndarray, like: Image) -> Path:
-    """Save ``data`` (x, y, z) on the grid of ``like``: same affine, both form codes, mm.
+    """Save ``data`` (x, y, z) on the grid of ``like``: same affine, qform and sform set, in mm.
 
     Booleans become uint8; other types are kept (float64 becomes float32).
     """
@@ -180,7 +185,7 @@ def save_image(path: Path | str, data: np.ndarray, like: Image) -> Path:
     if data.shape != like.data.shape:
         raise ImageError(
             path,
-            f"data of shape {data.shape} do not fit the grid of {like.path} {like.data.shape}",
+            f"data of shape {data.shape} do not fit the grid {like.data.shape} of {like.path}",
             "Resample the data to that grid first",
         )
     kind = {np.dtype(bool): np.uint8, np.dtype(np.float64): np.float32}.get(data.dtype, data.dtype)
@@ -196,30 +201,34 @@ def save_image(path: Path | str, data: np.ndarray, like: Image) -> Path:
 
 
 def rough_head(data: np.ndarray) -> np.ndarray:
-    """Voxels (x, y, z) brighter than a fifth of the bright end of an image: roughly, the head."""
+    """Rough head mask (x, y, z): voxels brighter than a fifth of the image's 99th percentile."""
     return data > 0.2 * np.percentile(data, 99)
 
 
 def raise_unless_writable(path: Path, image: bool = False) -> None:
-    """Raise :class:`ImageError` where no folder, or no ``image`` file, can be written: in time."""
+    """Raise :class:`ImageError` where a folder or ``image`` file cannot be written.
+
+    Called before the work begins, so that no result is lost.
+    """
     if image and not path.name.endswith(ENDINGS):
-        raise ImageError(path, "no name of an image", "End it in .nii.gz")
+        raise ImageError(path, "not the name of an image", "Let the name end in .nii.gz")
     if image and path.is_dir():
-        raise ImageError(path, "is a folder", "Name the file that is to be written")
+        raise ImageError(path, "is a folder", "Name the file to write")
     folder = path.parent if image else path
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir():
-        raise ImageError(there, "is a file and no folder", "Name another folder to write to")
+        raise ImageError(there, "is a file, not a folder", "Name another folder to write to")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise ImageError(there, "may not be written to by you", "Name another folder to write to")
+        problem = "you have no permission to write here"
+        raise ImageError(there, problem, "Name another folder to write to")
 
 
 @contextmanager
 def all_or_nothing(folder: Path, name: str = "unfinished") -> Iterator[Path]:
-    """A fresh folder whose files move to ``folder``, in the order written, when all are complete.
+    """A temporary folder; when the block ends, its files move to ``folder`` in the order written.
 
-    After an error nothing of them remains, and what a killed process left of the same ``name`` goes
-    first. Who writes by a name that another writes by waits until that one is done.
+    After an error none of them remains. Files that a killed process left under the same ``name``
+    are removed first. A second process that uses the same name waits until the first is done.
     """
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     fresh = folder / f".{name}"
@@ -240,15 +249,15 @@ def all_or_nothing(folder: Path, name: str = "unfinished") -> Iterator[Path]:
 
 
 def _locked(fresh: Path) -> int:
-    """Make a folder anew, empty and this process's alone; the descriptor that holds it."""
+    """Make an empty folder, locked for this process; return the descriptor that holds the lock."""
     while True:
         fresh.mkdir(parents=True, exist_ok=True)
         lock = os.open(fresh, os.O_RDONLY)
-        with suppress(OSError):  # of file systems that know no locks
+        with suppress(OSError):  # some file systems have no locks
             fcntl.flock(lock, fcntl.LOCK_EX)
         if fresh.exists() and os.path.samestat(os.fstat(lock), fresh.stat()):
             break
-        os.close(lock)  # who held it has removed it
+        os.close(lock)  # the process that held the lock has removed the folder: try again
     for left in fresh.iterdir():
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     return lock
@@ -283,7 +292,8 @@ def resample_to(image: Image, reference: Image, order: int = 1) -> Image:
         raise ImageError(
             image.path,
             f"does not overlap {reference.path} in world space",
-            "Check that both come from one session and that no tool dropped the header's origin",
+            "Check that both come from one session, and that no tool removed the origin from a "
+            "header",
         )
     return Image(data, reference.affine, image.path, reference.header)
 
@@ -303,9 +313,9 @@ def from_ras(data: np.ndarray, like: Image) -> np.ndarray:
 
 
 def _is_mask_off_whole_numbers(values: np.ndarray, header: nib.Nifti1Header) -> bool:
-    """Return whether values are 0 and 1 but for a hundredth, or stored as 0 and a whole number.
+    """Return whether values lie within 0.01 of 0 and 1, or are stored as 0 and one whole number.
 
-    A header that scales them, and floats that were resampled or compressed, make such values.
+    Such values come from a header that scales them, or from resampled or compressed floats.
     """
     if np.minimum(np.abs(values), np.abs(values - 1)).max() <= 0.01:
         return True
@@ -315,7 +325,7 @@ def _is_mask_off_whole_numbers(values: np.ndarray, header: nib.Nifti1Header) -> 
 
 
 def _read(path: Path) -> Image:
-    if str(path) != (shown := os.fsencode(path).decode(errors="replace")):  # no page could name it
+    if str(path) != (shown := os.fsencode(path).decode(errors="replace")):  # no page can show it
         raise ImageError(shown, "the name is not in UTF-8", "Rename the file or its folder")
     _raise_unless_readable(path)
     try:
@@ -333,47 +343,51 @@ def _read(path: Path) -> Image:
         ) from error
     except MemoryError as error:
         raise ImageError(
-            path, "is too large for the memory", "Close other programs, or crop the image"
+            path, "does not fit into memory", "Close other programs, or crop the image"
         ) from error
     except (EOFError, OSError, OverflowError, ValueError, zlib.error) as error:
         raise ImageError(
             path,
             f"cannot be read to its end ({error})",
-            "It is cut short or damaged; copy it again",
+            "The file is incomplete or damaged; copy it again",
         ) from error
     if data.dtype.kind not in "biuf":
         kind = "complex numbers" if data.dtype.kind == "c" else "colours"
-        remedy = "Save the magnitude as one number per voxel, for instance as float32"
-        raise ImageError(path, f"its voxels are {kind}", remedy)
+        remedy = "Save one number per voxel, for instance the magnitude as float32"
+        raise ImageError(path, f"its voxels hold {kind}", remedy)
     if data.ndim == 4 and data.shape[3] == 1:
         data = data[..., 0]
     if data.ndim != 3:
         raise ImageError(
-            path, f"has {data.ndim} dimensions {data.shape}", "Save the one 3-D volume to be used"
+            path,
+            f"has {data.ndim} dimensions {data.shape}, not 3",
+            "Save the one 3-D volume that should be used",
         )
     if data.size == 0:
-        raise ImageError(path, f"holds no voxel {data.shape}", "Export the image again")
+        raise ImageError(path, f"has no voxels {data.shape}", "Export the image again")
     return Image(data, _checked_affine(path, file), path, file.header)
 
 
 def _raise_unless_readable(path: Path) -> None:
     try:
         if path.is_dir():
-            remedy = "Name the NIfTI file in it; of DICOM files dcm2niix makes one"
+            remedy = "Name the NIfTI file in it; dcm2niix makes one from DICOM files"
             raise ImageError(path, "is a folder", remedy)
         if not path.is_file():
             remedy = "Check the path; a NIfTI file (.nii.gz) is expected"
             raise ImageError(path, "no such file", remedy)
         if path.stat().st_size == 0:
             raise ImageError(path, "the file is empty (0 bytes)", "Copy or download it again")
-        path.open("rb").close()  # nibabel would take it for a file of another kind
+        path.open("rb").close()  # nibabel would call an unreadable file one of another format
     except PermissionError as error:
-        remedy = "Change its permissions, or its folder's: chmod u+r FILE, chmod u+rx FOLDER"
-        raise ImageError(path, "may not be read by you", remedy) from error
+        remedy = (
+            "Change the permissions of the file or its folder: chmod u+r FILE, chmod u+rx FOLDER"
+        )
+        raise ImageError(path, "you have no permission to read it", remedy) from error
 
 
 def _raise_unless_whole(path: Path) -> None:
-    """Read a compressed file to its checksum, before which nibabel stops."""
+    """Read a compressed file up to its checksum; nibabel stops before."""
     with gzip.open(path) as file:
         while file.read(2**24):
             pass
@@ -389,23 +403,25 @@ def _checked_affine(path: Path, file: nib.spatialimages.SpatialImage) -> np.ndar
     if size.min() < SMALLEST_VOXEL_MM or size.max() > LARGEST_VOXEL_MM:
         shown = " x ".join(f"{s:g}" for s in size)
         raise ImageError(
-            path, f"a voxel of {shown} mm is not one of a head scan", "Check the header's units"
+            path,
+            f"a voxel of {shown} mm is impossible for a head scan",
+            "Check the units in the header",
         )
     view = size * file.shape[:3]
     if view.max() > LARGEST_VIEW_MM:
         shown = " x ".join(f"{s:.0f}" for s in view)
         raise ImageError(
             path,
-            f"a view of {shown} mm is larger than a scanner's",
-            "Check the voxel size in its header, and the header's units",
+            f"a field of view of {shown} mm is larger than any scanner's",
+            "Check the voxel size and the units in the header",
         )
     return affine
 
 
 def _raise_unless_sided(image: Image) -> None:
-    """Left and right are never a guess: refuse a header that does not say, or says two things."""
+    """Refuse a header that gives no orientation, or two different ones: sides are never guessed."""
     header, path = image.header, image.path
-    if not isinstance(header, nib.AnalyzeHeader):  # of another format than NIfTI's family
+    if not isinstance(header, nib.AnalyzeHeader):  # a format outside the family of NIfTI
         return
     codes = (0, 0)
     if isinstance(header, nib.Nifti1Header):
@@ -413,8 +429,8 @@ def _raise_unless_sided(image: Image) -> None:
     if codes == (0, 0):
         raise ImageError(
             path,
-            "its header says nothing of its orientation",
-            "Convert it again from DICOM (dcm2niix), so that left and right are known",
+            "the header does not give the orientation",
+            "Convert the image again from DICOM (dcm2niix), so that left and right are known",
         )
     if not all(codes):
         return
@@ -426,12 +442,12 @@ def _raise_unless_sided(image: Image) -> None:
         raise ImageError(
             path,
             f"qform and sform disagree on {what} ({shown})",
-            "Find out which is right (vitamin capsule, operation scar, another scan of the person) "
-            "and write it to both, for instance with fslorient",
+            "Find out which of the two is right (from a vitamin capsule, a scar of surgery or "
+            "another scan of the person), and write it to both, for instance with fslorient",
         )
 
 
 def _angle(first: np.ndarray, second: np.ndarray) -> float:
-    """Degrees by which the axes of one affine are turned against those of another."""
+    """Angle in degrees between the axes of two affines."""
     one, other = (polar(affine[:3, :3])[0] for affine in (first, second))  # without scale, shear
     return float(np.rad2deg(np.arccos(np.clip((np.trace(one.T @ other) - 1) / 2, -1, 1))))

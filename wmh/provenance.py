@@ -14,7 +14,7 @@ from wmh.study import StudyError, project_root
 
 
 def commit_here() -> dict[str, object]:
-    """The commit that is checked out and whether files differ from it; None outside a checkout."""
+    """The checked-out commit, and whether files differ from it; None outside a checkout."""
     commit = _output("git", "rev-parse", "HEAD")
     if commit is None:
         return {"commit": None, "dirty": None}
@@ -25,18 +25,18 @@ def commit_here() -> dict[str, object]:
 
 
 def versions_here() -> dict[str, str]:
-    """Versions of Python, the package and all that it directly depends on and that is here."""
+    """Versions of Python, of this package and of its direct dependencies that are installed."""
     versions = {"python": platform.python_version(), "wmh": metadata.version("wmh")}
     for requirement in metadata.requires("wmh") or []:
         if "extra ==" not in requirement:
             name = re.match(r"[\w.-]+", requirement).group()
-            with suppress(metadata.PackageNotFoundError):  # not every stage needs all
+            with suppress(metadata.PackageNotFoundError):  # not every stage needs every package
                 versions[name] = metadata.version(name)
     return versions
 
 
 def all_versions() -> dict[str, str]:
-    """Versions of every package of the environment."""
+    """Versions of all packages in the environment."""
     found = {dist.name.lower(): dist.version for dist in metadata.distributions()}
     return dict(sorted(found.items()))
 

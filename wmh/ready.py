@@ -1,6 +1,6 @@
-"""The needs of a study, looked at before anything is begun.
+"""Checks that a study can run, made before its first stage.
 
-Reading a study asks for none of it: its settings may be looked at anywhere.
+Reading a study's settings does not make these checks, so that they can be read on any machine.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from wmh.provenance import gpus_here
 from wmh.study import Study, StudyError, project_root
 
 DEVICES, GPUS = Path("/dev"), ("nvidia[0-9]*", "dxg", "kfd")
-"""Files that stand for GPUs: NVIDIA's, any in a Linux below Windows, AMD's."""
+"""Device files of GPUs: NVIDIA's, any GPU in the Windows Subsystem for Linux, AMD's."""
 
 
 def raise_unless_ready(study: Study, gpu: bool = True) -> None:
-    """Raise :class:`StudyError` where a study cannot run for want of a GPU, images or a table.
+    """Raise :class:`StudyError` where the GPU, the images or a table of a study is missing.
 
-    Without ``gpu`` it is not looked for one: the machine that sends jobs to a cluster has none.
+    Without ``gpu`` the GPU is not checked: the machine that sends jobs to a cluster has none.
     """
     if gpu:
         raise_without_gpu(study)
@@ -38,13 +38,14 @@ def raise_unless_ready(study: Study, gpu: bool = True) -> None:
         ("participants.table", study.participants and study.participants.table, ""),
     ):
         if place is not None and not (project_root() / place).exists():
-            raise StudyError(f"study {study.name}: {key}: {place} is not there{remedy}")
+            raise StudyError(f"study {study.name}: {key}: {place} does not exist{remedy}")
 
 
 def raise_without_gpu(study: Study) -> None:
-    """Raise :class:`StudyError` where a study asks for a GPU and this machine has none."""
+    """Raise :class:`StudyError` if a study asks for a GPU and this machine has none."""
     found = [file for name in GPUS for file in DEVICES.glob(name)]
     if study.compute.device == "cuda" and not found and not gpus_here():
         raise StudyError(
-            f"study {study.name}: compute.device is cuda, and no GPU is here; set it to auto or cpu"
+            f"study {study.name}: compute.device is cuda, but this machine has no GPU; set it to "
+            "auto or cpu"
         )

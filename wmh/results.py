@@ -1,6 +1,6 @@
-"""Names of what a study leaves: tables ``results/STUDY/NAME.csv`` and figures.
+"""Names of a study's results: tables ``results/STUDY/NAME.csv``, and figures.
 
-The Snakefile, the package, the pages and the tests read the names here.
+The Snakefile, the package, the pages and the tests take the names from here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TABLES = {
         "group_choices",
     ),
 }
-"""The tables that each notebook always leaves; those of some studies alone come on top."""
+"""The tables that each notebook always writes; some studies have further ones."""
 
 FIGURES = (
     "01_pipeline",
@@ -33,7 +33,7 @@ FIGURES = (
     "09_curves",
     "10_claims",
 )
-"""The figures of notebook 8, each a picture, a page to print and its caption.
+"""The figures of notebook 8. Each is a picture, a page to print and a caption.
 
-The module of ``wmh.figures`` of the same name, without the number, draws it.
+Each is drawn by the module of ``wmh.figures`` with the same name without the number.
 """

@@ -1,4 +1,4 @@
-"""Settings of ``studies/NAME.yaml``, group by group, with what is assumed where it is silent.
+"""Settings of ``studies/NAME.yaml``, group by group, with their defaults.
 
 Settings are checked when they are read: an unknown key or a wrong value is refused.
 """
@@ -21,7 +21,7 @@ from wmh.encoders import nearest_encoders
 
 
 def at_home(path: Path) -> Path:
-    """A path whose ``~`` is the user's home, as in a shell; one of no known user stays as it is."""
+    """Replace ``~`` by the user's home, as a shell does; ``~NAME`` of no known user stays."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -39,71 +39,74 @@ Range = tuple[float, float]
 
 
 class Settings(BaseModel):
-    """Settings that refuse unknown keys and do not change after they were read."""
+    """Settings that refuse unknown keys and cannot be changed after they were read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Simulation(Settings):
-    """Subjects to simulate of each of the challenge's scanners, or of ``various``."""
+    """Number of subjects to simulate on each scanner: the challenge's five, or ``various``."""
 
     training: dict[str, Count]
     test: dict[str, Count]
     anatomy: Literal["template", "heads"] = "template"
-    """From the MNI152 template, or from real people's whole heads (``wmh fetch heads``)."""
+    """Source of the anatomy: the MNI152 template, or label maps of twenty real people's whole heads
+    (``wmh fetch heads``)."""
     heads_folder: UserPath = Path("data/heads")
     in_plane_coarsening: Count = 1
 
 
 class CohortSettings(Settings):
-    """The subjects: where they come from, and what is asked of them."""
+    """The subjects: where they come from and how they are prepared."""
 
     source: Literal["simulated", "challenge", "bids", "csv"]
     folder: UserPath
     """Folder of the images; for ``source: csv``, the CSV file itself."""
     simulation: Simulation | None = None
     further: Path | None = None
-    """A CSV table of further people to learn from, beside those of ``folder``. None of them is
-    validated on, and none tested unless the table's column ``split`` says so."""
+    """A CSV table of further people to train on, beside those of ``folder``. They are never used
+    for validation, and for testing only if the table's column ``split`` says so."""
     test_share: Share = 0.3
-    """Share of the people to test on, where a BIDS folder or a CSV does not say who is."""
+    """Share of the people to test on, where a BIDS folder or a CSV table gives no split."""
     register_t1: bool = False
-    """Move each T1 rigidly onto its FLAIR; otherwise the headers are believed."""
+    """Move each T1 rigidly onto its FLAIR; otherwise its position is taken from the headers."""
     leave_out_unusable: bool = False
-    """Go on without subjects that cannot be used, and list them; otherwise one stops the study."""
+    """Continue without subjects that cannot be used, and list them; otherwise the study stops."""
 
     @property
     def simulated_alone(self) -> bool:
-        """True where none of those to learn from is a real person."""
+        """True where no training subject is a real person."""
         return self.source == "simulated" and self.further is None
 
     @model_validator(mode="after")
     def _simulation_belongs_to_simulated(self) -> CohortSettings:
         if (self.source == "simulated") != (self.simulation is not None):
-            raise ValueError("'simulation' goes with source: simulated, and only with it")
+            raise ValueError("give 'simulation' if source is simulated, and only then")
         return self
 
 
 class RegionSettings(Settings):
-    """The atlas that is carried to the subjects, and the way it is."""
+    """The source of each subject's regions: an atlas and the method to register it, or labels."""
 
     atlas: Literal["built-in", "jhu", "published", "known"] = "built-in"
-    """``wmh fetch atlas`` brings ``jhu`` and ``published``, the authors' own labels. ``known`` are
-    the subjects' own true regions; who has none gets an empty image, and trains lesions alone."""
+    """``built-in`` comes with the package. ``wmh fetch atlas`` brings ``jhu`` and ``published``
+    (the authors' own labels). ``known`` takes the true regions that a cohort brings; a subject
+    without them gets an empty image and trains lesions only."""
     atlas_folder: UserPath = Path("data/atlas")
     method: Literal["affine", "paper", "deformable"] = "affine"
 
 
 class SliceSettings(Settings):
-    """The 2-D slices a network sees: axial, in native space, resampled in plane only."""
+    """The 2-D slices that a network sees: axial, in native space, resampled in plane only."""
 
     voxel_size_mm: Positive | None = None
     """In-plane voxel size; None keeps the native one."""
     precision: Literal["float32", "float16"] = "float32"
+    """Number format in which slices are stored."""
     storage: Literal["auto", "device", "host", "disk"] = "auto"
-    """Their place while a model is trained: in the memory of the device, in that of the machine, or
-    in files below ``results/STUDY/slices``. ``auto`` takes the first with room for them. Batches
-    are the same from all three."""
+    """Where slices are kept during a training: in the memory of the device, in that of the machine
+    (``host``), or in files below ``results/STUDY/slices``. ``auto`` takes the first of these with
+    enough room. The choice does not change the batches."""
 
 
 class Augmentation(Settings):
@@ -124,25 +127,29 @@ class Augmentation(Settings):
     brightness: Range = (0.93, 1.07)
     blur_pixels: Range = (0.3, 0.8)
     low_resolution: tuple[AtLeastOne, AtLeastOne] = (1.0, 1.8)
-    """Times coarser along one axis."""
+    """Factor by which the resolution is lower along one axis."""
     motion_pixels: NotNegative = 0.8
-    """Movement of a head along one axis while it is scanned, at most."""
+    """Largest movement of the head along one axis during the scan."""
 
 
 class NetworkSettings(Settings):
-    """The network. ``encoder``, ``depth`` and ``decoder_channels`` are the 2-D U-Net's, its encoder
-    one of segmentation-models-pytorch's; ``width`` is the first level's of all others."""
+    """The network.
+
+    ``encoder`` (of segmentation-models-pytorch), ``depth`` and ``decoder_channels`` belong to the
+    2-D U-Net. ``width`` is the number of channels in the first level of all other networks.
+    """
 
     architecture: Literal["unet", "unetr", "mednext", "multiresunet"] = "unet"
     dimensions: Literal[2, 3] = 2
     """2 for axial slices, 3 for patches of volumes."""
     width: Annotated[int, Field(ge=4)] = 32
     patch_size: tuple[PatchEdge, PatchEdge, PatchEdge] = (96, 96, 32)
-    """Voxels of a patch, right, front and up, where ``dimensions`` is 3."""
+    """Voxels of a patch from left to right, back to front and bottom to top, if ``dimensions`` is
+    3."""
     encoder: str = "resnet18"
     depth: Annotated[int, Field(ge=3, le=5)] = 4
     decoder_channels: tuple[Count, ...] = (96, 64, 32, 16)
-    """One number per level from the deepest up, or without the last: the decoder then ends at half
+    """Channels of each level, from the deepest up. Without the last number the decoder ends at half
     resolution."""
 
     @field_validator("encoder")
@@ -156,11 +163,11 @@ class NetworkSettings(Settings):
     def _can_be_built(self) -> NetworkSettings:
         if len(self.decoder_channels) not in (self.depth, self.depth - 1):
             raise ValueError(
-                f"decoder_channels must hold {self.depth} numbers, one per level, or "
-                f"{self.depth - 1}, for a decoder that ends at half resolution"
+                f"decoder_channels must hold {self.depth} numbers, one for each level of depth, or "
+                f"{self.depth - 1} for a decoder that ends at half resolution"
             )
         if max(self.patch_size) < 32:
-            raise ValueError("patch_size must have an edge of at least 32 voxels")
+            raise ValueError("at least one edge of patch_size must have 32 voxels or more")
         return self
 
 
@@ -170,24 +177,24 @@ class LossSettings(Settings):
     cross_entropy: NotNegative = 1.0
     dice: NotNegative = 1.0
     skeleton_recall: NotNegative = 0.0
-    """Above 0, tubed skeletons of the truth are computed ahead of training."""
+    """If above 0, thickened skeletons of the true labels are computed before training."""
     task_weights: Literal["fixed", "uncertainty"] = "fixed"
-    """Weighing of the losses of a network that predicts both structures: by ``lesions`` and
-    ``regions``, or by what it learns of their uncertainty."""
+    """How a multi-task network weights its two losses: by the settings ``lesions`` and ``regions``,
+    or by uncertainties that it learns."""
     lesions: NotNegative = 1.0
     regions: NotNegative = 1.0
     lesion_class_weight: Positive = 1.0
     background_weight: Positive = 0.1
-    """Of the background beside 36 region labels, in the cross-entropy. It fills nine tenths of a
-    slice; at full weight a network learns nothing else for hundreds of steps, and at this one it
-    calls a fifth too much a region, until it goes on at a higher one."""
+    """Weight of the background in the cross-entropy of the regions. Background fills nine tenths of
+    a slice. At weight 1 a network learns nothing else for hundreds of steps; at 0.1 it labels a
+    fifth too many voxels as regions, which a later training at a higher weight corrects."""
     lesions_in_regions: Positive = 1.0
-    """Of lesion in the cross-entropy of the regions. It looks like no white matter, and yet where
-    it lies is what the regions are for."""
+    """Weight of lesion voxels in the cross-entropy of the regions. Lesions do not look like white
+    matter, but their region is what matters most."""
 
 
 class ModelSettings(Settings):
-    """One trained model: what it predicts and what it is given."""
+    """One trained model: its task, its inputs and its number of training steps."""
 
     task: Literal["lesions", "regions", "multitask"]
     inputs: Literal["flair", "t1", "flair_t1", "flair_t1_dropout", "interchangeable"]
@@ -198,29 +205,30 @@ class Training(Settings):
     """Settings that all trainings of a study share."""
 
     repeats: Count = 1
-    """Trainings of each model, each from other seeds."""
+    """How often each model is trained, each time with other seeds."""
     folds: Annotated[int, Field(ge=2)] | None = None
-    """Repeat i validates on the i-th of so many parts of the training subjects; None: all repeats
+    """Number of parts of the training subjects; repeat i validates on part i. None: all repeats
     validate on the same ``validation_share``."""
     validation_share: Share = 0.2
     batch_size: Count = 16
-    """Slices or patches of a step, drawn with replacement: it may exceed what the cohort holds."""
+    """Slices or patches per step. They are drawn with replacement, so there may be more of them
+    than the cohort has."""
     learning_rate: Positive = 2e-3
     weight_decay: float = 1e-2
     people_a_batch: Count = 2
-    """People whose slices make up a batch, in equal parts."""
+    """Number of people in a batch; each gives the same number of slices."""
     further_share: Share = 0.4
-    """Share of them, on average, that are of the cohort's table of further people."""
+    """Average share of these people that come from the table ``cohort.further``."""
     structure_slices_share: Share = 0.6
     """Share of each batch drawn among slices that hold lesion or, for region tasks, a region."""
     validate_every: Count = 50
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``auto`` takes bfloat16 where the processor multiplies it natively; on a CPU, networks for
+    """``auto`` takes bfloat16 where the processor multiplies it natively. On a CPU, networks for
     volumes always compute in float32."""
     start_from: str | None = None
-    """Weights to start from instead of random ones: ``general``, those of the package, or a study
-    with models of the same names. The networks must be alike; what inputs and tasks share is
-    taken."""
+    """Weights to start from instead of random ones: ``general`` (those in the package), or the name
+    of a study with models of the same names. The networks must have the same architecture; weights
+    are taken as far as inputs and tasks are the same."""
     network: NetworkSettings = NetworkSettings()
     loss: LossSettings = LossSettings()
     augmentation: Augmentation = Augmentation()
@@ -229,37 +237,39 @@ class Training(Settings):
     def _numbers_fit(self) -> Training:
         if self.network.dimensions == 2 and self.batch_size % self.people_a_batch:
             raise ValueError(
-                f"batch_size must be a multiple of people_a_batch, {self.people_a_batch}"
+                f"batch_size must be a multiple of people_a_batch, which is {self.people_a_batch}"
             )
         if self.folds is not None and self.repeats > self.folds:
-            raise ValueError(f"repeats must be at most the number of folds, {self.folds}")
+            raise ValueError(f"repeats must be at most folds, which is {self.folds}")
         return self
 
 
 class Evaluation(Settings):
-    """Asking the models, and drawing numbers from what they answer."""
+    """How the models predict, and how the predictions are tested."""
 
     threshold: Share = 0.5
     mirroring: bool = False
-    """Average each prediction with that from the mirrored images. Takes twice as long."""
+    """Average each prediction with that of the mirrored images; takes twice as long."""
     slices_at_once: Count = 64
-    """A person with more goes through a 2-D network in several parts, each spread over the head."""
+    """Most slices that a 2-D network predicts at once. A person with more slices is predicted in
+    several parts, each spread over the head."""
     bootstrap_samples: Count = 5000
     alpha: Share = 0.05
 
 
 class Participants(Settings):
-    """Further knowledge of the subjects, to be related to where their lesions lie."""
+    """A table about the subjects, with a variable to relate to their regional lesion burden."""
 
     table: UserPath
-    """TSV as in BIDS, or CSV; a column ``participant_id``, ``subject`` or ``id`` names them."""
+    """TSV as in BIDS, or CSV. A column ``participant_id``, ``subject`` or ``id`` names the
+    subjects."""
     variable: str
     covariates: tuple[str, ...] = ()
 
 
 class Compute(Settings):
-    """The machine. Results depend on ``threads``, so it is a setting and no default."""
+    """The machine. ``threads`` is a setting of the study because results depend on it."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 1
-    """CPU threads of one notebook."""
+    """CPU threads of each notebook."""

@@ -1,7 +1,7 @@
 """A study: what is computed on which cohort, read from ``studies/NAME.yaml``.
 
-A study's settings are checked when they are read. An unknown key or a wrong value is one line that
-names the file, the key and what is allowed.
+A study's settings are checked when they are read. An unknown key or a wrong value is reported in
+one line that names the file, the key and what is allowed.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Study(Settings):
     participants: Participants | None = None
     compute: Compute = Compute()
     repeat: Count = 1
-    """The repeat of the trainings that this is about; :meth:`of_repeat` sets it, not the file."""
+    """Which of the repeated trainings is meant; set by :meth:`of_repeat`, not in the file."""
 
     @property
     def results(self) -> Path:
-        """Folder of everything the study makes but its figures."""
+        """Folder of everything that the study makes, except its figures."""
         return project_root() / "results" / self.name
 
     @property
@@ -66,17 +66,18 @@ class Study(Settings):
         return project_root() / self.cohort.folder
 
     def repeats(self) -> list[Study]:
-        """The study as each of its repeats sees it, the first first."""
+        """The study once per repeat, in order; see :meth:`of_repeat`."""
         return [self.of_repeat(number + 1) for number in range(self.training.repeats)]
 
     def of_repeat(self, number: int) -> Study:
         """The same study with the seeds and model folders of one repeat.
 
-        The first repeat is the study itself. Raises :class:`StudyError` for one it does not have.
+        The first repeat is the study itself. Raises :class:`StudyError` for a number above
+        ``training.repeats``.
         """
         if not 1 <= number <= self.training.repeats:
             raise StudyError(
-                f"study {self.name} has no repeat {number}; training.repeats is "
+                f"study {self.name} has no repeat {number}; training.repeats in its file is "
                 f"{self.training.repeats}"
             )
         return self.model_copy(update={"repeat": number})
@@ -94,11 +95,11 @@ class Study(Settings):
         return self.results / f"{name}.csv"
 
     def region_labels(self, subject: str) -> Path:
-        """File of a subject's region labels, as notebook 2 leaves them."""
+        """File of a subject's region labels, which notebook 2 writes."""
         return self.results / "regions" / f"{subject}.nii.gz"
 
     def prediction(self, model: str, given: str, subject: str, kind: str) -> Path:
-        """File of what this repeat's model made of a test subject, ``given`` these images.
+        """File of this repeat's prediction of a test subject by a model that was ``given`` images.
 
         ``kind`` is ``lesions``, ``probability`` or ``regions``.
         """
@@ -110,7 +111,9 @@ class Study(Settings):
         return [name for name, model in self.models.items() if model.task in tasks]
 
     def seed_for(self, *purpose: str | int) -> int:
-        """A 32-bit seed for one purpose, derived by hash so that no two purposes share a stream.
+        """A 32-bit seed for one purpose, hashed from the study's seed and the purpose's name.
+
+        Different purposes therefore get different random numbers.
 
         >>> study.seed_for("train", "flair")  # doctest: +SKIP
         """
@@ -120,7 +123,7 @@ class Study(Settings):
 
 
 def load_study(name: str | Path) -> Study:
-    """Read ``studies/NAME.yaml``, or the file itself when a path to one is given.
+    """Read ``studies/NAME.yaml``, or the file at a path that ends in ``.yaml`` or ``.yml``.
 
     Raises :class:`StudyError`, in one line, for a missing file, broken YAML, an unknown key or a
     value that is not allowed.
@@ -130,13 +133,13 @@ def load_study(name: str | Path) -> Study:
         path = project_root() / "studies" / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (project_root() / "studies").glob("*.yaml")))
-        raise StudyError(f"{path}: no such study. Known are: {known}")
+        raise StudyError(f"{path}: no such study. There are: {known}")
     try:
-        settings = yaml.safe_load(path.read_bytes())  # whose encoding it finds, or names
+        settings = yaml.safe_load(path.read_bytes())  # as bytes: yaml finds the encoding itself
     except yaml.YAMLError as error:
         raise StudyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
-        raise StudyError(f"{path}: a study is a list of 'key: value' lines; this file has none")
+        raise StudyError(f"{path}: no settings found. A study file holds lines of 'key: value'")
     try:
         return Study(
             name=path.stem, repeat=1, **{str(key): value for key, value in settings.items()}
@@ -146,7 +149,10 @@ def load_study(name: str | Path) -> Study:
 
 
 def project_root() -> Path:
-    """The checkout this runs in: ``WMH_ROOT``, or the folder above that holds ``studies/``."""
+    """Root of the checkout: ``WMH_ROOT`` if set, else the nearest folder with ``studies/``.
+
+    It is looked for from the current folder upwards, then where the package lies.
+    """
     if "WMH_ROOT" in os.environ:
         return Path(os.environ["WMH_ROOT"]).resolve()
     here = Path.cwd().resolve()
@@ -154,15 +160,16 @@ def project_root() -> Path:
         if (folder / "studies").is_dir() and (folder / "notebooks").is_dir():
             return folder
     raise StudyError(
-        f"{here}: no studies/ folder here or above. Run from the checkout, or set WMH_ROOT"
+        f"{here}: no folder studies/ here or above. Run the command inside the checkout, or set "
+        "WMH_ROOT to its folder"
     )
 
 
 def _first_problem(error: ValidationError | TypeError) -> str:
-    """The first thing wrong, in one line: key, what was found, what is allowed."""
+    """The first problem in one line: the key, what was found, what is allowed."""
     if isinstance(error, TypeError):
-        return "'name' is the file's name, and 'repeat' no setting; remove the key"
-    problems = error.errors()  # a misspelt key is named rather than the right one as missing
+        return "'name' and 'repeat' are not settings (the file's name is the name); remove the key"
+    problems = error.errors()  # a misspelt key comes before the missing key that it was meant for
     problem = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     key = ".".join(str(part) for part in problem["loc"]) or "study"
     if problem["type"] == "extra_forbidden":
@@ -171,7 +178,7 @@ def _first_problem(error: ValidationError | TypeError) -> str:
         meant = f"did you mean {nearest[0]}? " if nearest else ""
         return f"{key}: unknown key; {meant}allowed are {', '.join(allowed)}"
     if problem["type"] == "missing":
-        return f"{key}: missing; it must be given"
+        return f"{key}: missing; add it to the file"
     return f"{key}: {problem['msg']}; found {problem.get('input')!r}"
 
 
@@ -180,7 +187,7 @@ def _settings_at(keys: tuple) -> list[str]:
     level: type[BaseModel] | None = Study
     for key in keys:
         if level is None or key not in level.model_fields:
-            continue  # a name of the user's own, such as a model's
+            continue  # a name that the user chose, such as a model's
         level = _settings_class(level.model_fields[key].annotation)
     return [key for key in level.model_fields if key not in ("name", "repeat")]
 

@@ -70,7 +70,7 @@ def test_three_subjects_are_one_group_and_one_is_refused():
     groups = group_subjects(profiles_of([[0, 1]], n=3), 5, 0)
     assert groups.count == 1
     assert groups.labels.tolist() == [1, 1, 1]
-    with pytest.raises(ValueError, match="nothing to group"):
+    with pytest.raises(ValueError, match="groups need at least two"):
         group_subjects(profiles_of([[0, 1]], n=1), 5, 0)
 
 

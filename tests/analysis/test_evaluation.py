@@ -156,7 +156,9 @@ def test_two_files_are_a_pair(tmp_path):
 def test_where_nothing_pairs_the_first_truth_is_named(tmp_path, truth):
     write(tmp_path / "truth" / "12" / "wmh.nii.gz", truth)
     write(tmp_path / "found" / "13.nii.gz", truth)
-    with pytest.raises(ImageError, match=r"nothing to compare with \(.*12/wmh.nii.gz: no predict"):
+    with pytest.raises(
+        ImageError, match=r"no prediction has a truth \(.*12/wmh.nii.gz: no predict"
+    ):
         find_pairs(tmp_path / "truth", tmp_path / "found")
 
 
@@ -165,7 +167,7 @@ def test_folders_that_cannot_be_compared_are_named(tmp_path):
     with pytest.raises(ImageError, match="no lesion mask below"):
         find_pairs(tmp_path, tmp_path / "found")
     for other in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(ImageError, match="is no folder of predictions"):
+        with pytest.raises(ImageError, match="is not a folder of predictions"):
             find_pairs(tmp_path, other)
 
 
@@ -201,7 +203,7 @@ def test_predictions_of_other_ids_pair_as_bids_writes_these(bids, truth):
     pairs = find_pairs(bids / "flat", bids / "derivatives/wmh")
     assert [case.subject for case in pairs.cases] == ["01"]
     (unclear,) = pairs.unpaired  # which session is it?
-    assert "sub-02_lesions.nii.gz: could pair in several ways" in unclear
+    assert "sub-02_lesions.nii.gz: several files could be its pair" in unclear
     assert len(pairs.unused) == 2 and "left out, " in pairs.note()
 
 
@@ -278,7 +280,10 @@ def test_the_command_makes_the_folder_of_its_table_and_names_who_has_no_pair(tmp
 def test_a_destination_that_cannot_be_is_refused_before_anything_is_read(tmp_path):
     (tmp_path / "file").touch()
     missing = [str(tmp_path / "a"), str(tmp_path / "b")]
-    for out, message in ((tmp_path, "is a folder;"), (tmp_path / "file/all.csv", "and no folder")):
+    for out, message in (
+        (tmp_path, "is a folder;"),
+        (tmp_path / "file/all.csv", "is a file, not a folder"),
+    ):
         result = CliRunner().invoke(app, ["evaluate", *missing, "--out", str(out)])
         assert message in f"{result.stderr} {result.exception}"
 
@@ -339,4 +344,4 @@ def test_means_say_over_whom_and_why_a_distance_is_undefined():
         "Of 3 predictions of lesions, it is undefined for 1 that are empty (flair given FLAIR 1) "
         "and for 1 whose truth is empty."
     )
-    assert undefined_note(metrics.iloc[:0]) == "No model finds lesions."
+    assert undefined_note(metrics.iloc[:0]) == "No model of this study predicts lesions."

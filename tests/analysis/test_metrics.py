@@ -267,5 +267,5 @@ def test_the_box_keeps_every_lesion_voxel():
 
 
 def test_shapes_must_agree():
-    with pytest.raises(ImageError, match=r"\(5, 5, 2\).*Bring the prediction"):
+    with pytest.raises(ImageError, match=r"\(5, 5, 2\).*Resample the prediction"):
         lesion_metrics(ONE, ONE[..., :2], np.eye(4))

@@ -116,7 +116,7 @@ def test_of_one_subject_nothing_is_estimated(value):
 def test_one_subject_a_scanner_leaves_the_interaction_out():
     model = fit_mixed_model(simulated((FLAIR, T1), (0, -0.1), n=3), "lesions", "dice", (FLAIR, T1))
     assert model.concerns[:2] == [
-        "one subject a scanner: the interaction was left out",
-        "so few subjects make p of the terms too small",
+        "each scanner has only one subject: the interaction was left out",
+        "with so few subjects p of the terms is too small",
     ]
     assert np.isfinite(model.residual_sd)

@@ -45,7 +45,7 @@ def cells_with(*texts: str) -> list[str]:
     return [next(cell for cell in cells if text in cell) for text in texts]
 
 
-@pytest.mark.parametrize("doubt", [None, "the white matter fits the atlas poorly; look at it"])
+@pytest.mark.parametrize("doubt", [None, "white matter and atlas do not fit well; look at it"])
 def test_notebook_2_draws_a_flagged_subject_and_only_a_flagged_one(study, tmp_path, doubt):
     fits = pd.DataFrame(
         {

@@ -149,7 +149,9 @@ def test_a_study_whose_atlas_was_not_fetched_says_how(subject):
     two = [subject, replace(subject, id="8")]
     with pytest.raises(ImageError, match=r"(?s)labels of 1 of 2 subjects \(8\).*wmh fetch atlas"):
         labelling.label_cohort(study_of("published"), two, {"7": subject.true_regions})
-    with pytest.raises(ImageError, match=r"JHU_MNI.*no such file. Fetch it: wmh fetch atlas"):
+    with pytest.raises(
+        ImageError, match=r"JHU_MNI.*no such file. Fetch the atlas with wmh fetch atlas"
+    ):
         labelling.label_cohort(study_of("jhu"), two)
 
 

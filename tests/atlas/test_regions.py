@@ -68,7 +68,7 @@ def test_merge_of_known_labels(jhu, refined):
 
 @pytest.mark.parametrize("label", [-1, 131])
 def test_merge_refuses_a_label_the_atlas_does_not_have(label):
-    with pytest.raises(ImageError, match=f"label {label} is none of the JHU"):
+    with pytest.raises(ImageError, match=f"label {label} is not one of the JHU"):
         regions.merge_jhu(np.array([0, label]))
 
 

@@ -86,7 +86,7 @@ def test_a_start_that_leads_astray_is_noticed_and_another_is_tried(moderate, mon
 def test_a_head_turned_by_its_header_is_fitted_and_doubted():
     turned = displacement((0, 0, 180))
     _, white, _ = moved(turned)
-    with pytest.warns(registration.RegistrationWarning, match="left and right cannot be told"):
+    with pytest.warns(registration.RegistrationWarning, match="does not show which side is left"):
         fit = fit_to(white)
     assert "turned by" in fit.doubt
     assert fit.white_matter_dice > 0.8
@@ -94,7 +94,9 @@ def test_a_head_turned_by_its_header_is_fitted_and_doubted():
 
 def test_a_mask_that_is_no_white_matter_is_doubted():
     ball = np.linalg.norm(np.indices((24, 24, 24)) - 12, axis=0) < 9
-    with pytest.warns(registration.RegistrationWarning, match="fits the atlas poorly"):
+    with pytest.warns(
+        registration.RegistrationWarning, match="white matter and atlas do not fit well"
+    ):
         fit = fit_to(Image(ball.astype(np.uint8), np.diag([4.0, 4, 4, 1])))
     assert fit.attempts == registration.MOST_ATTEMPTS
 
@@ -153,7 +155,7 @@ def test_carried_labels_fill_the_white_matter_and_stay_inside():
 
 def test_labels_that_miss_the_white_matter_are_refused():
     labels, mask = np.zeros((4, 4, 4), np.uint8), np.ones((4, 4, 4), np.uint8)
-    with pytest.raises(ImageError, match="no label of the atlas falls into"):
+    with pytest.raises(ImageError, match="no label of the atlas lies in"):
         registration.carry_labels(Image(labels, np.eye(4)), identity_fit(), Image(mask, np.eye(4)))
 
 

@@ -42,7 +42,7 @@ def test_a_t1_is_labelled_on_its_own_grid(head, tmp_path):
     out = tmp_path / "regions.nii.gz"
     done = regions("--t1", head / "T1.nii.gz", "--out", out, "--method", "affine")
     assert done.exit_code == 0, done.output
-    assert "regions.nii.gz: white-matter Dice 0." in done.stdout
+    assert "regions.nii.gz: atlas registered, white-matter Dice 0." in done.stdout
     assert "border contrast 2.0" in done.stdout and not done.stderr
     labels = load_labels(tmp_path / "regions.nii.gz", range(37))
     assert same_grid(labels, load_image(head / "T1.nii.gz"))
@@ -57,7 +57,7 @@ def test_the_general_model_labels_what_is_given(head, tmp_path):
         words = [w for option in given for w in (option, head / f"{names[option]}.nii.gz")]
         done = regions(*words, "--out", out)
         assert done.exit_code == 0, done.output
-        assert "regions.nii.gz: by the general model" in done.stdout
+        assert "regions.nii.gz: regions labelled by the general model" in done.stdout
         assert ("border contrast" in done.stdout) == ("--t1" in given)
         labels[given[-1]] = load_labels(out, range(37))
     assert same_grid(labels["--t1"], load_image(head / "T1.nii.gz"))
@@ -69,7 +69,7 @@ def test_the_general_model_labels_what_is_given(head, tmp_path):
 
 def test_a_name_that_is_no_images_is_refused_before_any_work(head, tmp_path):
     done = regions("--t1", head / "T1.nii.gz", "--out", tmp_path / "regions")
-    assert "End it in .nii.gz" in str(done.exception)
+    assert "Let the name end in .nii.gz" in str(done.exception)
 
 
 def test_any_atlas_is_carried_onto_a_mask_and_stays_inside(head, tmp_path):

@@ -135,5 +135,5 @@ def test_what_is_missing_for_the_container_is_explained(container, monkeypatch):
 
 def test_a_container_that_fails_says_so(container, monkeypatch):
     monkeypatch.setattr(fast_aid.shutil, "which", lambda name: "false")
-    with pytest.raises(fast_aid.FastAidError, match="ended with 1"):
+    with pytest.raises(fast_aid.FastAidError, match="failed with exit code 1"):
         fast_aid.run_fast_aid(Path("in"), Path("out"), container)

@@ -117,7 +117,7 @@ def test_a_wrong_checksum_is_named_and_not_stored(server, tmp_path):
 @pytest.mark.parametrize("path", ["training/../../out.nii.gz", "../../etc/cron", "/etc/out"])
 def test_a_listing_that_leads_out_of_the_folder_writes_nothing(server, tmp_path, path):
     dataverse(server, [*PUBLISHED, path])
-    with pytest.raises(DownloadError, match="not a place below"):
+    with pytest.raises(DownloadError, match="not a valid path below"):
         fetch_challenge(tmp_path / "here", server=server.url)
     assert below(tmp_path) == set()
 
@@ -133,7 +133,7 @@ def test_a_listing_that_is_no_json_is_retried_and_then_an_error(server, tmp_path
     "listing", [{}, {"data": None}, {"data": {"latestVersion": {"files": [{}]}}}]
 )
 def test_a_listing_of_another_form_is_one_clear_error(listing):
-    with pytest.raises(DownloadError, match="has another form than expected"):
+    with pytest.raises(DownloadError, match="does not have the expected form"):
         files_in(listing, "http://server", "all", False)
 
 

@@ -129,10 +129,18 @@ SPOILED_SCANS = [
     (four_d, "has 4 dimensions", "Save the one 3-D volume"),
     (not_a_number, "2 voxels are NaN or infinite", "Replace them"),
     (all_zeros, "every voxel is 0", "Export the image again"),
-    (no_orientation, "its header says nothing of its orientation", "Convert it again from DICOM"),
+    (
+        no_orientation,
+        "the header does not give the orientation",
+        "Convert the image again from DICOM",
+    ),
     (not_invertible, "affine cannot be inverted", "Convert the image again from DICOM"),
-    (absurd_voxel, "is not one of a head scan", "Check the header's units"),
-    (disagreeing_forms, "qform and sform disagree on left and right", "Find out which is right"),
+    (absurd_voxel, "is impossible for a head scan", "Check the units in the header"),
+    (
+        disagreeing_forms,
+        "qform and sform disagree on left and right",
+        "Find out which of the two is right",
+    ),
 ]
 
 
@@ -186,7 +194,8 @@ def lock(monkeypatch):
 def test_a_file_that_may_not_be_read_is_named_as_such(subject, lock, image):
     lock(subject / image)
     (found,) = problems(subject)
-    assert found.startswith(f"{subject / image}: may not be read by you") and "chmod" in found
+    assert found.startswith(f"{subject / image}: you have no permission to read it")
+    assert "chmod" in found
 
 
 def test_scans_that_do_not_overlap(subject):
@@ -225,9 +234,9 @@ def mask_outside_the_head(path):
     [
         (mask_on_another_grid, "lies on another grid than", "nearest neighbour"),
         (mask_of_another_shape, "lies on another grid than", "nearest neighbour"),
-        (mask_of_0_and_255, "labels 255 are not known", "A mask of 0 and 255 becomes 0 and 1"),
-        (mask_with_other_labels, "labels 3, 6 are not known", "Allowed are 0, 1, 2"),
-        (mask_of_probabilities, "not whole numbers", "threshold probabilities"),
+        (mask_of_0_and_255, "labels 255 are not allowed", "Divide the mask by 255"),
+        (mask_with_other_labels, "labels 3, 6 are not allowed", "Allowed are 0, 1, 2"),
+        (mask_of_probabilities, "not whole numbers", "threshold them"),
         (mask_outside_the_head, "67% of the lesion volume lies outside the head", "flipped"),
         (missing, "no such file", "Check the path"),
         (truncated, "cannot be read to its end", "copy it again"),
@@ -282,8 +291,8 @@ def test_one_picture_under_two_names_however_it_was_compressed(subject, image):
     )
     found = problems(subject)
     assert len(found) == 2
-    assert f"{subject / image}: holds the picture of 2, {other / image}" in found[0]
-    assert f"{other / image}: holds the picture of 0, {subject / image}" in found[1]
+    assert f"{subject / image}: is the same image as {other / image} of subject 2" in found[0]
+    assert f"{other / image}: is the same image as {subject / image} of subject 0" in found[1]
 
 
 def test_one_file_for_two_subjects_and_a_t1_that_is_the_flair(tmp_path):
@@ -291,7 +300,7 @@ def test_one_file_for_two_subjects_and_a_t1_that_is_the_flair(tmp_path):
     rows = f"a,{FLAIR},{T1},{MASK}\nb,{FLAIR},{FLAIR},{MASK}\n"
     (tmp_path / "t.csv").write_text(f"id,flair,t1,lesions\n{rows}")
     first, second = check_path(tmp_path / "t.csv").rows
-    assert {p.problem.split(",")[0] for p in first.problems} == {"holds the picture of b"}
+    assert {p.problem.rpartition(" of ")[2] for p in first.problems} == {"subject b"}
     assert len(first.problems) == 2 and len(second.problems) == 2
 
 
@@ -323,12 +332,12 @@ def test_the_challenge_is_compared_with_its_known_subjects(tmp_path):
     assert "training/Utrecht/4" in report.missing
     assert "test/Amsterdam/Philips_VU_PETMR_01/160" in report.missing
     found = {row.subject.id: [p.problem for p in row.problems] for row in report.rows}
-    assert found["4"] == ["lies in test/, and is a training subject of the challenge"]
+    assert found["4"] == ["lies in test/, but is a training subject of the challenge"]
     assert found["0"] == []
     text = as_text(report)
-    assert "999: no subject of the challenge has this id" in text
-    assert "not on the challenge's native grid (240 x 240 x 48 voxels)" in text
-    assert "Missing, of the challenge's subjects (168)" in text and not report.usable
+    assert "999: the challenge has no subject with this id" in text
+    assert "does not have the challenge's grid of 240 x 240 x 48 voxels" in text
+    assert "Missing subjects of the challenge (168)" in text and not report.usable
 
 
 def test_a_split_that_was_not_fetched_is_not_missing(tmp_path):

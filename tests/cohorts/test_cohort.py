@@ -80,7 +80,7 @@ def test_both_spellings_of_a_scanner_folder_are_known():
 
 
 def test_a_subject_without_an_image_is_named():
-    with pytest.raises(CohortError, match="subject 7: no flair"):
+    with pytest.raises(CohortError, match="subject 7: the image flair is missing"):
         load_pair(subject(7))
 
 
@@ -133,7 +133,7 @@ def test_validation_parts_every_scanner_and_never_overlaps(counts, share, seed):
 
 
 def test_a_test_subject_is_never_learned_from():
-    with pytest.raises(CohortError, match="subjects 1 are not of the training split"):
+    with pytest.raises(CohortError, match="subjects 1 are not in the training split"):
         validation_split([subject(0), subject(1, "test")], 0.5, 0)
 
 
@@ -154,7 +154,7 @@ def test_a_cohort_of_a_subject_a_scanner_is_split_all_the_same():
 @pytest.mark.parametrize("sessions", [0, 1, 2])
 def test_fewer_than_two_people_cannot_be_split(sessions):
     subjects = [replace(subject(0), id=f"sub-p_ses-{number}") for number in range(sessions)]
-    said = rf"{min(sessions, 1)} people to train on: at least two .*\. Add subjects"
+    said = rf"{min(sessions, 1)} people in the training split: at least two .*\. Add people"
     with pytest.raises(CohortError, match=said):
         validation_split(subjects, 0.5, 0)
 

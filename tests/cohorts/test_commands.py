@@ -48,7 +48,7 @@ def test_fetch_challenge_asks_for_the_citation_and_says_what_is_missing(
     result = run("fetch", "challenge", "--split", "training", "--dest", tmp_path)
     assert "CC BY-NC 4.0" in result.stdout and "Please cite" in result.stdout
     assert "5 files fetched, 0 were there" in result.stdout
-    assert "59 known subjects are not complete: training/" in result.stdout
+    assert "59 of the challenge's subjects lack files: training/" in result.stdout
     assert result.exit_code == 1
     assert (tmp_path / PUBLISHED[0]).is_file()
 
@@ -59,7 +59,7 @@ def test_fetch_atlas_from_a_mirror_named_by_the_environment(shared, tmp_path, mo
     result = run("fetch", "atlas", "--dest", tmp_path)
     assert result.exit_code == 0
     assert "13 files fetched, 0 were there" in result.stdout
-    assert "lacks the published labels of 164 subjects" in result.stdout
+    assert "has no published labels of 164 subjects" in result.stdout
 
 
 def test_simulate_refuses_fewer_subjects_than_there_are_places_for(tmp_path):
@@ -72,11 +72,11 @@ def test_simulate_refuses_fewer_subjects_than_there_are_places_for(tmp_path):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "out/x"), "out/x: no room is left"),
-        (MemoryError(), "the memory ran out"),
+        (OSError(errno.ENOSPC, "No space left on device", "out/x"), "out/x: the disk is full"),
+        (MemoryError(), "not enough memory"),
         (
             ImportError("libtorch.so: failed to map segment from shared object"),
-            "the memory ran out",
+            "not enough memory",
         ),
         (ImportError("No module named 'x'"), None),
         (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied."),

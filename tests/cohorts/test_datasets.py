@@ -94,11 +94,11 @@ def test_a_mirror_must_hold_the_atlas(atlas_mirror, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        ("grid", "is not that of subject 0"),
-        ("size", "is not that of subject 0"),
-        ("label", "are not the refined regions"),
-        ("cut", "it is no whole NIfTI image"),
-        ("page", "it is no whole NIfTI image"),
+        ("grid", "differs from that of subject 0"),
+        ("size", "differs from that of subject 0"),
+        ("label", "are not those of the refined regions"),
+        ("cut", "not a complete NIfTI image"),
+        ("page", "not a complete NIfTI image"),
     ],
 )
 def test_labels_without_a_known_checksum_must_fit_their_subject(
@@ -180,7 +180,9 @@ def test_heads_come_from_an_address_in_the_environment(heads_mirror, server, tmp
     assert (tmp_path / "heads" / HEADS[7]).read_bytes() == HEADS[7].encode() * 100
 
 
-@pytest.mark.parametrize(("spoil", "message"), [("absent", "not there"), ("other", "SHA256 hash")])
+@pytest.mark.parametrize(
+    ("spoil", "message"), [("absent", "does not exist"), ("other", "SHA256 hash")]
+)
 def test_a_head_that_is_absent_or_another_is_an_error(heads_mirror, tmp_path, spoil, message):
     path = heads_mirror / "synthseg" / HEADS[4]
     path.unlink() if spoil == "absent" else path.write_bytes(b"other")
@@ -242,7 +244,10 @@ def test_a_study_reads_who_was_fetched(mirror, tmp_path):
     result = run("open", mirror, folder)
     assert result.exit_code == 0, result.output
     assert "CC BY" in result.stdout and "MIT" in result.stdout and "Lesjak" in result.stdout
-    assert "9 files fetched" in result.stdout and "3 people are complete" in result.stdout
+    assert (
+        "9 files fetched" in result.stdout
+        and "the 3 people whose files are complete" in result.stdout
+    )
     found = find_csv(folder / "subjects.csv")
     assert [one.subject.id for one in found] == list(PEOPLE)
     assert not any(one.problems for one in found)
@@ -293,7 +298,7 @@ def test_scans_that_are_not_as_published_are_refused(mirror, server, tmp_path):
     spoilt = mirror / PLACES["ms01"] / "T1.nii.gz"
     spoilt.write_bytes(spoilt.read_bytes()[:-1] + b"x")
     refused = run("open", mirror, tmp_path / "other")
-    assert re.search(r"ms_data/patient01/T1.nii.gz: its checksum is", str(refused.exception))
+    assert re.search(r"ms_data/patient01/T1.nii.gz: the checksum is", str(refused.exception))
 
 
 def test_masks_and_t1_on_another_grid_come_to_that_of_the_flair(mirror, tmp_path):
@@ -406,5 +411,5 @@ def test_a_published_file_has_the_git_id_that_the_table_says(shared):
 def test_a_git_blob_is_known_by_the_id_that_git_gives_it(tmp_path):
     (tmp_path / "hello").write_bytes(b"hello\n")  # as of: echo hello | git hash-object --stdin
     datasets.raise_unless_git_blob("ce013625030ba8dba906f756967f9e9ca394464a", tmp_path / "hello")
-    with pytest.raises(ValueError, match="its checksum is ce01"):
+    with pytest.raises(ValueError, match="the checksum is ce01"):
         datasets.raise_unless_git_blob("0" * 40, tmp_path / "hello")

@@ -152,7 +152,9 @@ def test_a_wrong_split_and_a_doubled_id_of_a_table_are_named_with_their_reasons(
     with pytest.raises(CohortError) as caught:
         gather_cohort(study("csv", "mine.csv"))
     reason = reason_of(caught.value)
-    assert reason.startswith("CohortError: 3 of 3 subjects cannot be used: 0: its split 'train' is")
+    assert reason.startswith(
+        "CohortError: 3 of 3 subjects cannot be used: 0: unknown split 'train'"
+    )
     assert reason.count("1: the id occurs 2 times. Give every subject an id of its own.") == 2
 
 
@@ -175,7 +177,7 @@ def test_sessions_of_a_person_may_share_a_t1(study, tmp_path):
     for session in "ab":
         (tmp_path / f"data/sub-01/ses-{session}/anat/sub-01_ses-{session}_T1w.nii.gz").unlink()
     shared = save(tmp_path / "data/sub-01/anat/sub-01_T1w.nii.gz", head(kind="t1", seed=9))
-    with pytest.warns(UserWarning, match="sub-01_T1w.nii.gz is taken for its T1w"):
+    with pytest.warns(UserWarning, match="sub-01_T1w.nii.gz is used as its T1w"):
         table = gather_cohort(study("bids", test_share=0.5))
     assert (table["t1"] == shared.relative_to(tmp_path).as_posix()).sum() == 2
 

@@ -61,13 +61,16 @@ def test_the_check_of_a_cohort_says_so_too(head, tmp_path):
 
 def test_one_picture_as_both_is_noticed(head):
     said = notices({"FLAIR": head["FLAIR"], "T1": replace(head["FLAIR"], path=Path("copy.nii.gz"))})
-    assert said[0].startswith("copy.nii.gz: the T1 is the same picture as the FLAIR")
+    assert said[0].startswith("copy.nii.gz: the T1 is the same image as the FLAIR")
 
 
 @pytest.mark.parametrize(("axis", "words"), [(2, "upside down"), (1, "back to front")])
 def test_a_head_turned_over_is_noticed(head, axis, words):
     (said,) = notices(flipped(head, axis))
-    assert said.startswith("flair.nii.gz") and f"lies {words}, against its header" in said
+    assert (
+        said.startswith("flair.nii.gz")
+        and f"by its header the head in the FLAIR is {words}" in said
+    )
 
 
 def test_noise_and_a_bottle_are_refused():
@@ -84,7 +87,7 @@ def test_contrast_agent_is_noticed(head):
     t1 = head["T1"]
     data = np.where(bright & (t1.data > 0), 1.8 * t1.data.max(), t1.data).astype(np.float32)
     (said,) = notices(head | {"T1": replace(t1, data=data)})
-    assert "after contrast agent" in said
+    assert "with contrast agent" in said
 
 
 def test_a_t1_off_its_flair_is_measured_and_one_elsewhere_refused(head):
@@ -120,7 +123,9 @@ def test_half_a_brain_is_noticed(head):
 def test_a_slice_thickness_that_was_lost_is_noticed(head):
     thin = head["FLAIR"].affine @ np.diag([1, 1, 0.25, 1])
     (said,) = notices({"FLAIR": replace(head["FLAIR"], affine=thin)})
-    assert re.search(r"flair\.nii\.gz: the FLAIR shows only \d+ x \d+ x \d\d mm; if that is", said)
+    assert re.search(
+        r"flair\.nii\.gz: the FLAIR covers only \d+ x \d+ x \d\d mm; if it shows", said
+    )
 
 
 @pytest.mark.parametrize("factor", [0.55, 1.5])
@@ -132,7 +137,7 @@ def test_a_wrong_voxel_size_is_noticed(head, factor):
 
 def test_a_mask_in_the_place_of_a_scan_is_noticed(head):
     mask = replace(head["FLAIR"], data=(head["FLAIR"].data > 0).astype(np.float32))
-    assert "a few values only, as a mask does" in notices({"FLAIR": mask})[0]
+    assert "only a few values; it seems to be a mask" in notices({"FLAIR": mask})[0]
 
 
 def resliced(image: Image, about: np.ndarray) -> np.ndarray:

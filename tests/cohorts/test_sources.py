@@ -125,11 +125,11 @@ def test_a_flair_that_is_not_named_as_in_bids_is_taken_and_said(tmp_path, name):
     found = only(find_bids(tmp_path, needed=()))
     assert found.subject.flair == tmp_path / "sub-1/anat" / name
     assert found.subject.t1.name == "sub-1_T1w.nii.gz"
-    assert found.warnings == (f"sub-1: {found.subject.flair} is taken for its FLAIR",)
+    assert found.warnings == (f"sub-1: {found.subject.flair} is used as its FLAIR",)
     touch(tmp_path, "sub-1/anat/sub-1_FLAIR.nii.gz")  # and none where there is the right name
     found = only(find_bids(tmp_path, needed=()))
     assert found.subject.flair.name == "sub-1_FLAIR.nii.gz"
-    assert found.warnings == (f"{tmp_path / 'sub-1'}: not used: anat/{name}",)
+    assert found.warnings == (f"{tmp_path / 'sub-1'}: these images are not used: anat/{name}",)
 
 
 def test_two_flairs_that_are_not_named_as_in_bids_are_a_problem(tmp_path):
@@ -147,7 +147,7 @@ def test_the_only_t1_of_a_person_goes_to_the_sessions_that_lack_one(tmp_path, pl
     found = find_bids(tmp_path, needed=())
     assert [one.subject.id for one in found] == ["sub-1_ses-a", "sub-1_ses-b"]
     assert [one.subject.t1 for one in found] == [tmp_path / t1] * 2
-    assert found[1].warnings == (f"sub-1_ses-b: {tmp_path / t1} is taken for its T1w",)
+    assert found[1].warnings == (f"sub-1_ses-b: {tmp_path / t1} is used as its T1w",)
 
 
 def test_of_two_t1_elsewhere_none_is_taken(tmp_path):
@@ -164,7 +164,8 @@ def test_scans_that_nobody_uses_are_named(tmp_path):
     touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/sub-01_FLAIR.nii.gz")
     first, second = find_bids(tmp_path)
     assert first.warnings == (
-        f"{tmp_path / 'sub-01'}: not used: anat/sub-01_T1w.nii.gz, sub-01_FLAIR.nii.gz",
+        f"{tmp_path / 'sub-01'}: these images are not used: "
+        "anat/sub-01_T1w.nii.gz, sub-01_FLAIR.nii.gz",
     )
     assert not second.warnings
 
@@ -177,13 +178,13 @@ def test_participants_are_compared_as_written_and_who_has_no_row_is_said(tmp_pat
     assert (first.subject.scanner, first.warnings) == ("ge_3t", ())
     assert (second.subject.scanner, second.warnings) == (
         "unknown",
-        (f"{table}: no row says sub-02",),
+        (f"{table}: has no row for sub-02",),
     )
     table.write_text("participant_id\tsplit\nsub-01\ttest\tmore\n")
-    with pytest.raises(CohortError, match="line 2: more cells"):
+    with pytest.raises(CohortError, match="line 2: the row has more cells"):
         find_bids(tmp_path)
     table.write_text("participant_id\tsplit\nsub-01\ttest\nsub-01\ttraining\n")
-    with pytest.raises(CohortError, match="line 3: another row says otherwise of 01"):
+    with pytest.raises(CohortError, match="line 3: contradicts another row about 01"):
         find_bids(tmp_path)
     assert find_bids(tmp_path, needed=())
 
@@ -204,7 +205,7 @@ def test_participants_and_sidecars_say_split_and_scanner(tmp_path):
     assert (first.subject.split, first.subject.scanner) == ("test", "ge_3t")
     assert (second.subject.split, second.subject.scanner) == ("training", "siemens_prisma_3t")
     assert third.subject.scanner == "unknown"
-    assert "split 'valid' is not known" in third.problems[0].problem
+    assert "unknown split 'valid'" in third.problems[0].problem
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -242,17 +243,17 @@ def test_a_table_without_its_header_row_says_what_it_needs(tmp_path):
     with pytest.raises(CohortError, match="not a text table"):
         find_csv(tmp_path / "t.csv")
     (tmp_path / "t.csv").rename(tmp_path / "t.nii.gz")
-    with pytest.raises(CohortError, match="A single scan goes after --flair"):
+    with pytest.raises(CohortError, match="Give a single scan with --flair"):
         find_csv(tmp_path / "t.nii.gz")
     (tmp_path / "t.csv").write_text("id,flair,t1,lesions\n")
-    with pytest.raises(CohortError, match="no subject found"):
+    with pytest.raises(CohortError, match="no subjects found"):
         find_subjects(tmp_path / "t.csv")
 
 
 def test_problems_of_a_tables_row(tmp_path):
     (tmp_path / "t.csv").write_text("id,flair,t1,lesions\n../p1,f.nii,,\n")
     problems = [p.problem for p in only(find_csv(tmp_path / "t.csv")).problems]
-    assert problems == ["no t1", "no lesions", "id '../p1' cannot name a file"]
+    assert problems == ["no t1", "no lesions", "the id '../p1' cannot be used as a file name"]
 
 
 def test_a_row_too_short_or_too_long_is_a_problem_of_its_own(tmp_path):
@@ -282,8 +283,8 @@ def test_a_home_in_a_path_is_the_users(tmp_path, monkeypatch):
 
 def test_a_quotation_mark_without_its_partner_and_a_doubled_column_are_refused(tmp_path):
     for text, message in (
-        ('id,flair\np1,"f.nii\np2,g.nii\n', "a quotation mark without its partner"),
-        ("id,flair,Flair\n", "two columns are called flair"),
+        ('id,flair\np1,"f.nii\np2,g.nii\n', "every quotation mark is closed"),
+        ("id,flair,Flair\n", "two columns have the name flair"),
     ):
         (tmp_path / "t.csv").write_text(text)
         with pytest.raises(CohortError, match=message):

@@ -145,7 +145,7 @@ def test_a_scan_too_large_for_the_memory_is_named_with_the_setting_to_lower():
         ImageError, match=r"^scan\.nii\.gz: the machine's memory ran out.*'m'"
     ) as two:
         predict(model_of(TooLarge(), 2), {"FLAIR": named})
-    assert "looked at 7 slices of 56 x 80 at once" in str(two.value)
+    assert "predicted 7 slices of 56 x 80 at once" in str(two.value)
     assert "Lower evaluation.slices_at_once to 3, or predict one subject" in str(two.value)
 
 

@@ -63,7 +63,7 @@ def test_models_that_are_shown_other_images_are_not_packed_together(checkpoints)
 
 def test_where_the_weights_are_missing_a_study_can_be_named(checkpoints):
     with pytest.raises(
-        CheckpointError, match=r"general\.pt\.gz: the general model is not there.*--study"
+        CheckpointError, match=r"general\.pt\.gz: the general model is missing.*--study"
     ):
         load_general()
 

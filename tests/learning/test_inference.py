@@ -65,7 +65,7 @@ def test_a_model_trained_with_modality_dropout_answers_from_either(study):
 
 
 def test_a_model_says_what_it_cannot_answer_from(trained):
-    with pytest.raises(ImageError, match=r"'flair'.*cannot answer from"):
+    with pytest.raises(ImageError, match=r"'flair'.*cannot predict from"):
         predict(trained("flair"), {"T1": oblique_head(False)})
 
 

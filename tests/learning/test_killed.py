@@ -53,6 +53,6 @@ def test_a_killed_training_ends_with_the_same_bytes(study, monkeypatch, capsys):
     assert not (folder / "checkpoint.pt").exists()
     capsys.readouterr()
     again, same_curve = train_to_the_end()
-    assert "Going on from step" in capsys.readouterr().out
+    assert "Continuing from step" in capsys.readouterr().out
     assert again == whole
     pd.testing.assert_frame_equal(same_curve, curve)

@@ -193,7 +193,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_file_behind(study, scans, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(prepare.torch, "save", full)
-    with pytest.raises(ImageError, match=r"a\.pt: cannot be written .*No space.*Make room"):
+    with pytest.raises(ImageError, match=r"a\.pt: cannot be written .*No space.*Free space"):
         both(scans)
     left = [path.name for path in (study.results / "slices").rglob("*") if path.is_file()]
     assert left == [".lock"]

@@ -55,8 +55,8 @@ def test_repeats_validate_on_their_own_fold_or_all_on_the_same(study, folds):
 @pytest.mark.parametrize(
     ("structure", "remedy"),
     [
-        ("lesions", "lesion masks of all {} subjects to {} on. Check .* (wmh check)"),
-        ("regions", "region labels of all {} subjects to {} on. Run notebook 02 again"),
+        ("lesions", "lesion masks of all {} subjects to {}. Check .* (wmh check)"),
+        ("regions", "region labels of all {} subjects to {}. Run notebook 02 again"),
     ],
 )
 def test_labels_that_are_all_empty_are_named_before_any_training(
@@ -66,7 +66,8 @@ def test_labels_that_are_all_empty_are_named_before_any_training(
     nothing = replace(tiny_slices(), **{structure: torch.zeros(12, 32, 32, dtype=torch.uint8)})
     order = [nothing, tiny_slices()] if part == "learn" else [tiny_slices(), nothing]
     monkeypatch.setattr(split, "prepared_slices", lambda *_: order.pop(0))
-    expected = re.escape(remedy.format(4 if part == "learn" else 1, part)).replace(r"\.\*", ".*")
+    count, purpose = {"learn": (4, "learn from"), "validate": (1, "validate on")}[part]
+    expected = re.escape(remedy.format(count, purpose)).replace(r"\.\*", ".*")
     with pytest.raises(CohortError, match=f"empty, and so are the {expected}"):
         training_slices(study, "multitask")
 

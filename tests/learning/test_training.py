@@ -93,7 +93,7 @@ def test_a_state_of_other_data_is_not_gone_on_from(study, monkeypatch, capsys):
         cut_short.setattr(Run, "finish", lambda run: None)  # leaves resume.pt behind
         train(study, "flair", LEARN, VALIDATE)
     train(study, "flair", tiny_slices(5), VALIDATE)
-    assert "of other data" in capsys.readouterr().out
+    assert "made with other data" in capsys.readouterr().out
 
 
 def one_a_batch(study):
@@ -147,7 +147,7 @@ def test_a_gradient_that_is_not_finite_is_found_in_its_own_step(study, monkeypat
     ) as error:
         train(study, "flair", LEARN, VALIDATE)
     resume = study.model_folder("flair") / "resume.pt"
-    assert f"it goes on from step 4, kept in {resume}" in str(error.value)
+    assert f"it continues from step 4, kept in {resume}" in str(error.value)
     state = torch.load(resume, weights_only=True)
     assert state["step"] == 4
     assert all(value.isfinite().all() for value in state["network"].values())
@@ -174,7 +174,7 @@ def test_a_batch_too_large_for_the_memory_names_the_setting_to_lower(study, monk
     said = said_of(study)
     resume = study.model_folder("flair") / "resume.pt"
     assert "memory ran out in step 3. Lower training.batch_size from 4 to 2. With the" in said
-    assert f"goes on from step 2, kept in {resume}" in said
+    assert f"continues from step 2, kept in {resume}" in said
     assert torch.load(resume, weights_only=True)["step"] == 2
 
 
@@ -203,13 +203,14 @@ def test_people_too_large_to_validate_on_are_told_apart(study, monkeypatch):
     monkeypatch.setattr(training, "validation_scores", short_of_memory)
     said = said_of(study)
     assert (
-        "to validate on, after step 2. Raise slices.voxel_size_mm from the native one to 2" in said
+        "were validated, after step 2. Raise slices.voxel_size_mm from the native size to 2" in said
     )
 
 
 def test_slices_too_large_for_the_device_name_their_storage(study, monkeypatch):
     monkeypatch.setattr(Slices, "to", short_of_memory)
-    assert "ran out for the slices. Set slices.storage to auto" in said_of(study)
+    said = said_of(study)
+    assert "the slices do not fit into" in said and "Set slices.storage to auto" in said
 
 
 def test_a_batch_may_be_larger_than_the_cohort(study):

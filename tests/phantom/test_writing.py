@@ -108,7 +108,9 @@ def test_subjects_that_were_not_simulated_are_never_touched(tmp_path):
 
 
 def test_an_unknown_scanner_is_named():
-    with pytest.raises(CohortError, match="'Utrecht' is no scanner; known are utrecht_philips_3t"):
+    with pytest.raises(
+        CohortError, match="unknown scanner 'Utrecht'; use one of utrecht_philips_3t"
+    ):
         plan_cohort(Simulation(training={"Utrecht": 2}, test={}), seed=1)
 
 

@@ -36,7 +36,8 @@ def test_cores_and_cards_of_this_machine_count_where_no_profile_decides(profile,
 def test_a_folder_that_is_no_profile_is_named(tmp_path):
     done = CliRunner().invoke(app, ["run", "smoke", "--profile", str(tmp_path)])
 
-    remedy = "no Snakemake profile; it is a folder with a config.yaml"
+    remedy = "not a Snakemake profile. Give a folder that holds a config.yaml, such as "
+    remedy += "profiles/slurm"
     assert str(done.exception) == f"{tmp_path}: {remedy}"
 
 

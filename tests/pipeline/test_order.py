@@ -164,7 +164,7 @@ def test_with_nothing_to_do_it_ends_soon(checkout):
     began = time.monotonic()
     printed = checkout.run()
     assert time.monotonic() - began < 20
-    assert "everything was up to date" in printed
+    assert "all results were up to date" in printed
 
 
 def test_a_figure_style_draws_figures_again_and_nothing_else(checkout, changed):

@@ -149,7 +149,8 @@ def test_a_run_that_is_stopped_says_so_in_a_line_and_leaves_nobody_behind(tmp_pa
     _, said = run.communicate(timeout=20)
     assert run.returncode == 1
     assert said == (
-        f"wmh: study smoke was stopped by {number.name}; `wmh run smoke` goes on where it was\n"
+        f"wmh: study smoke was stopped by {number.name}; "
+        "`wmh run smoke` continues where it stopped\n"
     )
     assert gone_within(worker, 5)
 

@@ -92,11 +92,11 @@ def test_what_looks_wrong_with_the_images_is_said_everywhere(study, tmp_path, ca
     folder = tmp_path / "data/sub-1/anat"
     folder.mkdir(parents=True)
     write_scan(folder / "sub-1_FLAIR.nii.gz")
-    write_scan(folder / "sub-1_T1w.nii.gz")  # the same picture
+    write_scan(folder / "sub-1_T1w.nii.gz")  # the same image
     for kept in (False, True):
         (done,) = predict_folder(study, tmp_path / "data", tmp_path / "out")
         assert done.kept is kept
-        doubt = next(notice for notice in done.notices if "same picture" in notice)
+        doubt = next(notice for notice in done.notices if "same image" in notice)
         assert doubt in capsys.readouterr().err
     assert doubt in (tmp_path / "out/sub-1/report.html").read_text()
     table = pd.read_csv(tmp_path / "out/participants_burden.tsv", sep="\t")

@@ -52,7 +52,7 @@ def test_the_files_of_one_scan_are_listed(predict, tmp_path):
 def test_a_folder_and_a_scan_together_are_refused(predict, tmp_path, modality):
     refused = predict(tmp_path, modality, write_scan(tmp_path / "scan.nii.gz"))
     assert refused.exit_code == 2
-    assert "not both" in refused.stderr
+    assert "give either" in refused.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -67,7 +67,7 @@ def test_a_scan_is_answered_for_in_any_folder_without_a_study(general_model, tmp
     assert done.exit_code == 0, done.output
     written = tmp_path / "scan_wmh"
     assert sorted(done.stdout.split()) == sorted(f"scan_wmh/{p.name}" for p in written.iterdir())
-    assert "Answered by general model, given FLAIR. Not for diagnosis." in done.stderr
+    assert "Predicted by general model, given FLAIR. Not for diagnosis." in done.stderr
     page = (written / "report.html").read_text()
     for told in ("Tiny heads", "CC0", "Other heads", "0.61", "Comparison with the training data"):
         assert told in page
@@ -113,7 +113,7 @@ def test_a_study_of_simulated_heads_says_so(study, tmp_path):
     scan = write_scan(tmp_path / "scan.nii.gz")
     done = ask("--flair", scan, "--study", study.name, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
-    assert f"study {study.name} learned from simulated heads alone" in done.stderr
+    assert f"study {study.name} were trained on simulated heads only" in done.stderr
     assert f"model flair of study {study.name}, given FLAIR" in done.stderr
     assert "simulated heads only" in (tmp_path / "out/report.html").read_text()
 

@@ -66,13 +66,14 @@ def test_a_scan_unlike_the_training_scans_is_said_to_be(general_model, tmp_path,
     flair = write_scan(tmp_path / "flair.nii.gz", voxel=(1.5, 1.5, 6.0))  # 1.5 mm in training
     predict_scan(None, tmp_path / "out", flair=flair)
     said = capsys.readouterr().err
-    assert f"unlike the training scans; {tmp_path / 'out/report.html'} says how: FLAIR" in said
+    assert "the scan is unlike the training scans: FLAIR" in said
+    assert f"see {tmp_path / 'out/report.html'}" in said
     assert "unlike the training data" in (tmp_path / "out/report.html").read_text()
 
 
 def test_an_image_that_no_model_answers_from_is_named(study, tmp_path):
     t1 = write_scan(tmp_path / "t1.nii.gz")
-    with pytest.raises(CheckpointError, match="no lesions model answers from T1 alone"):
+    with pytest.raises(CheckpointError, match="no lesions model can predict from T1 alone"):
         predict_scan(study, tmp_path / "out", t1=t1)
 
 
@@ -105,14 +106,14 @@ def test_an_answer_that_is_no_number_is_not_written(study, tmp_path, monkeypatch
         return replace(found, probability=np.full(found.like.data.shape, np.nan))
 
     monkeypatch.setattr("wmh.predict.predictor.predict_prepared", nan)
-    with pytest.raises(ImageError, match=r"flair\.nii\.gz: .*no number"):
+    with pytest.raises(ImageError, match=r"flair\.nii\.gz: .*NaN or infinite"):
         predict_scan(study, tmp_path / "out", flair=write_scan(tmp_path / "flair.nii.gz"))
     assert not (tmp_path / "out").exists()
 
 
 def test_a_file_in_the_place_of_the_folder_is_named_before_any_work(study, tmp_path):
     (tmp_path / "out").touch()
-    with pytest.raises(ImageError, match="out: is a file and no folder"):
+    with pytest.raises(ImageError, match="out: is a file, not a folder"):
         predict_scan(study, tmp_path / "out", flair=tmp_path / "not_even_read.nii.gz")
 
 

@@ -1,1 +1,1 @@
-"""Numbers from predictions: measures, burden, statistics, claims, figures."""
+"""Numbers from predictions: measures, burden, agreement, statistics and claims."""

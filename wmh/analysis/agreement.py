@@ -1,4 +1,4 @@
-"""Agreement of predicted lesion volumes with the true ones, region by region and in all."""
+"""Agreement of predicted with true lesion volumes, for each region and in total."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import scipy  # which imports scipy.stats when it is asked for
+import scipy  # it imports scipy.stats only when that is used
 
 from wmh.analysis.burden import paired_profiles, predicted_sources
 from wmh.analysis.intervals import correlation_interval
@@ -19,10 +19,10 @@ NAN = float("nan")
 
 
 def agreement(burden: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
-    """Agreement of every source's burden (ml) with the truth, for each region and in all.
+    """Agreement of every source's burden (ml) with the truth, for each region and in total.
 
-    One row per repeat, source and region, and one, ``all``, for the sum over the 34: n,
-    mean_truth_ml, ICC(A,1) with its interval, and Bland and Altman's bias and limits (ml).
+    There is one row per repeat, source and region, and a row ``all`` for the sum over the 34. It
+    holds n, mean_truth_ml, ICC(A,1) with its interval, and Bland and Altman's bias and limits (ml).
     """
     rows = []
     for repeat, table in burden.groupby("repeat"):
@@ -41,10 +41,10 @@ def agreement(burden: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
 
 
 def agreement_summary(burden: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
-    """Agreement of each source over all regions, mean over the repeats of a study.
+    """Agreement of each source over all regions, averaged over the repeats of a study.
 
-    One row per source: n, ``icc`` within regions with its interval, ``profile_correlation`` (median
-    over subjects of the rank correlation of the 34 regions within a subject) and its quartiles.
+    One row per source: n; ``icc`` within regions with its interval; ``profile_correlation`` (the
+    rank correlation over the 34 regions of a subject, median over subjects) and its quartiles.
     """
     rows = []
     for source in predicted_sources(burden):
@@ -60,10 +60,10 @@ def agreement_summary(burden: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame
 def volume_agreement(
     metrics: pd.DataFrame, configurations: Sequence[Configuration], alpha: float = 0.05
 ) -> pd.DataFrame:
-    """Agreement of the whole lesion volume of each subject with the truth.
+    """Agreement of each subject's total lesion volume with the truth.
 
     One row per configuration: n, mean_truth_ml, Bland and Altman's bias and limits (ml), Spearman's
-    ``rho`` (NaN where one side is the same for all), and ICC(A,1) with its interval.
+    ``rho`` (NaN if true or found volumes are equal for all), and ICC(A,1) with its interval.
     """
     rows = []
     for configuration in configurations:
@@ -84,7 +84,7 @@ def volume_agreement(
 def profile_correlation(burden: pd.DataFrame, source: str) -> pd.Series:
     """Spearman's correlation between true and found burden over the 34 regions, by subject.
 
-    NaN for a subject with the same burden in all regions, such as none, on either side.
+    It is NaN for a subject whose true or found burden is the same in all regions, such as 0.
     """
     truth, found = paired_profiles(burden, source)
     varies = np.minimum(np.ptp(truth, axis=1), np.ptp(found, axis=1)) > 0
@@ -98,7 +98,7 @@ def profile_correlation(burden: pd.DataFrame, source: str) -> pd.Series:
 def icc_within_regions(
     burden: pd.DataFrame, source: str, alpha: float = 0.05
 ) -> tuple[int, Interval]:
-    """Number of subjects, and :func:`regional_icc`, mean over repeats, with a jackknife interval.
+    """Number of subjects, and :func:`regional_icc` averaged over repeats, with jackknife interval.
 
     The interval is NaN for fewer than three subjects.
     """
@@ -119,10 +119,10 @@ def icc_within_regions(
 def regional_icc(truth: np.ndarray, found: np.ndarray) -> float:
     """ICC(A,1) within regions; arrays (subjects, regions).
 
-    Mean squares are summed over the regions before the ratio is taken. So differences between
-    regions, which are large and known, do not count as agreement, and regions with hardly any
-    lesion do not outweigh the others. With few subjects the mean of the regions' own ICCs lies
-    well below what many subjects would show; this does not. NaN when nothing varies.
+    Mean squares are summed over the regions before the ratio is taken. Therefore differences
+    between regions, which are large and known, do not count as agreement, and regions with hardly
+    any lesion do not dominate. With few subjects, the mean of the regions' own ICCs would be far
+    too low; this value is not. NaN if nothing varies.
     """
     return _icc(*(float(square.sum()) for square in _mean_squares(truth, found)), len(truth))
 
@@ -130,8 +130,8 @@ def regional_icc(truth: np.ndarray, found: np.ndarray) -> float:
 def icc_agreement(first: np.ndarray, second: np.ndarray, alpha: float = 0.05) -> Interval:
     """ICC(A,1): absolute agreement of single measurements, two-way (McGraw and Wong 1996).
 
-    NaN for fewer than three subjects, or when no value differs from any other. The interval is NaN
-    where the approximation of its degrees of freedom leaves next to none.
+    NaN for fewer than three subjects, or if all values are equal. The interval is NaN if the
+    approximation of its degrees of freedom is close to zero.
     """
     n, k = len(first), 2
     if n < 3:
@@ -158,7 +158,7 @@ def icc_agreement(first: np.ndarray, second: np.ndarray, alpha: float = 0.05) ->
 
 
 def bland_altman(first: np.ndarray, second: np.ndarray) -> Interval:
-    """Mean difference, second minus first, and the limits that hold 95 % of differences."""
+    """Mean difference (second minus first), and the limits that contain 95 % of differences."""
     differences = second - first
     bias = float(differences.mean())
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0

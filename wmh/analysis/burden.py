@@ -1,8 +1,9 @@
 """Lesion burden: the lesion volume inside each white-matter region, true and predicted.
 
-It is given in ml, in percent of the region, and as a share of all lesion volume. A burden table has
-one row per subject, source and region; ``source`` says whose lesions and regions were combined
-(``truth``, ``separate``, ``joint``, ``registered``).
+It is given in ml, in percent of the region, and as a share of the total lesion volume. A burden
+table has one row per subject, source and region. ``source`` says which lesions and regions were
+combined: ``truth``, ``separate``, ``joint`` or ``registered`` (see
+:func:`wmh.analysis.testing.burden_table`).
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ TRUTH = "truth"
 def regional_burden(lesions: np.ndarray, regions: np.ndarray, voxel_ml: float) -> pd.DataFrame:
     """Burden of the 36 labels, one row per region.
 
-    ``lesions`` (x, y, z) holds 1 where there is lesion (2, other pathology, is none), ``regions``
-    the labels 0 to 36. ``share_of_lesions`` is of all lesion volume, also of that outside every
-    region. ``percent_of_region`` is NaN for a region the image does not hold, and the share NaN
-    when there is no lesion. Raises :class:`wmh.images.ImageError` when the shapes differ.
+    ``lesions`` (x, y, z) is 1 in lesion; 2, other pathology, does not count. ``regions`` holds the
+    labels 0 to 36. ``share_of_lesions`` is the share of all lesion volume, including lesion outside
+    of all regions; it is NaN if there is no lesion. ``percent_of_region`` is NaN for a region that
+    is not in the image. Raises :class:`wmh.images.ImageError` when the shapes differ.
     """
     raise_unless_same_shape(lesions, regions)
     lesion = (lesions >= 0.5) & (lesions <= 1.5)
@@ -58,11 +59,12 @@ def split_error(
     regions: np.ndarray,
     voxel_ml: float,
 ) -> pd.DataFrame:
-    """Split the error of a burden into what comes from the lesions and what from the regions.
+    """Split the error of a burden into the part from the lesions and the part from the regions.
 
     One row per region: ``error_ml`` (prediction minus truth), ``from_lesions_ml``,
-    ``from_regions_ml``. A part is what changes when truth is replaced by prediction on that side,
-    averaged over both states of the other side (Shapley), so that the two add up to the error.
+    ``from_regions_ml``. The part from the lesions is the change when predicted lesions replace the
+    true ones, averaged over true and predicted regions (Shapley value); the part from the regions
+    likewise. The two parts add up to the error.
     """
     of_truth, of_lesions, of_regions, of_both = (
         regional_burden(*pair, voxel_ml)["lesion_ml"]
@@ -88,8 +90,8 @@ def split_error(
 def cohort_burden(study: Study) -> pd.DataFrame:
     """The burden table of the true lesions of all subjects, training subjects included.
 
-    They lie in true regions, else in the labels of notebook 2. Who has no region labels, as further
-    people where only known ones count, is left out.
+    True regions are used, or else the labels of notebook 2. Subjects without region labels are left
+    out: with ``regions.atlas: known``, the further people have none.
     """
 
     def true_burden(subject: Subject) -> pd.DataFrame:
@@ -106,7 +108,7 @@ def cohort_burden(study: Study) -> pd.DataFrame:
 
 
 def profiles(burden: pd.DataFrame, source: str, quantity: str = "lesion_ml") -> pd.DataFrame:
-    """Subjects (rows) by the 34 regions (columns) of one source, the mean over repeats."""
+    """Burden of subjects (rows) in the 34 regions (columns) of one source, mean over repeats."""
     rows = burden[(burden["source"] == source) & ~burden["region"].isin(REST_LABELS)]
     wide = rows.assign(subject=rows["subject"].astype(str)).pivot_table(
         index="subject", columns="region", values=quantity, dropna=False
@@ -115,7 +117,7 @@ def profiles(burden: pd.DataFrame, source: str, quantity: str = "lesion_ml") -> 
 
 
 def paired_profiles(burden: pd.DataFrame, source: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Profiles (ml) of truth and of a source over the subjects that have both."""
+    """Profiles (ml) of the truth and of a source, for the subjects that have both."""
     truth, found = profiles(burden, TRUTH), profiles(burden, source)
     both = truth.index.intersection(found.index)
     return truth.loc[both], found.loc[both]
@@ -124,8 +126,9 @@ def paired_profiles(burden: pd.DataFrame, source: str) -> tuple[pd.DataFrame, pd
 def error_parts(burden: pd.DataFrame) -> pd.DataFrame:
     """Mean size of each source's error, and of its parts from lesions and from regions.
 
-    One row per source: mean over subjects (and repeats) of the absolute error in ml, summed over
-    the 34 regions, and of each part; ``share_from_lesions`` is of both parts together.
+    One row per source: the absolute error in ml, summed over the 34 regions and averaged over
+    subjects and repeats, and the same for each part. ``share_from_lesions`` is the lesions' share
+    of the sum of both parts.
     """
     columns = ["error_ml", "from_lesions_ml", "from_regions_ml"]
     of_regions = burden[~burden["region"].isin(REST_LABELS) & (burden["source"] != TRUTH)]
@@ -137,5 +140,5 @@ def error_parts(burden: pd.DataFrame) -> pd.DataFrame:
 
 
 def predicted_sources(burden: pd.DataFrame) -> list[str]:
-    """The sources of a burden table beside the truth, in its order."""
+    """The sources of a burden table other than the truth, in the table's order."""
     return [source for source in burden["source"].unique() if source != TRUTH]

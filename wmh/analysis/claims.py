@@ -1,19 +1,19 @@
 """The paper's claims, each with its test and a verdict computed from the numbers.
 
-A claim is one or more quantities that are large and positive if it holds: a mean paired difference,
-ordered as the claim has it, or an intraclass correlation. Against the smallest value that matters a
-quantity is
+A claim has one or more parts. A part is a quantity that is large and positive if the claim holds: a
+mean paired difference, in the direction of the claim, or an intraclass correlation. It is compared
+with the smallest value that matters. A part is
 
-- ``supported`` when its whole interval lies above, and the paired test says so too (Wilcoxon, after
-  Holm's correction over all claims);
-- ``not supported`` when its whole interval lies below;
-- ``inconclusive`` otherwise: the interval covers the smallest value that matters, the test does not
-  confirm it, or subjects are so few (five, at the usual 0.05) that no test of them ever could, and
-  an interval drawn from them is too narrow;
-- ``not judged`` where the study lacks a model that it needs.
+- ``supported`` if its whole interval lies above that value, and the paired test confirms it
+  (Wilcoxon, after Holm's correction over all claims);
+- ``not supported`` if its whole interval lies below that value;
+- ``inconclusive`` otherwise: the interval contains the value, or the test does not confirm it. It
+  is also inconclusive if subjects are so few (five, at the usual 0.05) that no test could ever be
+  significant; an interval from so few subjects is too narrow;
+- ``not judged`` if the study has no model for it.
 
-A claim of several parts is supported when all parts are, not supported when any is not, and not
-judged when no part is.
+A claim is supported if all parts are, not supported if any part is not supported, and not judged if
+no part is judged.
 """
 
 from __future__ import annotations
@@ -44,21 +44,23 @@ SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE = "supported", "not supported", "inconclu
 NOT_JUDGED = "not judged"
 
 SMALLEST_DICE_DIFFERENCE = 0.02
-"""Two more observers of the challenge's training scans reach a Dice of 0.770 and 0.785 against the
-reference (n = 60; JeanBrrt/wmh-multisite): a difference of 0.015 lies between two experts."""
+"""Smallest Dice difference that matters. Two further observers of the challenge's training scans
+reach a Dice of 0.770 and 0.785 against the reference (n = 60; JeanBrrt/wmh-multisite), so that even
+two experts differ by 0.015."""
 
 SMALLEST_ICC = 0.75
-"""From here on agreement is called good (Koo and Li 2016)."""
+"""Smallest ICC that matters: from this value agreement is called good (Koo and Li 2016)."""
 
 NUMBERS = ["n", "mean_difference", "ci_low", "ci_high", "p_holm"]
-"""Of each part of a claim; of an agreement, ``mean_difference`` is the ICC."""
+"""Numbers of each part of a claim; for an agreement, ``mean_difference`` is the ICC."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """Worded after a sentence of the paper's abstract (arXiv 2506.22041), or half of one.
+    """A claim, worded after a sentence, or half of one, in the paper's abstract (arXiv 2506.22041).
 
-    A part is a paired difference, or the source of a regional burden that agrees with the truth.
+    A part is a paired comparison, or the source of a regional burden that should agree with the
+    truth.
     """
 
     id: str
@@ -123,12 +125,12 @@ def judge(
 ) -> pd.DataFrame:
     """The claims table: one row per part of a claim.
 
-    ``metrics`` and ``burden`` are the tidy tables; ``seed`` is that of the bootstrap. Verdicts are
-    drawn over the repeats of the study (see :mod:`wmh.analysis.statistics`). ``repeat_sd`` is the
+    ``metrics`` and ``burden`` are the tidy tables; ``seed`` is for the bootstrap. Verdicts rest on
+    the average over the study's repeats (see :mod:`wmh.analysis.statistics`). ``repeat_sd`` is the
     standard deviation of the effect over repeats, ``repeat_low`` and ``repeat_high`` are its
-    smallest and largest, and ``repeats_agreeing`` counts those that alone would have the same
-    verdict. ``verdict`` is that of the row, ``claim_verdict`` that of the whole claim. A part that
-    was not measured has ``n`` 0 and no numbers.
+    smallest and largest value, and ``repeats_agreeing`` counts the repeats that alone give the same
+    verdict. ``verdict`` belongs to the row, ``claim_verdict`` to the whole claim. A part that was
+    not measured has ``n`` 0 and no numbers.
     """
     table = _judge_once(metrics, burden, settings, seed, claims)
     single = [
@@ -147,7 +149,7 @@ def judge(
 
 
 def verdict(low: float, high: float, smallest: float, p: float, alpha: float) -> str:
-    """The verdict on one quantity; ``p`` is NaN where the interval is the test."""
+    """The verdict on one quantity; ``p`` is NaN if the interval alone is the test."""
     if math.isnan(low) or math.isnan(high):
         return INCONCLUSIVE
     if high < smallest:

@@ -1,11 +1,11 @@
-"""Groups of subjects by where their lesions lie.
+"""Groups of subjects with similar lesion locations.
 
-Each subject's profile is the share of its lesion volume in each of the 34 regions. The square root
-of shares puts profiles on a sphere where the Euclidean distance is Hellinger's, and Ward's method
-joins them. The number of groups is the one with the largest mean silhouette; where that stays below
-0.25, there is no structure to speak of (Kaufman and Rousseeuw 1990) and all subjects are one group.
-Stability: how well the groups of 80 % of the subjects, drawn again and again, agree with those of
-all (adjusted Rand index; 1 the same, 0 as by chance).
+Each subject's profile is the share of its lesion volume in each of the 34 regions. Distances are
+Euclidean between the square roots of shares (Hellinger distance), and Ward's method joins subjects
+into groups. The number of groups is the one with the largest mean silhouette. If that is below
+0.25, there is no substantial structure (Kaufman and Rousseeuw 1990), and all subjects form one
+group. Stability is the agreement between the groups of all subjects and those of random subsets of
+80 % (adjusted Rand index: 1 for equal groups, 0 for agreement by chance).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SUBSAMPLE = 0.8
 
 @dataclass(frozen=True)
 class Tree:
-    """Subjects joined by Ward's method: SciPy's linkage, and the subjects along its leaves."""
+    """Subjects joined by Ward's method: SciPy's linkage, and the subjects in the leaves' order."""
 
     linkage: np.ndarray
     order: list[str]
@@ -31,10 +31,10 @@ class Tree:
 
 @dataclass(frozen=True)
 class Groups:
-    """Subjects in groups.
+    """Groups of subjects.
 
-    ``labels``: group 1..k by subject. ``choices``: by number of groups, the mean ``silhouette``,
-    and ``stability``, the mean adjusted Rand index of the subsamples.
+    ``labels`` is the group, 1..k, by subject. ``choices`` holds, for each number of groups, the
+    mean ``silhouette`` and the ``stability`` (mean adjusted Rand index of the subsamples).
     """
 
     labels: pd.Series
@@ -57,12 +57,12 @@ def join_subjects(profiles: pd.DataFrame) -> Tree:
 def group_subjects(profiles: pd.DataFrame, samples: int, seed: int) -> Groups:
     """Group subjects (rows) by their burden in regions (columns), in ml or shares.
 
-    Subjects without any lesion have no profile and are left out. Fewer than four are one group.
-    Raises ``ValueError`` when fewer than two are left.
+    Subjects without any lesion have no profile and are left out. Fewer than four subjects form one
+    group. Raises ``ValueError`` when fewer than two are left.
     """
     profiles = profiles[profiles.sum(axis=1) > 0]
     if len(profiles) < 2:
-        raise ValueError(f"{len(profiles)} subjects with lesions: there is nothing to group")
+        raise ValueError(f"{len(profiles)} subjects have lesions; groups need at least two")
     points = hellinger_points(profiles.to_numpy())
     tree = join_subjects(profiles).linkage
     numbers = range(2, min(MOST_GROUPS, len(points) - 1) + 1)
@@ -84,7 +84,7 @@ def hellinger_points(profiles: np.ndarray) -> np.ndarray:
 
 def stability(points: np.ndarray, count: int, samples: int, seed: int) -> np.ndarray:
     """Adjusted Rand index between the groups of all subjects and those of each subsample."""
-    from sklearn.metrics import adjusted_rand_score  # a second to import, where few need it
+    from sklearn.metrics import adjusted_rand_score  # takes a second to import, and few need it
 
     generator = np.random.default_rng(seed)
     everyone = _cut(linkage(points, method="ward"), count)
@@ -98,12 +98,12 @@ def stability(points: np.ndarray, count: int, samples: int, seed: int) -> np.nda
 
 
 def _silhouette(points: np.ndarray, labels: np.ndarray) -> float:
-    """Mean silhouette, 0 where equal profiles cannot be parted into that many groups."""
+    """Mean silhouette; 0 if profiles are so equal that there is only one group."""
     from sklearn.metrics import silhouette_score
 
     return float(silhouette_score(points, labels)) if len(np.unique(labels)) > 1 else 0.0
 
 
 def _cut(tree: np.ndarray, count: int) -> np.ndarray:
-    """Group 1..count of each leaf."""
+    """The group, 1..count, of each leaf."""
     return fcluster(tree, count, criterion="maxclust")

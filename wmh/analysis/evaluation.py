@@ -1,8 +1,8 @@
 """Measures of many predictions at once, as one tidy table.
 
-The table has one row per number: subject, scanner, model, inputs_given, repeat, structure, metric,
-value. ``repeat`` counts the trainings of a model; ``structure`` is ``lesions``, ``region_01`` ..
-``region_36`` or ``regions_mean``.
+The table has one row per value, with the columns subject, scanner, model, inputs_given, repeat,
+structure, metric and value. ``repeat`` is the number of a model's training; ``structure`` is
+``lesions``, ``region_01`` .. ``region_36`` or ``regions_mean``.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ COLUMNS = (
 )
 
 _WHAT_IT_IS = r"(wmh|lesions?|lesion_?mask|mask|seg|result|truth|prediction|pred|manual|gt)"
-"""The end of a mask's name that says what it is, and not whose."""
+"""Words at the end of a mask's name that do not name the subject."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One prediction beside its truth, and what it is a prediction of.
+    """One prediction with its truth, subject and model.
 
-    Either of ``lesions`` and ``regions`` may be missing, in truth and prediction alike.
-    ``probability`` is the predicted probability of lesion.
+    Either lesions or regions may be missing, then in truth and prediction. ``probability`` is the
+    predicted probability of lesion.
     """
 
     subject: str
@@ -70,14 +70,14 @@ class Case:
 
 
 def evaluate(cases: Sequence[Case], jobs: int | None = None) -> pd.DataFrame:
-    """Measure every case; a tidy table in the order of the cases, whatever ``jobs`` is.
+    """Measure every case; returns a tidy table in the order of the cases.
 
     Raises :class:`ImageError`, which names the file, for a prediction that is missing, broken or on
-    another grid than its truth: a subject that failed is never left out in silence.
+    another grid than its truth; no subject is left out silently.
     """
     if not cases:
         return pd.DataFrame(columns=list(COLUMNS))
-    # threads: reading, distances and array arithmetic all let go of Python's lock
+    # threads are enough: reading, distances and array arithmetic release Python's lock
     with ThreadPoolExecutor(jobs or cores_here()) as pool:
         found = pool.map(evaluate_case, cases)
         tables = list(tqdm(found, "evaluated", len(cases), disable=len(cases) == 1))
@@ -85,7 +85,7 @@ def evaluate(cases: Sequence[Case], jobs: int | None = None) -> pd.DataFrame:
 
 
 def evaluate_case(case: Case) -> pd.DataFrame:
-    """All measures of one case, as tidy rows; the challenge's five come first."""
+    """All measures of one case as tidy rows, the challenge's five first."""
     found: dict[str, dict[str, float]] = {}
     if case.lesions is not None:
         true = load_labels(case.true_lesions, LESION_LABELS, sided=False)
@@ -93,7 +93,7 @@ def evaluate_case(case: Case) -> pd.DataFrame:
         pair = lesion_pair(true.data, predicted.data, true.affine)
         found["lesions"] = five_measures(pair) | further_lesion_metrics(pair)
         if case.probability is not None:
-            file = nib.load(case.probability)  # constant, unlike a scan, where nothing is found
+            file = nib.load(case.probability)  # not load_image: a probability may be 0 everywhere
             data = np.asanyarray(file.dataobj, dtype=np.float32)
             likely = _on_grid_of(true, Image(data, file.affine, case.probability))
             found["lesions"] |= calibration_metrics(true.data, likely.data)
@@ -111,22 +111,22 @@ def evaluate_case(case: Case) -> pd.DataFrame:
 
 
 def five_of_subjects(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """The challenge's five measures of each subject of a table that holds one model."""
+    """The challenge's five measures of each subject, from a table with one model."""
     return _five_by(table, table["subject"].astype(str))
 
 
 def five_of_configurations(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """The challenge's five measures of each model and what it was given, mean over subjects."""
+    """The challenge's five measures of each model and given images, averaged over subjects."""
     return _five_by(table, table["model"] + " (" + table["inputs_given"] + ")")
 
 
 def mean_of(measures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Mean of each measure over subjects, without those who have none."""
+    """Mean of each measure over the subjects that have a value."""
     return pd.DataFrame(measures).mean(axis=1).to_dict()
 
 
 def means_with_n(metrics: pd.DataFrame, rows: list[str], column: str) -> pd.DataFrame:
-    """Mean of each group of a table of measures, as ``0.712 (n = 8)``; n counts subjects."""
+    """Mean of each group of a table of measures, as ``0.712 (n = 8)``; n is that of subjects."""
     known = metrics.dropna(subset="value").groupby([*rows, column], sort=False)
     means = known.agg(mean=("value", "mean"), n=("subject", "nunique")).reset_index()
     means["shown"] = [f"{row.mean:.3f} (n = {row.n})" for row in means.itertuples()]
@@ -134,10 +134,10 @@ def means_with_n(metrics: pd.DataFrame, rows: list[str], column: str) -> pd.Data
 
 
 def undefined_note(metrics: pd.DataFrame) -> str:
-    """Why the HD95 of lesions is undefined, and for how many predictions of which models."""
+    """A note on why HD95 of lesions is undefined, and for how many predictions of which models."""
     lesions = metrics[metrics["structure"] == "lesions"]
     if lesions.empty:
-        return "No model finds lesions."
+        return "No model of this study predicts lesions."
     about = ["model", "inputs_given", "subject", "repeat"]
     found = lesions.pivot_table("value", about, "metric", sort=False)
     no_truth = found["volume_truth_ml"] == 0
@@ -152,7 +152,7 @@ def undefined_note(metrics: pd.DataFrame) -> str:
 
 
 def as_json(measures: dict) -> str:
-    """Measures as JSON, which has no NaN: it becomes null."""
+    """Measures as JSON; NaN becomes null, because JSON has no NaN."""
     plain = json.loads(json.dumps(measures), parse_constant=lambda _: None)
     return json.dumps(plain, indent=2)
 
@@ -160,11 +160,13 @@ def as_json(measures: dict) -> str:
 def observer_cases(folder: Path, subjects: Sequence[Subject]) -> list[Case]:
     """The challenge's additional observers as cases, one per observer and subject.
 
-    They lie in ``additional_annotations/observer_*/`` beside ``training/``; where the data come
-    without them the list is empty. Their measures are the human ceiling of any model.
+    Their masks are in ``additional_annotations/observer_*/`` beside ``training/``; the list is
+    empty if there are none. The agreement between human observers is an upper limit for models.
     """
     found = []
-    own = [subject for subject in subjects if not subject.further]  # others lie elsewhere
+    own = [
+        subject for subject in subjects if not subject.further
+    ]  # further people have no observers
     for observer in sorted((folder / "additional_annotations").glob("observer_*")):
         for subject in own:
             place = subject.lesions.parent.relative_to(folder)
@@ -179,8 +181,11 @@ def observer_cases(folder: Path, subjects: Sequence[Subject]) -> list[Case]:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Truths beside their predictions, and what was left out: a line for each truth that has no
-    prediction or several, and for each prediction without a truth; files that are no masks."""
+    """Pairs of truth and prediction, and what was left out.
+
+    ``unpaired`` has a line for each truth without a prediction or with several, ``unused`` for each
+    prediction without a truth. ``no_masks`` are files that are not lesion masks.
+    """
 
     cases: list[Case]
     unpaired: list[str] = field(default_factory=list)
@@ -188,7 +193,7 @@ class Pairs:
     no_masks: list[Path] = field(default_factory=list)
 
     def note(self) -> str:
-        """Say what was paired with what, and what was left out."""
+        """A text on the pairs, and on what was left out."""
         first = self.cases[0]
         lines = [
             f"{len(self.cases)} pairs, such as {first.subject}: {first.true_lesions} and "
@@ -197,26 +202,26 @@ class Pairs:
         ]
         if self.no_masks:
             shown = ", ".join(map(str, self.no_masks[:3])) + ", ..." * (len(self.no_masks) > 3)
-            lines.append(f"not taken for lesion masks, {len(self.no_masks)} files: {shown}")
+            lines.append(f"{len(self.no_masks)} files are not used as lesion masks: {shown}")
         return "\n".join(lines)
 
 
 def find_pairs(truth: Path | str, prediction: Path | str) -> Pairs:
-    """Truths and predictions of two folders, or of two files, as cases named by their subject.
+    """Pair the truths and predictions of two folders, or two files, as cases named by subject.
 
-    A folder's lesion masks are those whose names say so (``wmh.nii.gz``, ``*_label-WMH_mask``), or
-    else all files that hold nothing but 0, 1 and 2; scans are never taken for one. They pair by
-    their path below the folder or by their subject and session: ``sub-1_ses-a`` of a BIDS name, the
-    folder of ``ID/wmh.nii.gz`` or ``ID/result.nii.gz``, and the ID of ``ID_lesions.nii.gz``. What
-    ``wmh predict`` made of a subject pairs with that subject's truth. Raises
-    :class:`ImageError` when nothing pairs.
+    A folder's lesion masks are the files whose names say so (``wmh.nii.gz``, ``*_label-WMH_mask``);
+    if there are none, all files that hold only 0, 1 and 2. Scans are never used as masks. Masks are
+    paired by their path below the folder, or by subject and session: ``sub-1_ses-a`` in a BIDS
+    name, the folder of ``ID/wmh.nii.gz`` or ``ID/result.nii.gz``, or the ID in
+    ``ID_lesions.nii.gz``. Predictions of ``wmh predict`` pair with the truth of the same subject.
+    Raises :class:`ImageError` when nothing pairs.
     """
     truth, prediction = Path(truth), Path(prediction)
     if not truth.is_dir():
         return Pairs([_named_case(subject_of(truth), truth, prediction)])
     if not prediction.is_dir() or prediction.absolute() == truth.absolute():
-        remedy = f"Give the folder of the predictions for the truths in {truth}"
-        raise ImageError(prediction, "is no folder of predictions", remedy)
+        remedy = f"Give the folder with the predictions for the truths in {truth}"
+        raise ImageError(prediction, "is not a folder of predictions", remedy)
     made_here = {prediction.absolute(), *own_predictions(truth.absolute())}
     truths, no_truths = _lesion_masks(truth, without=made_here)
     predictions, no_predictions = _lesion_masks(prediction, without={truth.absolute()})
@@ -236,19 +241,19 @@ def find_pairs(truth: Path | str, prediction: Path | str) -> Pairs:
             pairs.cases.append(_named_case(name, file, found[0]))
         else:
             several = found if len(found) > 1 else rivals if found else []
-            clash = f"could pair in several ways: {', '.join(map(str, several))}"
+            clash = f"several files could be its pair: {', '.join(map(str, several))}"
             pairs.unpaired.append(f"{file}: {clash if several else 'no prediction'}")
     if not pairs.cases:
         why = pairs.unpaired[0] if truths else f"no lesion mask below {truth}"
-        remedy = "Name masks after their subjects in both folders, as in ID_lesions.nii.gz"
-        raise ImageError(prediction, f"nothing to compare with ({why})", remedy)
+        remedy = "Name masks after their subjects in both folders, for instance ID_lesions.nii.gz"
+        raise ImageError(prediction, f"no prediction has a truth ({why})", remedy)
     used = {case.lesions for case in pairs.cases}
     pairs.unused.extend(f"{file}: no truth" for file in predictions if file not in used)
     return pairs
 
 
 def subject_of(mask: Path) -> str:
-    """Whose lesion mask a file is by its name; where that says only what it is, by its folder's.
+    """The subject of a lesion mask, from its file name or, if that names none, from its folder.
 
     >>> subject_of(Path("sub-1/ses-a/anat/sub-1_ses-a_label-WMH_mask.nii.gz"))
     'sub-1_ses-a'
@@ -263,7 +268,7 @@ def subject_of(mask: Path) -> str:
 
 
 def is_same_subject(first: str, second: str) -> bool:
-    """Tell whether two names, as BIDS writes them, are one subject, and one session if both say."""
+    """Whether two names mean the same subject and, if both name a session, the same session."""
     (person, _, session), (other, _, theirs) = (
         bids_name(name).partition("_ses-") for name in (first, second)
     )
@@ -271,7 +276,7 @@ def is_same_subject(first: str, second: str) -> bool:
 
 
 def _five_by(table: pd.DataFrame, names: pd.Series) -> dict[str, dict[str, float]]:
-    """Means of the five measures of lesions by name, in the order of the table."""
+    """Mean of the five measures of lesions for each of ``names``, in the table's order."""
     lesions = table[table["structure"] == "lesions"].assign(name=names)
     means = lesions.groupby(["name", "metric"], sort=False)["value"].mean()
     return {
@@ -285,13 +290,13 @@ def _on_grid_of(truth: Image, prediction: Image) -> Image:
         raise ImageError(
             prediction.path,
             f"lies on another grid than {truth.path}",
-            "Resample it to the truth's grid with nearest neighbours",
+            "Resample the prediction to the truth's grid with nearest-neighbour interpolation",
         )
     return prediction
 
 
 def _lesion_masks(folder: Path, without: set[Path]) -> tuple[list[Path], list[Path]]:
-    """The lesion masks below a folder and its other images, but for some folders inside it."""
+    """The lesion masks below a folder, and its other images; folders in ``without`` are skipped."""
     below = {place for place in without if folder.absolute() in place.parents}
     files = [
         file

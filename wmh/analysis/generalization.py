@@ -1,4 +1,4 @@
-"""Do models hold up on scanners they have not seen, and on people with few or many lesions?"""
+"""How models do on scanners without training subjects, and on people with few or many lesions."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def seen_and_unseen(
     settings: Evaluation,
     seed: int,
 ) -> pd.DataFrame:
-    """Subjects of the scanners trained on (``seen``) against those of all others.
+    """Compare subjects of the training scanners (``seen``) with those of all other scanners.
 
-    One row per configuration: group sizes and means, their difference (unseen minus seen) with its
-    interval and p of the Mann-Whitney test, both NaN when a group has fewer than two subjects, and
-    p corrected by Holm over the configurations.
+    One row per configuration: group sizes and means, the difference (unseen minus seen) with its
+    interval, p of the Mann-Whitney test, and p corrected by Holm over the configurations.
+    Difference, interval and p are NaN if a group has fewer than two subjects.
     """
     rows, scanner = [], scanner_of(metrics)
     for configuration, column in values_table(metrics, structure, metric, configurations).items():
@@ -56,11 +56,11 @@ def load_dependence(
     lesion_ml: pd.Series,
     alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """Spearman's correlation of a measure with the lesion load, the true volume (ml, by subject).
+    """Spearman's correlation of a measure with the lesion load (true volume in ml by subject).
 
     One row per configuration, with Bonett and Wright's (2000) interval, p, and p corrected by Holm
-    over the configurations. p is at least that of the one order in n! (and its reverse) that few
-    subjects can have; without a correlation where all values are alike.
+    over the configurations. p is at least 2 / n!, the probability of a perfect order or its reverse
+    by chance. There is no correlation (NaN) if all values are equal.
     """
     volumes = lesion_ml.set_axis(lesion_ml.index.astype(str))
     rows = []
@@ -79,7 +79,7 @@ def load_dependence(
 
 
 def spearman_interval(rho: float, n: int, alpha: float = 0.05) -> tuple[float, float]:
-    """Interval of a rank correlation through Fisher's z; NaN for fewer than four subjects."""
+    """Interval of a rank correlation by Fisher's z; NaN for fewer than four subjects."""
     if n < 4:
         return float("nan"), float("nan")
     half = scipy.stats.norm.ppf(1 - alpha / 2) * np.sqrt((1 + rho**2 / 2) / (n - 3))

@@ -1,7 +1,7 @@
 """A study's rank on the leaderboard of the MICCAI WMH Segmentation Challenge.
 
-Each of the five measures, averaged over the challenge's 110 test subjects, becomes a number from
-0 (the best team) to 1 (the worst); the score is the mean of the five (Kuijf et al. 2019). The
+Each of the five measures is averaged over the challenge's 110 test subjects and scaled to a number
+from 0 (the best team) to 1 (the worst). The score is the mean of the five (Kuijf et al. 2019). The
 extremes and the published scores of the 57 teams are those of the challenge's site when it closed
 in 2022 (https://wmh.isi.uu.nl), as recorded in JeanBrrt/wmh-multisite.
 """
@@ -28,7 +28,7 @@ BEST_AND_WORST = {
     "lesion_recall": (0.88, 0.25),
     "lesion_f1": (0.79, 0.11),
 }
-"""Mean of the best and of the worst team."""
+"""Mean value of the best and of the worst team."""
 
 # fmt: off
 PUBLISHED_SCORES = (
@@ -44,9 +44,10 @@ PUBLISHED_SCORES = (
 
 
 class LeaderboardRank(NamedTuple):
-    """Score (0 best, 1 worst), rank among the published teams, and the subjects behind them.
+    """Score (0 best, 1 worst), rank among the published teams, and number of subjects.
 
-    ``missing`` counts the subjects without a value of a measure, by measure; 0 is not listed.
+    ``missing`` is the number of subjects without a value, by measure; measures with 0 are not
+    listed.
     """
 
     score: float
@@ -58,7 +59,7 @@ class LeaderboardRank(NamedTuple):
 def leaderboard_ranks(
     study: Study, metrics: pd.DataFrame, configurations: Iterable[Configuration]
 ) -> dict[str, LeaderboardRank]:
-    """The rank of each configuration, by its name; none unless on the challenge's test subjects."""
+    """The rank of each configuration by name; empty for other than the challenge's test people."""
     simulated = study.cohort.source == "simulated"
     if simulated or not are_challenge_tests(metrics["subject"].unique()):
         return {}
@@ -66,7 +67,7 @@ def leaderboard_ranks(
 
 
 def leaderboard_table(ranks: Mapping[str, LeaderboardRank]) -> pd.DataFrame:
-    """Ranks by configuration as a table: score, rank, n, and how many values are missing."""
+    """Ranks by configuration as a table: score, rank, n, and the number of missing values."""
     rows = [
         (name, one.score, one.rank, one.n, sum(one.missing.values())) for name, one in ranks.items()
     ]
@@ -76,7 +77,7 @@ def leaderboard_table(ranks: Mapping[str, LeaderboardRank]) -> pd.DataFrame:
 def leaderboard_rank(metrics: pd.DataFrame, configuration: Configuration) -> LeaderboardRank:
     """Rank one configuration of a tidy table of measures among the published teams.
 
-    The caller sees to it that these are the challenge's test subjects
+    The caller must check that these are the challenge's test subjects
     (:func:`are_challenge_tests`). Subjects without a value of a measure are left out of its mean,
     as in the challenge.
     """
@@ -88,9 +89,9 @@ def leaderboard_rank(metrics: pd.DataFrame, configuration: Configuration) -> Lea
 
 
 def are_challenge_tests(subjects: Iterable[str]) -> bool:
-    """Tell whether these are the identities of all of the challenge's test subjects, and no others.
+    """Whether these are the ids of exactly the challenge's test subjects.
 
-    They are numbers; a BIDS folder or a CSV may have them as ``sub-007``.
+    The ids are numbers; in a BIDS folder or a CSV they may be written as ``sub-007``.
     """
     known = known_subjects().query("split == 'test'")["id"]
     bare = [subject.removeprefix("sub-") for subject in subjects]
@@ -100,8 +101,7 @@ def are_challenge_tests(subjects: Iterable[str]) -> bool:
 def score(measures: dict[str, float]) -> float:
     """The challenge's score of the five mean measures.
 
-    Better than the best team counts as 0 and worse than the worst as 1, as if the method had been
-    among the teams.
+    A value better than the best team's counts as 0 and one worse than the worst team's as 1.
     """
     distances = [
         (measures[metric] - best) / (worst - best)

@@ -6,9 +6,9 @@ difference (percent of the true volume), recall and F1 of individual lesions. Tr
 (background), 1 (lesion) and 2 (other pathology); voxels of label 2 are left out of both masks.
 Labels are taken by value, whatever type an array has.
 
-The further ones are of surfaces, single lesions, volumes, probabilities and regions. What a measure
-cannot say is NaN: a distance when one of the masks has no surface, a volume difference when there
-is no true lesion, a Dice when both masks are empty.
+The further measures are of surfaces, single lesions, volumes, probabilities and regions. A measure
+that is undefined is NaN: a distance if one of the masks has no surface, a volume difference if
+there is no true lesion, a Dice if both masks are empty.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ FIVE_MEASURES = ("dice", "hd95_mm", "avd_percent", "lesion_recall", "lesion_f1")
 """The challenge's measures, in its order."""
 
 LARGEST_FOREGROUND = 1000
-"""The challenge's evaluation takes prediction values from 0.5 to 1000 as lesion."""
+"""The challenge's evaluation counts prediction values from 0.5 to 1000 as lesion."""
 
 LESION_SIZES_MM = {"small": (0.0, 3.0), "medium": (3.0, 10.0), "large": (10.0, np.inf)}
 """Size classes of lesions, by the diameter in mm of a ball of the same volume."""
 
 CALIBRATION_BINS = 10
 CALIBRATION_FLOOR = 0.01
-"""Voxels below this probability that hold no lesion are left out of calibration: they are nearly
-all of the image and say nothing."""
+"""Voxels without lesion below this probability are left out of calibration, because they are nearly
+the whole image and would hide all else."""
 
 
 def lesion_metrics(
@@ -63,7 +63,7 @@ def five_measures(pair: MaskPair) -> dict[str, float]:
 
 
 def further_lesion_metrics(pair: MaskPair) -> dict[str, float]:
-    """Surfaces, single lesions and volumes of a pair of lesion masks; units in the names."""
+    """Measures of surfaces, single lesions and volumes of a pair of masks; units in the names."""
     in_plane_mm = float(np.linalg.norm(pair.voxel_to_mm, axis=0)[:2].max())  # a voxel's longer edge
     true_ml, predicted_ml = (
         voxels * pair.voxel_mm3 / 1000 for voxels in (pair.true_voxels, pair.predicted_voxels)
@@ -84,9 +84,9 @@ def region_metrics(
 ) -> dict[str, dict[str, float]]:
     """Dice, absolute volume difference (%) and surface distance (mm) of every region.
 
-    Keys are ``"region_01"`` .. ``"region_36"`` and ``"regions_mean"``, the mean over the 34 regions
-    that the truth holds, without the two rest labels. A region that the truth holds and the
-    prediction does not counts with Dice 0 and without a surface distance.
+    Keys are ``"region_01"`` .. ``"region_36"`` and ``"regions_mean"``: the mean over those of the
+    34 regions that are in the truth, without the two rest labels. A region that is in the truth but
+    not in the prediction counts with Dice 0 and without a surface distance.
     """
     raise_unless_same_shape(truth, prediction)
     box = box_of_both(truth, prediction)
@@ -107,9 +107,9 @@ def region_metrics(
 def calibration_metrics(truth: np.ndarray, probability: np.ndarray) -> dict[str, float]:
     """Expected calibration error and Brier score of the predicted probability of lesion.
 
-    The calibration error is the mean gap between the probability and the share of lesion in
-    ``CALIBRATION_BINS`` equal bins. Label 2 is left out, and so are voxels without lesion whose
-    probability is below ``CALIBRATION_FLOOR``.
+    The calibration error is the mean absolute difference between the probability and the share of
+    lesion in ``CALIBRATION_BINS`` equal bins. Voxels of label 2 are left out, and so are voxels
+    without lesion whose probability is below ``CALIBRATION_FLOOR``.
     """
     raise_unless_same_shape(truth, probability)
     lesion, other = (truth >= 0.5) & (truth <= 1.5), truth > 1.5
@@ -129,7 +129,7 @@ def calibration_metrics(truth: np.ndarray, probability: np.ndarray) -> dict[str,
 
 
 def lesion_pair(truth: np.ndarray, prediction: np.ndarray, affine: np.ndarray) -> MaskPair:
-    """True and predicted lesions, read by value, with label 2 left out of both.
+    """True and predicted lesion masks, by the arrays' values, without voxels of label 2.
 
     Raises :class:`ImageError` when the shapes differ.
     """
@@ -153,10 +153,10 @@ def region_pair(
 
 @dataclass(frozen=True)
 class MaskPair:
-    """A true and a predicted mask (booleans, x, y, z) cut to the box that holds both.
+    """A true and a predicted mask (booleans, x, y, z), cut to the box that holds both.
 
-    The box keeps one voxel of background around the masks in plane, except where they touch the
-    border of the image. ``voxel_to_mm`` (3, 3) turns index differences into mm.
+    The box has a margin of one voxel in plane, except where the masks touch the border of the
+    image. ``voxel_to_mm`` (3, 3) maps index differences to mm.
     """
 
     truth: np.ndarray
@@ -195,15 +195,14 @@ class MaskPair:
 
     @cached_property
     def surface_distances(self) -> tuple[np.ndarray, np.ndarray]:
-        """mm from each true surface voxel to the predicted surface, and the other way round.
+        """Distances in mm from true surface voxels to the predicted surface, and the reverse.
 
-        Both are empty when a mask has no surface, because it is empty or because it fills every
-        slice it lies in.
+        Both are empty if a mask has no surface, because it is empty or fills every slice it is in.
         """
         true, predicted = surface(self.truth), surface(self.prediction)
         if not true.any() or not predicted.any():
             return np.empty(0), np.empty(0)
-        shared = np.count_nonzero(true & predicted)  # their distance is 0, no need to search for it
+        shared = np.count_nonzero(true & predicted)  # their distance is 0 and need not be searched
         return (
             _distances(true & ~predicted, predicted, self.voxel_to_mm, shared),
             _distances(predicted & ~true, true, self.voxel_to_mm, shared),
@@ -211,12 +210,12 @@ class MaskPair:
 
 
 def dice(pair: MaskPair) -> float:
-    """Twice the shared volume over the sum of both volumes; NaN when both masks are empty."""
+    """Twice the shared volume divided by the sum of both volumes; NaN if both masks are empty."""
     return _ratio(2 * len(pair.overlap[0]), pair.true_voxels + pair.predicted_voxels)
 
 
 def hausdorff95(pair: MaskPair) -> float:
-    """95th percentile of the distances between the surfaces (mm), the larger of both directions."""
+    """95th percentile of the surface distances (mm) in each direction; the larger of the two."""
     if not all(map(len, pair.surface_distances)):
         return float("nan")
     return float(max(np.percentile(distances, 95) for distances in pair.surface_distances))
@@ -228,9 +227,9 @@ def volume_difference(pair: MaskPair) -> float:
 
 
 def lesion_detection(pair: MaskPair) -> tuple[float, float]:
-    """Recall and F1 of individual lesions; one shared voxel makes a detection.
+    """Recall and F1 of individual lesions; a lesion with one shared voxel is detected.
 
-    As in the challenge, recall is 1 when there is no true lesion and precision is 1 when nothing is
+    As in the challenge, recall is 1 if there is no true lesion, and precision is 1 if nothing is
     predicted.
     """
     recall = _share_touched(*pair.true_lesions, pair.overlap)
@@ -243,13 +242,13 @@ def lesion_detection(pair: MaskPair) -> tuple[float, float]:
 def surface_dice(pair: MaskPair, tolerance_mm: float) -> float:
     """Normalised surface Dice: share of both surfaces within ``tolerance_mm`` of the other.
 
-    After Nikolov et al. (2021), with surface voxels in place of surface elements. 0 when only one
-    of the masks is empty.
+    As in Nikolov et al. (2021), but with surface voxels instead of surface elements. It is 0 if
+    only one of the masks is empty.
     """
     if bool(pair.true_voxels) != bool(pair.predicted_voxels):
         return 0.0
     distances = np.concatenate(pair.surface_distances)
-    rounding = 1 + 1e-9  # a neighbour at exactly one voxel is within one voxel
+    rounding = 1 + 1e-9  # so that a neighbour at exactly one voxel counts in spite of rounding
     return _mean(distances <= tolerance_mm * rounding)
 
 
@@ -275,7 +274,7 @@ def lesion_dice(pair: MaskPair) -> float:
 
 
 def recall_by_size(pair: MaskPair) -> dict[str, float]:
-    """Share of the true lesions of each size class that the prediction touches, by name."""
+    """For each size class, the share of true lesions that the prediction touches."""
     labels, count = pair.true_lesions
     volumes_mm3 = np.bincount(labels[pair.truth], minlength=count + 1)[1:] * pair.voxel_mm3
     diameters_mm = np.cbrt(6 * volumes_mm3 / np.pi)
@@ -288,7 +287,7 @@ def recall_by_size(pair: MaskPair) -> dict[str, float]:
 
 def connected_lesions(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """Labels 1..n of the 26-connected lesions of a mask (x, y, z), and n."""
-    padded = np.pad(mask, 1)  # cc3d 4.1 fails on masks one or two voxels thin: too few labels
+    padded = np.pad(mask, 1)  # cc3d 4.1 finds too few labels in masks one or two voxels thin
     labels, count = cc3d.connected_components(
         padded, connectivity=26, binary_image=True, return_N=True
     )
@@ -298,7 +297,7 @@ def connected_lesions(mask: np.ndarray) -> tuple[np.ndarray, int]:
 def surface(mask: np.ndarray) -> np.ndarray:
     """A mask (x, y, z) minus its erosion by a 3 x 3 square in the x-y plane.
 
-    What lies outside the array counts as foreground.
+    Voxels outside of the array count as foreground.
     """
     padded = np.pad(mask, ((1, 1), (1, 1), (0, 0)), constant_values=True)
     rows = padded[:-2] & padded[1:-1] & padded[2:]
@@ -321,8 +320,8 @@ def raise_unless_same_shape(truth: np.ndarray, prediction: np.ndarray) -> None:
     if truth.shape != prediction.shape:
         raise ImageError(
             None,
-            f"the prediction's shape {prediction.shape} is not the truth's {truth.shape}",
-            "Bring the prediction to the grid of the truth first, with nearest neighbours",
+            f"the prediction's shape {prediction.shape} differs from the truth's {truth.shape}",
+            "Resample the prediction to the truth's grid with nearest-neighbour interpolation",
         )
 
 
@@ -338,7 +337,7 @@ def _distances(
 
 
 def _points(mask: np.ndarray, voxel_to_mm: np.ndarray) -> np.ndarray:
-    """Positions of a mask's voxels in mm, up to a shift that all share, shape (n, 3)."""
+    """Positions of a mask's voxels in mm, up to a common shift, shape (n, 3)."""
     return np.column_stack(_voxels(mask)) @ voxel_to_mm.T
 
 
@@ -356,5 +355,5 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _voxels(mask: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Indices of a mask's voxels, an array per axis; many times faster than ``numpy.nonzero``."""
+    """Indices of a mask's voxels, one array per axis; much faster than ``numpy.nonzero``."""
     return np.unravel_index(np.flatnonzero(mask.ravel(order="F")), mask.shape, order="F")

@@ -1,8 +1,9 @@
 """A linear mixed model of a measure: configuration, scanner, their interaction, random subjects.
 
-It answers what paired tests cannot: whether the difference between models depends on the scanner
-(the model of R's ``lmer(value ~ configuration * scanner + (1 | subject))``), fitted by statsmodels.
-Where subjects do not differ its matrix is singular, and ordinary least squares is the same model.
+It answers what paired tests cannot: whether the difference between models depends on the scanner.
+It is the model of R's ``lmer(value ~ configuration * scanner + (1 | subject))``, fitted by
+statsmodels. If subjects do not differ, its matrix is singular; then ordinary least squares, which
+is the same model, is used.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ if TYPE_CHECKING:
     from statsmodels.regression.mixed_linear_model import MixedLMResults
 
 CONCERN_P = 0.01
-"""Diagnostics with a p-value below this are put into words."""
+"""Diagnostics with a p-value below this are reported."""
 FEW_SUBJECTS = 10
-"""Fewer, and likelihood-ratio tests reject too often."""
+"""With fewer subjects, likelihood-ratio tests reject too often, which is reported."""
 LEAST_GAIN = 1e-6
-"""Of the log-likelihood, by which subjects that differ explain more than the same for all."""
+"""Least gain in log-likelihood for which subjects count as different from each other."""
 
 
 @dataclass(frozen=True)
 class MixedModel:
     """A fitted model.
 
-    ``effects``: one row per fixed effect with estimate, interval and p. ``tests``: likelihood-ratio
-    tests of whole terms. ``subject_sd`` and ``residual_sd`` are in the measure's own units, and
-    ``share_between_subjects`` is of the variance. ``concerns``: what its diagnostics warn of.
+    ``effects`` has one row per fixed effect with estimate, interval and p. ``tests`` are
+    likelihood-ratio tests of whole terms. ``subject_sd`` and ``residual_sd`` have the measure's own
+    unit; ``share_between_subjects`` is the subjects' share of the variance. ``concerns`` are the
+    warnings of the diagnostics.
     """
 
     effects: pd.DataFrame
@@ -60,9 +62,10 @@ def fit_mixed_model(
 
     The first configuration is the reference. Scanners are sum-coded, so that a configuration's
     effect is its difference from the reference averaged over scanners. Effects and variances come
-    from restricted maximum likelihood, tests of terms from maximum likelihood. Where a scanner has
-    no value of a configuration, or one of each, the interaction is left out and ``concerns`` says
-    so. Where there are no more values than effects, or all are alike, all estimates are NaN.
+    from restricted maximum likelihood, tests of terms from maximum likelihood. If a scanner has no
+    value of a configuration, or only one value of each, the interaction is left out and
+    ``concerns`` says so. If there are no more values than effects, or all values are equal, all
+    estimates are NaN.
     """
     values = values_table(metrics, structure, metric, configurations).rename(columns=str)
     values = values.melt(var_name="configuration", ignore_index=False).dropna()
@@ -81,7 +84,7 @@ def fit_mixed_model(
     elif fit is not None:
         estimates, errors = fit.params, fit.bse
         subject_sd, residual_sd = 0.0, float(np.sqrt(fit.ssr / fit.df_resid))
-    few = ["so few subjects make p of the terms too small"] * (len(set(subjects)) < FEW_SUBJECTS)
+    few = ["with so few subjects p of the terms is too small"] * (len(set(subjects)) < FEW_SUBJECTS)
     within = sum(columns.shape[1] for term, columns in terms.items() if term != "scanner")
     freedom = len(values) - values["subject"].nunique() - within
     half = scipy.stats.t.isf(alpha / 2, freedom) * errors
@@ -107,7 +110,7 @@ def fit_mixed_model(
 def _terms(
     values: pd.DataFrame, configurations: Sequence[str]
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """The columns of each term of the design, by term, and what had to be left out."""
+    """The design's columns by term, and a note on any term that had to be left out."""
     compared = pd.get_dummies(values["configuration"], dtype=float)
     compared = compared.reindex(columns=configurations[1:], fill_value=0.0)
     terms = {"configuration": compared}
@@ -117,9 +120,9 @@ def _terms(
     terms["scanner"] = scanners.iloc[:, :-1].sub(scanners.iloc[:, -1], axis=0)
     cells = values.groupby(["configuration", "scanner"]).ngroups
     if cells < len(configurations) * scanners.shape[1]:
-        return terms, ["a scanner lacks a configuration: the interaction was left out"]
+        return terms, ["a scanner has no value of a configuration: the interaction was left out"]
     if cells == len(values):
-        return terms, ["one subject a scanner: the interaction was left out"]
+        return terms, ["each scanner has only one subject: the interaction was left out"]
     terms["configuration x scanner"] = pd.DataFrame(
         {
             f"{configuration} x {scanner}": compared[configuration] * terms["scanner"][scanner]
@@ -131,7 +134,7 @@ def _terms(
 
 
 def _design(terms: dict[str, pd.DataFrame], without: Sequence[str] = ()) -> np.ndarray:
-    """Intercept and the columns of all terms but those ``without``, shape (values, effects)."""
+    """Intercept and the columns of all terms not in ``without``, shape (values, effects)."""
     kept = [columns.to_numpy() for name, columns in terms.items() if name not in without]
     length = len(next(iter(terms.values())))
     return np.column_stack([np.ones(length), *kept])
@@ -140,11 +143,13 @@ def _design(terms: dict[str, pd.DataFrame], without: Sequence[str] = ()) -> np.n
 def _fit(
     response: np.ndarray, design: np.ndarray, subjects: np.ndarray, restricted: bool
 ) -> MixedLMResults | RegressionResults | None:
-    """By (restricted) maximum likelihood; by least squares where subjects do not differ.
+    """Fit by (restricted) maximum likelihood, or by least squares if subjects do not differ.
 
-    None where there are no more values than effects, or all are alike.
+    None if there are no more values than effects, or all values are equal.
     """
-    from statsmodels.regression.linear_model import OLS  # a second, for one notebook
+    from statsmodels.regression.linear_model import (
+        OLS,
+    )  # takes a second; only one notebook needs it
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     if len(response) <= design.shape[1] or np.ptp(response) == 0:
@@ -152,7 +157,7 @@ def _fit(
     plain = OLS(response, design).fit()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it tries the boundary on its way, and says so
+            warnings.simplefilter("ignore")  # it warns when it tries a boundary during the fit
             mixed = MixedLM(response, design, groups=subjects).fit(reml=False)
             if mixed.llf > plain.llf + LEAST_GAIN:
                 return MixedLM(response, design, groups=subjects).fit() if restricted else mixed
@@ -164,7 +169,7 @@ def _fit(
 def _term_tests(
     response: np.ndarray, terms: dict[str, pd.DataFrame], subjects: np.ndarray
 ) -> pd.DataFrame:
-    """Likelihood-ratio test of each term; main effects are tested without the interaction."""
+    """Likelihood-ratio test of each term; main effects are tested in models without interaction."""
     rows = []
     for term, columns in terms.items():
         beyond = {"configuration x scanner"} - {term}
@@ -180,10 +185,10 @@ def _term_tests(
 
 
 def _concerns(fit: MixedLMResults | RegressionResults | None) -> list[str]:
-    """Warnings of a fit's diagnostics, in words; empty when all is well."""
+    """Warnings of a fit's diagnostics in words; empty if there are none."""
     if fit is None:
         return []
-    residuals = fit.resid  # the subjects' own level is taken out
+    residuals = fit.resid  # without the subjects' own levels
     levels = np.ravel([*getattr(fit, "random_effects", {}).values()])
     warnings = {
         "residuals are not normal": scipy.stats.shapiro(residuals).pvalue < CONCERN_P,

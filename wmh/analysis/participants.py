@@ -1,6 +1,6 @@
-"""The relation of regional burden to anything else that is known of people.
+"""The relation of regional burden to a variable in the user's own table of participants.
 
-It reads a user's own table of participants: age, blood pressure, a test score, a diagnosis.
+The variable may be, for instance, age, blood pressure or a test score.
 """
 
 from __future__ import annotations
@@ -19,35 +19,37 @@ from wmh.cohorts.tables import read_table
 from wmh.study import Study, project_root
 
 IDENTITIES = ("participant_id", "subject", "id")
-"""Columns that may name the participant, the first found counts."""
+"""Columns that may name the participants; the first one found is used."""
 
 RELATION = ["region", "region_name", "n", "slope", "ci_low", "ci_high", "p", "p_holm"]
 
 
 def read_participants(path: Path | str, subjects: Sequence[str]) -> pd.DataFrame:
-    """Read a participants table (TSV as in BIDS, or CSV): the rows of the subjects that it names.
+    """Read a participants table (TSV as in BIDS, or CSV) and return the rows of the subjects.
 
-    Names are compared as they are written (``001`` is not ``1``), but for ``sub-`` before them; all
-    sessions of a person share a row. A column is of numbers where every known cell is one. Raises
-    :class:`CohortError` for a table without a column of names, with a name twice, a row too long,
-    or none of the subjects.
+    Names are compared as written (``001`` is not ``1``), but without a leading ``sub-``. All
+    sessions of a person share a row. A column becomes numbers if every known cell is a number.
+    Raises :class:`CohortError` for a table without a column of names, with a name twice, with a row
+    that has too many cells, or without any of the subjects.
     """
     cells = read_table(Path(path))
     columns = {column.lower(): column for column in reversed(cells.columns)}
     names = next((columns[name] for name in IDENTITIES if name in columns), None)
     if names is None:
-        raise CohortError(f"{path}: no column {' or '.join(IDENTITIES)} names the participants")
+        raise CohortError(
+            f"{path}: no column names the participants. Add a column {' or '.join(IDENTITIES)}"
+        )
     cells = cells.dropna(subset=names)
     cells.index = cells.pop(names).str.removeprefix("sub-").rename(None)
     twice = cells.index[cells.index.duplicated()]
     if len(twice):
-        raise CohortError(f"{path}: participant {twice[0]} stands there twice")
+        raise CohortError(f"{path}: participant {twice[0]} has two rows. Keep one of them")
     people = {name: name.partition("_ses-")[0].removeprefix("sub-") for name in subjects}
     known = [name for name, person in people.items() if person in cells.index]
     if not known:
         raise CohortError(
-            f"{path}: none of the study's subjects, such as {next(iter(people.values()), '')}, is "
-            f"there; it names {', '.join(cells.index[:3])}"
+            f"{path}: has none of the study's subjects, such as {next(iter(people.values()), '')}. "
+            f"Use the same names as in the study; the table has {', '.join(cells.index[:3])}"
         )
     return cells.loc[[people[name] for name in known]].set_axis(known).apply(_numbers)
 
@@ -55,7 +57,7 @@ def read_participants(path: Path | str, subjects: Sequence[str]) -> pd.DataFrame
 def match_note(
     participants: pd.DataFrame, subjects: Sequence[str], variables: Sequence[str]
 ) -> str:
-    """Say how many subjects have a value of all variables, and who of them has not.
+    """Say how many subjects have values of all variables, and which subjects have not.
 
     >>> match_note(participants, ["01", "02", "03"], ["age"])  # doctest: +SKIP
     '1 of 3 subjects matched. Not in the table: 03. Without a value of age: 02.'
@@ -75,27 +77,34 @@ def relate_burden(
     variable: str,
     covariates: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Relate a variable to the burden of each region, beyond the load everywhere else.
+    """Relate a variable to the burden of each region, adjusted for the load in all other regions.
 
-    For each region: ``burden ~ variable + covariates + load``, by least squares with standard
-    errors that allow for unequal spread (HC3), corrected by Holm over the regions. Burdens are
-    skewed and full of zeros, so they enter as normal scores of their ranks. The load is the mean
-    score of all other regions: unlike their volume, it is not that of the few largest regions, and
-    an effect in one of those does not appear, with the opposite sign, everywhere else.
+    The model of each region is ``burden ~ variable + covariates + load``. It is fitted by least
+    squares with standard errors that allow for unequal spread (HC3); p is corrected by Holm over
+    the regions. Burdens are skewed and have many zeros, so they are replaced by normal scores of
+    their ranks. The load is the mean score of all other regions. Their volume would depend mostly
+    on the few largest regions, and an effect in one of these would then appear, with the opposite
+    sign, in all others.
 
     ``profiles`` holds ml by subject and region; ``participants`` is indexed by subject. Covariates
     that are words become indicator columns. Subjects without a value are left out.
 
-    One row per region: region, region_name, n, ``slope`` (standard deviations of burden for one of
-    the variable) with its 95 % interval, p, p_holm. Without rows where fewer than four subjects
-    more than terms are left. Raises ``ValueError`` for columns the participants do not have.
+    One row per region: region, region_name, n, ``slope`` (in standard deviations of burden per
+    standard deviation of the variable) with its 95 % interval, p, p_holm. The table is empty unless
+    there are at least four subjects more than terms. Raises ``ValueError`` for columns that the
+    participants do not have.
     """
-    from statsmodels.regression.linear_model import OLS  # a second, for one notebook
+    from statsmodels.regression.linear_model import (
+        OLS,
+    )  # takes a second; only one notebook needs it
 
     missing = [name for name in (variable, *covariates) if name not in participants]
     if missing:
         known = ", ".join(map(str, participants.columns))
-        raise ValueError(f"the participants have no column {', '.join(missing)}; there are {known}")
+        raise ValueError(
+            f"participants.table has no column {', '.join(missing)}. Set participants.variable and "
+            f"covariates to columns of the table: {known}"
+        )
     people = participants.set_axis(participants.index.astype(str))[[variable, *covariates]].dropna()
     both = profiles.index.astype(str).intersection(people.index)
     scores = normal_scores(profiles.set_axis(profiles.index.astype(str)).loc[both])
@@ -105,7 +114,7 @@ def relate_burden(
     rows = []
     for region in scores:
         slope = (float("nan"),) * 4
-        if np.ptp(scores[region]) > 0:  # some subject has lesions there, and some more than others
+        if np.ptp(scores[region]) > 0:  # the subjects' burdens in the region differ
             load = scores.drop(columns=region).mean(axis=1)
             with_load = np.column_stack([design, load])
             fitted = OLS(scores[region].to_numpy(), with_load).fit(cov_type="HC3", use_t=True)
@@ -116,26 +125,26 @@ def relate_burden(
 
 
 def relate_own_table(study: Study, profiles: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Relate the burden to the study's own table of participants, and say who is in that.
+    """Relate the burden to the study's table of participants; also returns a note on its subjects.
 
-    Without rows where the study names no table.
+    The relation is empty if the study names no table.
     """
     if study.participants is None:
-        return pd.DataFrame(columns=RELATION), "This study names no table of participants."
+        return pd.DataFrame(columns=RELATION), "This study has no table of participants."
     table, variable, covariates = study.participants.model_dump().values()
     people = read_participants(project_root() / table, profiles.index)
     note = match_note(people, profiles.index, (variable, *covariates))
     relation = relate_burden(profiles, people, variable, covariates)
     terms = " and ".join((variable, *covariates))
-    return relation, note + f" Too few to relate burden to {terms}." * relation.empty
+    return relation, note + f" These are too few to relate burden to {terms}." * relation.empty
 
 
 def relate_simulated_risk(
     profiles: pd.DataFrame, regions: Sequence[int], effect: float, seed: int
 ) -> pd.DataFrame:
-    """Relate burden to a simulated risk (:func:`simulate_effect`), given age.
+    """Relate burden to a simulated risk (:func:`simulate_effect`), with age as covariate.
 
-    Without rows for fewer than eight subjects.
+    The relation is empty for fewer than eight subjects.
     """
     if len(profiles) < 8:
         return pd.DataFrame(columns=RELATION)
@@ -157,11 +166,11 @@ def normal_scores(profiles: pd.DataFrame) -> pd.DataFrame:
 def simulate_effect(
     profiles: pd.DataFrame, regions: Sequence[int], effect: float, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Raise the burden of known ``regions``, and of no other, by a simulated ``risk``.
+    """Raise the burden of the given ``regions``, and of no other, by a simulated ``risk``.
 
-    The risk rises with ``age``. One standard deviation more of it multiplies the burden of each of
-    these regions by ``exp(effect)``; all else stays as it is. Returns the new burden and the
-    participants, to show that :func:`relate_burden` finds what is there.
+    The risk increases with ``age``. Each standard deviation of it multiplies the burden of these
+    regions by ``exp(effect)``. Returns the new burden and the participants, to show that
+    :func:`relate_burden` finds the effect in these regions.
     """
     generator = np.random.default_rng(seed)
     age = generator.normal(70, 8, len(profiles))
@@ -173,7 +182,7 @@ def simulate_effect(
 
 
 def _numbers(cells: pd.Series) -> pd.Series:
-    """A column as numbers, where all that is known is a number; else as it was."""
+    """A column as numbers if all known cells are numbers; else unchanged."""
     numbers = pd.to_numeric(cells, errors="coerce")
     return numbers if numbers.notna().equals(cells.notna()) else cells
 
@@ -183,7 +192,10 @@ def _design(people: pd.DataFrame, variable: str, covariates: Sequence[str]) -> n
     values = pd.to_numeric(people[variable], errors="coerce")
     if values.isna().any():
         word = people.loc[values.isna(), variable].iloc[0]
-        raise ValueError(f"{variable} is not a number everywhere: {word!r}. Write it as in 70.5")
+        raise ValueError(
+            f"participants.table: column {variable} holds {word!r}, which is not a number. Write "
+            "numbers such as 70.5"
+        )
     columns = [np.ones(len(people)), (values - values.mean()) / values.std()]
     if covariates:
         others = pd.get_dummies(people[list(covariates)], drop_first=True)

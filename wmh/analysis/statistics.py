@@ -1,9 +1,9 @@
-"""Comparisons of models over the same subjects, from the tidy table of measures.
+"""Comparisons of models on the same subjects, from the tidy table of measures.
 
-Every test is named by its family; Holm's correction runs over a family. The repeats of a study
-(column ``repeat``) are first averaged for each subject, so that subjects, not trainings, are the
-sample; how far the repeats lie apart is told by ``repeat_sd``, the standard deviation over repeats
-of the mean over subjects.
+Every test belongs to a family, and Holm's correction is made within a family. The repeats of a
+study (column ``repeat``) are first averaged for each subject, so that the sample consists of
+subjects and not of trainings. ``repeat_sd``, the standard deviation over repeats of the mean over
+subjects, shows how far the repeats lie apart.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One paired comparison, a minus b, and the family its p-value is corrected over."""
+    """One paired comparison, a minus b, and the family in which its p-value is corrected."""
 
     family: str
     structure: str
@@ -51,13 +51,14 @@ FLAIR, T1, CONCATENATED, DROPOUT, INTERCHANGEABLE = (
     for inputs in ("flair", "t1", "flair_t1", "flair_t1_dropout", "interchangeable")
 )
 PAPER_CONFIGURATIONS = (FLAIR, T1, CONCATENATED, INTERCHANGEABLE)
-"""The models of the paper's four input configurations, each given all it was trained for."""
+"""The models of the paper's four input configurations, each given all images it was trained with.
+"""
 
 
 def joint_and_alone(joint_inputs: str) -> tuple[Configuration, Configuration, Configuration]:
-    """The joint model, which learned from ``joint_inputs``, and its models of lesions and regions.
+    """The joint model trained with ``joint_inputs``, and the separate lesion and region models.
 
-    All three are given the most images that the joint model can be given.
+    All three are given as many images as the joint model can use.
     """
     given = CONFIGURATIONS[joint_inputs].can_be_given[-1]
     joint, lesions, regions = (
@@ -69,9 +70,9 @@ def joint_and_alone(joint_inputs: str) -> tuple[Configuration, Configuration, Co
 def planned_comparisons(
     metrics: pd.DataFrame, joint_inputs: str = "interchangeable"
 ) -> list[Comparison]:
-    """The study's comparisons in three families, as far as both sides have been measured.
+    """The study's comparisons in three families, as far as both sides were measured.
 
-    The joint model is compared with the lesion model of its own inputs, ``joint_inputs``.
+    The joint model is compared with the lesion model that has the same inputs, ``joint_inputs``.
     """
     joint, lesions_alone, regions_alone = joint_and_alone(joint_inputs)
     families = {
@@ -103,8 +104,8 @@ def compare(
 ) -> pd.DataFrame:
     """Paired comparisons: one row each, with interval, effect size and p-values.
 
-    ``metrics`` is the tidy table, ``seed`` that of the bootstrap. Subjects for whom either side has
-    no value (no distance without a prediction) are left out of both and counted in ``n_missing``.
+    ``metrics`` is the tidy table, ``seed`` is for the bootstrap. Subjects without a value on one
+    side (such as a distance, if nothing was predicted) are left out and counted in ``n_missing``.
     """
     rows = []
     for one in comparisons:
@@ -139,7 +140,7 @@ COMPARISON_COLUMNS = [
 def means(metrics: pd.DataFrame, settings: Evaluation, seed: int) -> pd.DataFrame:
     """Mean, standard deviation and interval of every measure of every configuration.
 
-    Columns model, inputs_given, structure, metric, n, n_missing, mean, sd (over subjects), ci_low,
+    Columns: model, inputs_given, structure, metric, n, n_missing, mean, sd (over subjects), ci_low,
     ci_high, repeats, repeat_sd.
     """
     keys = ["model", "inputs_given", "structure", "metric"]
@@ -157,9 +158,10 @@ def means(metrics: pd.DataFrame, settings: Evaluation, seed: int) -> pd.DataFram
 
 @dataclass(frozen=True)
 class Friedman:
-    """Friedman's test of several configurations over the same subjects.
+    """Friedman's test of several configurations on the same subjects.
 
-    ``mean_ranks``: 1 is the smallest value. ``posthoc``: Nemenyi's (1963) p of every pair.
+    In ``mean_ranks``, rank 1 is the smallest value. ``posthoc`` holds Nemenyi's (1963) p of every
+    pair.
     """
 
     n: int
@@ -173,10 +175,10 @@ class Friedman:
 def friedman(
     metrics: pd.DataFrame, structure: str, metric: str, configurations: Sequence[Configuration]
 ) -> Friedman:
-    """Test whether any of three or more configurations differs, and which pairs (Nemenyi)."""
+    """Test whether three or more configurations differ, and which pairs of them (Nemenyi)."""
     values = values_table(metrics, structure, metric, configurations).rename(columns=str).dropna()
     n, k = values.shape
-    with np.errstate(invalid="ignore"):  # where all ranks tie, NaN
+    with np.errstate(invalid="ignore"):  # the result is NaN if all ranks are tied
         statistic, p = scipy.stats.friedmanchisquare(*values.to_numpy().T)
     ranks = values.rank(axis=1).mean()
     unit = np.sqrt(k * (k + 1) / (12 * n))
@@ -196,8 +198,8 @@ def friedman(
 def wilcoxon_p(differences: np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test of paired differences.
 
-    Zero differences are left out (Wilcoxon's own way). SciPy's choice of distribution: exact for up
-    to 50 subjects (up to 13 where there are ties), otherwise normal with tie correction. 1 when all
+    Zero differences are left out, as by Wilcoxon. SciPy chooses the distribution: exact for up to
+    50 subjects (up to 13 with ties), otherwise normal with tie correction. The result is 1 if all
     differences are zero.
     """
     if not len(differences):
@@ -208,7 +210,7 @@ def wilcoxon_p(differences: np.ndarray) -> float:
 
 
 def rank_biserial(differences: np.ndarray) -> float:
-    """Matched-pairs rank-biserial correlation (Kerby 2014): from -1, b always larger, to 1."""
+    """Matched-pairs rank-biserial correlation (Kerby 2014): -1 if b is always larger, 1 if a is."""
     differences = differences[differences != 0]
     if not len(differences):
         return float("nan")
@@ -217,8 +219,8 @@ def rank_biserial(differences: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float] | pd.Series) -> np.ndarray:
-    """Holm's (1979) step-down adjusted p-values; NaN, a test not done, stays out of the family."""
-    from statsmodels.stats.multitest import multipletests  # a second, for one notebook
+    """Holm's (1979) step-down adjusted p-values; NaN (no test) does not count in the family."""
+    from statsmodels.stats.multitest import multipletests  # takes a second to import
 
     adjusted = np.array(p_values, dtype=float)
     done = ~np.isnan(adjusted)
@@ -230,14 +232,14 @@ def holm(p_values: Sequence[float] | pd.Series) -> np.ndarray:
 def measured(
     metrics: pd.DataFrame, configurations: Sequence[Configuration] = PAPER_CONFIGURATIONS
 ) -> list[Configuration]:
-    """Those of the configurations that have lesion measures in the table."""
+    """The configurations that have lesion measures in the table."""
     return [c for c in configurations if len(subject_values(metrics, LESIONS, "dice", c))]
 
 
 def subject_values(
     metrics: pd.DataFrame, structure: str, metric: str, configuration: Configuration
 ) -> pd.Series:
-    """One value per subject: the mean over repeats, NaN when any repeat has none."""
+    """One value per subject: the mean over repeats; NaN if a repeat has no value."""
     rows = metrics[
         (metrics["structure"] == structure)
         & (metrics["metric"] == metric)
@@ -250,14 +252,14 @@ def subject_values(
 def values_table(
     metrics: pd.DataFrame, structure: str, metric: str, configurations: Sequence[Configuration]
 ) -> pd.DataFrame:
-    """:func:`subject_values` of several configurations (columns), by subject; NaN for none."""
+    """:func:`subject_values` of several configurations (columns) by subject; NaN if missing."""
     return pd.DataFrame(
         {c: subject_values(metrics, structure, metric, c) for c in configurations}, dtype=float
     )
 
 
 def paired_values(metrics: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
-    """Columns a, b and scanner of the subjects (index) that both sides were measured on."""
+    """Columns a, b and scanner for the subjects (index) of both sides of a comparison."""
     sides = (comparison.a, comparison.b)
     values = values_table(metrics, comparison.structure, comparison.metric, sides)
     return values.set_axis(["a", "b"], axis="columns").join(scanner_of(metrics), how="left")

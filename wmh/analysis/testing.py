@@ -1,4 +1,4 @@
-"""Predict the test subjects with every model from everything it may be given."""
+"""Prediction of the test subjects by every model, from each set of images that it can be given."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ def tested_subjects(study: Study) -> list[Subject]:
 
 
 def predict_cohort(study: Study) -> None:
-    """Predict all test subjects with all models of all repeats and save what they answer.
+    """Predict all test subjects with all models of all repeats, and save the predictions.
 
-    A model is given all that it looks at: FLAIR, T1, or both; the concatenated one gets zeros for
-    what is missing.
+    Each model predicts from every set of images that it can use: FLAIR, T1, or both. The
+    concatenated model gets zeros for a missing image.
     """
     keep_freed_memory()
     device = choose_device(study.compute.device)
@@ -55,7 +55,7 @@ def predict_cohort(study: Study) -> None:
 
 
 def cases_to_evaluate(study: Study) -> list[Case]:
-    """Every saved prediction of a test subject beside its truth, repeat by repeat."""
+    """Every saved prediction of a test subject with its truth, repeat by repeat."""
     cases = []
     for repeat, subject, model in product(study.repeats(), tested_subjects(study), study.models):
         structures = STRUCTURES[study.models[model].task]
@@ -79,20 +79,20 @@ def cases_to_evaluate(study: Study) -> list[Case]:
 
 
 def most_given(study: Study, model: str) -> str:
-    """The most images that a model predicts from and looks at, as the tables name them."""
+    """The name, as in the tables, of the largest set of images that a model can use."""
     return CONFIGURATIONS[study.models[model].inputs].can_be_given[-1]
 
 
 def burden_table(study: Study) -> pd.DataFrame:
-    """Regional burden of every test subject, from the truth and from each way to predict it.
+    """Regional burden of every test subject, from the truth and from each source of predictions.
 
-    Each repeat of the study has all of its sources, with what part of their error (ml) comes from
-    the lesions and what from the regions.
+    Each repeat of the study has all sources, with the parts of their error (ml) that come from the
+    lesions and from the regions. The sources are:
 
-    ``truth``: true lesions in true regions (in registered ones where no truth is known).
-    ``separate``: lesions and regions of two separate models; ``joint``: of the multitask model;
-    ``registered``: the separate model's lesions in the registered regions. Other pathology (label
-    2) is left out of truth and predictions.
+    ``truth``: true lesions in true regions (in registered regions if no true ones are known).
+    ``separate``: lesions and regions of two separate models. ``joint``: both of the multitask
+    model. ``registered``: the separate model's lesions in the registered regions. Other pathology
+    (label 2) is left out of truth and predictions.
     """
     tables = []
     for repeat, subject in product(study.repeats(), tested_subjects(study)):
@@ -131,11 +131,11 @@ def _burden_sources(study: Study, subject: Subject) -> dict[str, tuple[Path, Pat
 def _predict_subject(
     study: Study, models: list[Model], made_by: dict[str, str], subject: Subject
 ) -> None:
-    """Save all predictions of a subject but those that the same models made of the same images.
+    """Save all predictions of a subject, except those that the same models made of the same images.
 
-    A file beside each says what it was ``made_by`` and of.
+    A file beside each prediction holds a fingerprint of what it was made by (``made_by``) and of.
     """
-    torch.set_num_threads(study.compute.threads)  # a setting of each thread
+    torch.set_num_threads(study.compute.threads)  # each Python thread has its own setting
     waiting = []
     for model in models:
         made_of = fingerprint([subject.flair, subject.t1], made_by[model.name])
@@ -158,7 +158,7 @@ def _predict_subject(
                 if answer.probability is not None:
                     lesions = answer.lesions(study.evaluation.threshold)
                     save_image(path("lesions"), lesions, answer.like)
-                    # three decimals, so that it packs small
+                    # rounded to three decimals, so that the compressed file is small
                     save_image(path("probability"), answer.probability.round(3), answer.like)
                 if answer.regions is not None:
                     save_image(path("regions"), answer.regions, answer.like)

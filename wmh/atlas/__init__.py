@@ -1,1 +1,1 @@
-"""White-matter regions, and how they are carried to a subject."""
+"""White-matter regions: their atlases, and the registration that carries them to a subject."""

@@ -1,4 +1,4 @@
-"""The atlases that can be carried to a subject, each with its labels and its white matter."""
+"""The atlases that can be registered to a subject, each with labels and white matter."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ JHU_WHITE_MATTER_FILE = "eve_atlas/JHU_MNI_SS_T1_FSL_Tissue_Classes_pve_2.nii.gz
 class Atlas:
     """Refined labels (uint8, 0 to 36) and white matter (0 to 1) in one space.
 
-    White matter lies on the finest voxels that a registration looks at, brought there once.
+    White matter is resampled once, to the finest voxels that a registration uses.
     """
 
     labels: Image
     white_matter: Image
     cerebral_white_matter: Image
-    """For masks without cerebellum and brainstem, such as FAST-AID's."""
+    """For subjects' masks without cerebellum and brainstem, such as FAST-AID's."""
 
 
 @cache
 def built_in() -> Atlas:
-    """Nearest seeds in the white matter of the MNI152 template."""
+    """The built-in atlas: labels of the nearest seeds in the MNI152 template's white matter."""
     labels, white = built_in_atlas(), mni_white_matter()
     cerebral = white.data * ~np.isin(labels.data, REST_LABELS)
     return _atlas(labels, white, cerebral)
@@ -48,11 +48,11 @@ def built_in() -> Atlas:
 
 @cache
 def jhu(folder: Path) -> Atlas:
-    """The JHU MNI type II atlas, as ``wmh fetch atlas`` lays it out, merged.
+    """The JHU MNI type II atlas with merged labels, from a folder of ``wmh fetch atlas``.
 
-    Its labels cover grey matter too, as in the published script: a subject's white matter finds its
-    label wherever it lies. The white matter to register is drawn one voxel wider than the
-    partial-volume map: so it overlaps the published FAST-AID masks best.
+    Its labels also cover grey matter, as in the published script, so that all of a subject's white
+    matter gets a label. The cerebral white matter to register is one voxel wider than the
+    partial-volume map, because it then overlaps the published FAST-AID masks best.
     """
     jhu_labels = load_labels(folder / JHU_LABEL_FILE, JHU_LABELS)
     labels = replace(jhu_labels, data=merge_jhu(jhu_labels.data))
@@ -63,19 +63,21 @@ def jhu(folder: Path) -> Atlas:
 
 
 def _atlas(labels: Image, white: Image, cerebral: np.ndarray) -> Atlas:
-    """Both kinds of white matter as a registration will look at them."""
+    """An atlas with both kinds of white matter cropped and resampled for registration."""
     maps = white, replace(white, data=cerebral)
     return Atlas(labels, *(isotropic(crop(image, MARGIN_MM), FINE_MM) for image in maps))
 
 
 def load_atlas(name: str, folder: Path) -> Atlas:
-    """``"built-in"``, or ``"jhu"`` from the folder it was fetched to.
+    """The atlas ``"built-in"``, or ``"jhu"`` from the folder to which it was fetched.
 
-    Raises :class:`ImageError`, which says how to fetch it, for a file that is not there.
+    Raises :class:`ImageError`, which says how to fetch it, if a file is missing.
     """
     if name == "built-in":
         return built_in()
     for path in (folder / JHU_LABEL_FILE, folder / JHU_WHITE_MATTER_FILE):
         if not path.is_file():
-            raise ImageError(path, "no such file", f"Fetch it: wmh fetch atlas --dest {folder}")
+            raise ImageError(
+                path, "no such file", f"Fetch the atlas with wmh fetch atlas --dest {folder}"
+            )
     return jhu(folder)

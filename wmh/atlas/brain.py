@@ -1,7 +1,8 @@
-"""The brain in a T1-weighted image, whole head or already stripped.
+"""The brain in a T1-weighted image of a whole head or of a brain without skull.
 
-Tissue as bright as brain is cut from scalp, eyes and neck where it is thin, as skull and meninges
-part them; then the MNI152 template, which shows the brain alone, is laid over what remains.
+Tissue as bright as brain is separated from scalp, eyes and neck at thin connections, because skull
+and meninges lie between them. Then the MNI152 template, which shows only the brain, is registered
+to the remaining tissue.
 """
 
 from __future__ import annotations
@@ -22,28 +23,29 @@ from wmh.images import Image, ImageError
 
 FINE_MM, MIDDLE_MM, COARSE_MM = 2.0, 4.0, 8.0
 FEWEST_VOXELS = 4
-"""Along each axis, at the coarsest; fewer cannot be smoothed."""
+"""Fewest voxels along each axis at the coarsest resolution; fewer cannot be smoothed."""
 HEAD_HEIGHT_MM = 150.0
-"""From the top of the head to below the cerebellum; what lies lower is neck."""
+"""Height from the top of the head to below the cerebellum; everything lower is neck."""
 DEEP_MM = 45.0
-"""Around the middle of the head there is brain and nothing else."""
+"""Within this distance of the middle of the head there is only brain."""
 TISSUE = (0.5, 1.3)
-"""Grey and white matter, as multiples of white matter's intensity; fat is brighter."""
+"""Range of grey and white matter in multiples of white matter's intensity; fat is brighter."""
 BRIDGES_MM = (3.0, 4.0, 5.0, 6.0, 8.0)
-"""Radii of what holds brain and surroundings together, cut in this order."""
+"""Radii of the connections between brain and surroundings that are cut, in this order."""
 LARGEST_TISSUE_ML = 1600.0
+"""Cutting stops when the remaining tissue is smaller than this."""
 KEPT_SHARE = 0.9
-"""A cut that takes more than the rest of what lies in the middle has parted the brain itself."""
+"""A cut is rejected if less than this share of the deep tissue remains: it has cut the brain."""
 PITCHES = (-25, 0, 25)
-"""Degrees by which a head may be tipped forward or back against the template."""
+"""Starting angles in degrees by which the head is tipped forward or back against the template."""
 SURROUNDINGS_MM = 8.0
-"""Margin around its brain within which the template is compared."""
+"""Margin around the template's brain within which images are compared."""
 
 
 def rough_brain(t1: Image) -> Image:
-    """Grey and white matter on voxels of 2 mm, all else black.
+    """Grey and white matter on voxels of 2 mm; everything else is 0.
 
-    A little of the neck's muscle may remain. Raises :class:`ImageError` where there is no head.
+    A little of the neck's muscle may remain. Raises :class:`ImageError` if there is no head.
     """
     head = isotropic(crop(replace(t1, data=np.maximum(t1.data, 0)), 0), FINE_MM)
     foreground = head.data > 0.2 * np.percentile(head.data, 98)
@@ -73,14 +75,14 @@ def align_template(brain: Image, seed: int) -> np.ndarray:
 def align_coarsely(
     brain: Image, seed: int, turned_over: Sequence[np.ndarray] = ()
 ) -> list[tuple[float, np.ndarray]]:
-    """Mutual information of brain and template at 8 mm where they fit best, and that affine.
+    """The best mutual information of brain and template at 8 mm, and its affine, per orientation.
 
-    First with the template upright, tipped by each pitch; then turned over by each of
-    ``turned_over`` (3, 3), and not tipped.
+    The first is for the upright template, the best of all pitches; the others are for the template
+    turned over by each of ``turned_over`` (3, 3).
     """
     coarse = isotropic(brain, COARSE_MM)
     if min(coarse.data.shape) < FEWEST_VOXELS:
-        remedy = f"At least {FEWEST_VOXELS * COARSE_MM:.0f} mm of it are needed along each axis"
+        remedy = f"At least {FEWEST_VOXELS * COARSE_MM:.0f} mm of brain are needed along each axis"
         raise ImageError(brain.path, "shows too little of a head", remedy)
     template, around = _template(COARSE_MM)
     centre, template_centre = (
@@ -94,12 +96,12 @@ def align_coarsely(
         return mutual_information(template, coarse, matrix, around), matrix
 
     pitches = Rotation.from_euler("x", np.array(PITCHES)[:, None], degrees=True).as_matrix()
-    upright = max(map(fit, pitches), key=lambda found: found[0])  # of equal ones the first
+    upright = max(map(fit, pitches), key=lambda found: found[0])  # the first, if several are equal
     return [upright, *map(fit, turned_over)]
 
 
 def refine(brain: Image, start: np.ndarray, seed: int) -> np.ndarray:
-    """The affine from template to brain, from a coarse one, at 4 mm."""
+    """Refine a coarse affine from template to brain at 4 mm."""
     template, around = _template(MIDDLE_MM)
     return descend(template, isotropic(brain, MIDDLE_MM), start, seed, around, times=1)
 
@@ -124,7 +126,7 @@ def _largest_part(mask: np.ndarray, within: np.ndarray) -> np.ndarray:
 
 @cache
 def _template(spacing_mm: float) -> tuple[Image, Image]:
-    """Tissue of the MNI152 T1 template on cubic voxels, and the brain with its surroundings."""
+    """Tissue of the MNI152 T1 template on cubic voxels, and a mask of the brain with its margin."""
     t1 = mni_t1(2)
     white = np.percentile(t1.data[t1.data > 0], 90)
     tissue = replace(t1, data=np.where(t1.data > TISSUE[0] * white, t1.data, 0))

@@ -1,7 +1,7 @@
-"""FAST-AID Brain: its segmentation beside a T1-weighted image, and the container that makes it.
+"""FAST-AID Brain: reading its segmentation of a T1-weighted image, and running its container.
 
-The published labels start from it (https://github.com/Mostafa-Ghazi/FAST-AID-Brain). The container
-needs Apptainer or Singularity and is not part of this project.
+The published labels start from this segmentation (https://github.com/Mostafa-Ghazi/FAST-AID-Brain).
+The container needs Apptainer or Singularity and is not part of this project.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WHITE_MATTER = (44, 45)
 INSTALL = (
     "Install Apptainer (https://apptainer.org/docs/admin/main/installation.html), get "
     "fast_aid_brain.sif as https://github.com/Mostafa-Ghazi/FAST-AID-Brain describes, and name it "
-    "with --container; or go on without: the T1 is then segmented here"
+    "with --container. It is optional: without it, wmh segments the T1 itself"
 )
 
 
@@ -30,7 +30,7 @@ class FastAidError(RuntimeError):
 
 
 def segmentation_beside(t1: Path | None) -> Path | None:
-    """``T1_seg.nii.gz`` beside ``T1.nii.gz``, whatever the T1 is called, if it is there."""
+    """The segmentation beside a T1: ``NAME_seg.nii.gz`` for ``NAME.nii.gz``; None if missing."""
     if t1 is None:
         return None
     beside = t1.with_name(f"{t1.name.removesuffix('.gz').removesuffix('.nii')}_seg.nii.gz")
@@ -47,10 +47,10 @@ def read_white_matter(segmentation: Path, t1: Image) -> Image:
 def run_fast_aid(
     t1_folder: Path, output_folder: Path, container: Path, threads: int = 16, device: str = "gpu"
 ) -> None:
-    """Segment a folder of T1-weighted images, by the published repository's command line.
+    """Segment a folder of T1-weighted images by the command line of the published repository.
 
-    The container's own messages pass through. Raises :class:`FastAidError`, which says what to
-    install, without Apptainer or Singularity or without the container file, and where it fails.
+    The container's own messages are printed. Raises :class:`FastAidError`, which says what to
+    install, if Apptainer and Singularity or the container file are missing, and if the run fails.
     """
     program = shutil.which("apptainer") or shutil.which("singularity")
     if program is None:
@@ -65,4 +65,6 @@ def run_fast_aid(
     try:
         subprocess.run(command, check=True)
     except subprocess.CalledProcessError as error:
-        raise FastAidError(f"{' '.join(command)}: ended with {error.returncode}") from error
+        raise FastAidError(
+            f"{' '.join(command)}: failed with exit code {error.returncode}. See its messages above"
+        ) from error

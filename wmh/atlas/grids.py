@@ -1,6 +1,6 @@
-"""Between :class:`wmh.images.Image` (RAS world) and SimpleITK (LPS world), and coarse copies.
+"""Conversion between :class:`wmh.images.Image` (RAS) and SimpleITK (LPS), crops and coarse copies.
 
-Every affine of this package maps RAS mm to RAS mm; only this module knows SimpleITK's convention.
+Affines of this package map to RAS mm; SimpleITK's convention (LPS) is used only to talk to it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from scipy.ndimage import find_objects, map_coordinates
 from wmh.images import Image
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""RAS mm to LPS mm, and back."""
+"""Affine from RAS mm to LPS mm, and back."""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """SimpleITK on one thread, so that sums run in one order: the same bits on any machine.
+    """Run SimpleITK on one thread, so that sums have one order and results are the same bits.
 
-    A filter's own setting does not reach the metric of a registration; the global default does.
+    A filter's own setting has no effect on a registration's metric; only the global default has.
     """
     before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -35,7 +35,7 @@ def one_thread() -> Iterator[None]:
 
 
 def to_sitk(image: Image) -> sitk.Image:
-    """The image as SimpleITK's, float32, at the same position in the world."""
+    """A SimpleITK image (float32) with the same position in the world."""
     volume = sitk.GetImageFromArray(np.ascontiguousarray(image.data.T, dtype=np.float32))
     affine = LPS @ image.affine
     spacing = nib.affines.voxel_sizes(image.affine)
@@ -53,13 +53,13 @@ def from_sitk(volume: sitk.Image) -> Image:
 
 
 def crop(image: Image, margin_mm: float) -> Image:
-    """The box around all voxels above 0, with a margin; the whole image when there is none."""
+    """The box around all voxels above 0, with a margin; the whole image if there are none."""
     margin = np.ceil(margin_mm / image.voxel_size).astype(int)
     return cut(image, bounding_box(image.data > 0, margin))
 
 
 def bounding_box(mask: np.ndarray, margin: np.ndarray | int = 0) -> tuple[slice, ...]:
-    """Slices of the box around a mask with a margin in voxels; of everything for an empty mask."""
+    """Slices of the box around a mask with a margin in voxels; for an empty mask, of everything."""
     found = find_objects(mask.astype(np.uint8))
     if not found:
         return tuple(slice(0, n) for n in mask.shape)
@@ -110,7 +110,7 @@ def sample(image: Image, points: np.ndarray) -> np.ndarray:
 
 
 def voxel_centres(image: Image, inside: np.ndarray | None = None) -> np.ndarray:
-    """World mm (n, 3) of the centres of all voxels, or of those where ``inside`` holds."""
+    """World mm (n, 3) of the centres of all voxels, or of those where ``inside`` is true."""
     if inside is not None:
         return nib.affines.apply_affine(image.affine, np.argwhere(inside))
     steps, first = image.affine[:3, :3].T, image.affine[:3, 3]

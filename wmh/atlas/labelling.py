@@ -1,8 +1,8 @@
-"""Region labels of a whole cohort: one label image per subject, and the quality of each fit.
+"""Region labels of a whole cohort (one label image per subject, and the quality of each fit).
 
-Subjects are labelled side by side, each in memory alone, and those that are finished with the same
-images, settings and code are not done again. Single scans, and any atlas onto any white matter, are
-labelled likewise.
+Subjects are labelled in parallel. Subjects that were finished with the same images, settings and
+code are not labelled again. Single scans can be labelled, too, and any atlas can be registered to
+any white matter.
 """
 
 from __future__ import annotations
@@ -43,13 +43,14 @@ FIT_COLUMNS = (*(f.name for f in fields(Fit) if f.name != "transform"), "border_
 OUTLIER = -3.5
 """Robust z below which a fit is flagged (Iglewicz and Hoaglin 1993).
 
-It is that of the white-matter Dice, or of the contrast at the white matter's border if lower: a
-segmentation that follows the template rather than the picture fits the atlas all the better.
+It is the lower one of two: for the white-matter Dice, and for the contrast at the white matter's
+border. The contrast is needed because a segmentation that follows the template instead of the image
+has a high Dice.
 """
 
 
 class SubjectFiles(Protocol):
-    """A subject and its files, such as :class:`wmh.cohorts.cohort.Subject`."""
+    """A subject and its files, for instance a :class:`wmh.cohorts.cohort.Subject`."""
 
     id: str
     split: str
@@ -68,9 +69,9 @@ def label_cohort(
     """Label every subject of a study; write and return ``regions.csv`` and ``region_volumes.csv``.
 
     ``published`` maps subjects to the authors' own label images, for a study whose atlas is
-    ``published``. The first table has one row per subject (fit, and mean region Dice against the
-    true regions where these are known), the second one per subject and region (ml, Dice). Raises
-    :class:`ImageError` where the atlas, or the published labels of a subject, are not there.
+    ``published``. The first table has one row per subject (fit, and mean region Dice if the true
+    regions are known), the second one row per subject and region (ml, Dice). Raises
+    :class:`ImageError` if the atlas or a subject's published labels are missing.
     """
     subjects = list(subjects)
     published = (published or {}) if study.regions.atlas == "published" else {}
@@ -91,9 +92,10 @@ def label_cohort(
 
 
 def label_subject(study: Study, subject: SubjectFiles, published: Path | None = None) -> dict:
-    """Label one subject on its FLAIR's grid and describe the result, in a record beside it.
+    """Label one subject on its FLAIR's grid, and return the record that is kept beside the labels.
 
-    Of a finished subject the record is read. Labels go to ``results/STUDY/regions/ID.nii.gz``.
+    For a finished subject, the record is only read. Labels are written to
+    ``results/STUDY/regions/ID.nii.gz``.
     """
     output = study.region_labels(subject.id)
     record = output.with_name(f"{subject.id}.json")
@@ -102,11 +104,11 @@ def label_subject(study: Study, subject: SubjectFiles, published: Path | None = 
         finished = json.loads(record.read_text())
         if finished["fingerprint"] == depends_on:
             return finished
-    record.unlink(missing_ok=True)  # it is not of the labels that follow
+    record.unlink(missing_ok=True)  # an old record must not lie beside new labels
     flair = load_image(subject.flair)
     truth = subject.true_regions and load_labels(subject.true_regions, ALL_LABELS)
     fit = {}
-    if study.regions.atlas == "known":  # nowhere, of a subject whose regions are not known
+    if study.regions.atlas == "known":  # all 0 for a subject without known regions
         labels = truth or replace(flair, data=np.zeros(flair.data.shape, dtype=np.uint8))
     elif study.regions.atlas == "published":
         labels = read_published(published, flair)
@@ -115,7 +117,7 @@ def label_subject(study: Study, subject: SubjectFiles, published: Path | None = 
         lesions = subject.lesions and load_labels(subject.lesions, range(3))
         atlas = load_atlas(study.regions.atlas, project_root() / study.regions.atlas_folder)
         seed = study.seed_for("regions", subject.id)
-        with warnings.catch_warnings():  # doubts are a column of the table
+        with warnings.catch_warnings():  # doubts are reported in a column of the table instead
             warnings.simplefilter("ignore", RegistrationWarning)
             labels, found = label_image(t1, flair, atlas, study.regions.method, seed, lesions)
         fit = {name: getattr(found, name) for name in FIT_COLUMNS[:-1]}
@@ -140,10 +142,10 @@ def label_scan(
     method: str = "affine",
     seed: int = 0,
 ) -> tuple[Fit, float]:
-    """Write the regions of a scan, by the built-in atlas, on the FLAIR's grid or else the T1's.
+    """Write the regions of a scan by the built-in atlas, on the FLAIR's grid, or else the T1's.
 
-    Returns the fit of the atlas, and the contrast of the T1 at the border of the regions: whether
-    they follow the picture.
+    Returns the fit of the atlas, and the T1's contrast at the border of the regions, which shows
+    whether they follow the image.
     """
     raise_unless_writable(out, image=True)
     t1_image = load_image(t1)
@@ -164,7 +166,7 @@ def carry_atlas(
 ) -> Fit:
     """Write any atlas's labels inside a white-matter mask, on the mask's grid.
 
-    Masks are 1, and probabilities above 0.5, in white matter; labels go up to 255.
+    White matter is 1 in a mask, or above 0.5 in a probability image; labels go up to 255.
     """
     raise_unless_writable(out, image=True)
     white = load_image(white_matter)
@@ -182,9 +184,9 @@ def label_image(
     seed: int,
     lesions: Image | None = None,
 ) -> tuple[Image, Fit]:
-    """Region labels (uint8, 0 to 36) on the FLAIR's grid, or without one the T1's, and the fit.
+    """Region labels (uint8, 0 to 36) on the FLAIR's grid (without one, the T1's), and the fit.
 
-    ``lesions`` are 1 in lesion; where they are known, every lesion voxel gets its region.
+    If ``lesions`` (1 in lesion) are given, every lesion voxel gets a region.
     """
     white = white_matter(t1, flair, lesions, seed)
     cerebral = segmentation_beside(t1.path) is not None
@@ -195,7 +197,7 @@ def label_image(
 
 
 def fits_note(fits: pd.DataFrame) -> str:
-    """The mean region Dice where true regions are known, and how many fits are flagged."""
+    """The mean region Dice if true regions are known, and the number of flagged fits."""
     known, flagged = fits["mean_region_dice"].dropna(), f"{fits['outlier'].sum()} fits are flagged."
     if known.empty:
         return flagged
@@ -204,7 +206,7 @@ def fits_note(fits: pd.DataFrame) -> str:
 
 
 def fits_to_look_at(fits: pd.DataFrame) -> dict[str, str]:
-    """The poorest, the median and the best fit, and up to six flagged ones: their subjects."""
+    """The subjects with the poorest, the median and the best fit, and up to six flagged ones."""
     order = fits.sort_values("white_matter_dice")["id"].tolist()
     flagged = fits.loc[fits["outlier"], "id"].head(6)
     return {
@@ -236,8 +238,8 @@ def _raise_without_atlas(
             folder,
             f"no published labels of {len(absent)} of {len(subjects)} subjects "
             f"({', '.join(absent[:5])}{', ...' * (len(absent) > 5)})",
-            "Fetch them: wmh fetch atlas; they exist for the challenge's own subjects only, so "
-            "otherwise set regions.atlas to jhu or built-in",
+            "Fetch them with wmh fetch atlas. They exist only for the challenge's own subjects; "
+            "for others set regions.atlas to jhu or built-in",
         )
 
 
@@ -252,7 +254,7 @@ def _fit_table(subjects: list[SubjectFiles], done: dict[str, dict]) -> pd.DataFr
                 "id": subject.id,
                 "scanner": subject.scanner,
                 "split": subject.split,
-                **dict.fromkeys(FIT_COLUMNS),  # published labels come without a fit
+                **dict.fromkeys(FIT_COLUMNS),  # empty for published labels, which have no fit
                 **result["fit"],
                 "mean_region_dice": np.mean(known) if known else np.nan,
             }
@@ -283,7 +285,7 @@ def _describe_regions(labels: Image, truth: Image | None) -> list[dict]:
 
 
 def _fingerprint(study: Study, subject: SubjectFiles, published: Path | None) -> str:
-    """Hash of all that the result depends on: images, settings, seed and code."""
+    """Hash of everything that the result depends on: images, settings, seed and code."""
     images = [subject.flair, subject.t1, subject.lesions, subject.true_regions, published]
     images.append(segmentation_beside(subject.t1))
     words = (study.regions.model_dump_json(), str(study.seed_for("regions", subject.id)))

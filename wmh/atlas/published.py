@@ -1,9 +1,9 @@
-"""The authors' own region labels of the challenge's subjects, and ours beside them.
+"""The authors' own region labels of the challenge's subjects, compared with ours.
 
-Machnio et al. (2024) registered the JHU atlas to white matter that FAST-AID Brain had found. Where
-a study has labelled the same people, its labels are compared with theirs. Of people whose scans are
-not at hand, the published labels still show the white matter (all labels above 0): then an atlas is
-carried onto that, which compares the registrations alone.
+Machnio et al. (2024) registered the JHU atlas to white matter found by FAST-AID Brain. If a study
+has labelled the same people, its labels are compared with theirs. Without the people's scans, the
+published labels still show the white matter (all labels above 0). Then an atlas is registered to
+that, and the comparison is one of the registrations only.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from wmh.atlas.registration import carry_labels, register_atlas
 from wmh.images import Image, ImageError, load_labels, same_grid
 
 GRID_TOLERANCE_MM = 1.0
-"""Distance by which conversions may have parted the corners of one grid."""
+"""Largest distance between the corners of two grids that count as one, after file conversions."""
 MOST_CARRIED = 6
-"""People an atlas is carried to, at most; each takes some seconds."""
+"""Largest number of people to whom an atlas is registered here; each takes some seconds."""
 
 
 def read_published(path: Path, flair: Image) -> Image:
-    """The authors' own labels of a subject, voxel for voxel on its FLAIR's grid.
+    """The authors' own labels of a subject, with the affine of its FLAIR.
 
-    Raises :class:`ImageError` for labels on another grid: the FLAIR is then not the challenge's own
+    Raises :class:`ImageError` for labels on another grid: then the FLAIR is not the challenge's
     image of that subject.
     """
     labels = load_labels(path, ALL_LABELS)
@@ -37,7 +37,7 @@ def read_published(path: Path, flair: Image) -> Image:
         raise ImageError(
             path,
             f"these labels lie on another grid than {flair.path}",
-            "They fit the challenge's own images only; set regions.atlas to jhu or built-in",
+            "They fit only the challenge's own images; set regions.atlas to jhu or built-in",
         )
     return replace(labels, affine=flair.affine)
 
@@ -47,10 +47,10 @@ def compare_with_published(
 ) -> pd.DataFrame:
     """Dice of our labels and the published ones: one row per subject and region (1 to 34).
 
-    ``ours`` is a study's folder of label images, ``published`` maps the challenge's subjects to the
-    authors' labels. Where none of ours has the grid of its namesake (another person under the same
-    id), ``atlas`` is carried onto the published white matter of the first people. ``white_matter``
-    says whose the labels fill.
+    ``ours`` is a study's folder of label images; ``published`` maps the challenge's subjects to the
+    authors' labels. If none of ours has the grid of the published labels with the same id (because
+    they are other people), ``atlas`` is registered to the published white matter of the first
+    people. The column ``white_matter`` says whose white matter was labelled.
     """
     rows = []
 

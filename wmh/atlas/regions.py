@@ -1,8 +1,8 @@
-"""The white-matter regions: names, sides, the merge that makes them, and the built-in atlas.
+"""The white-matter regions: their names and sides, the merge of JHU labels, the built-in atlas.
 
 Machnio et al. (2024) merge the 130 labels of the JHU MNI type II atlas (Oishi et al. 2009) into 34
-white-matter regions, 1 to 17 left and 18 to 34 right, and put everything that is not supratentorial
-white matter into two rest labels, 35 left and 36 right. Left is negative x in RAS world mm.
+white-matter regions: 1 to 17 are left, 18 to 34 right. Everything that is not supratentorial white
+matter gets one of two rest labels, 35 left and 36 right. Left is negative x in RAS world mm.
 """
 
 from __future__ import annotations
@@ -92,14 +92,14 @@ def mirror_labels() -> np.ndarray:
 def merge_jhu(labels: np.ndarray) -> np.ndarray:
     """Merge JHU MNI type II labels (0 to 130) into the refined ones (0 to 36), uint8.
 
-    Raises :class:`ImageError` for a label the atlas does not have.
+    Raises :class:`ImageError` for a label that the atlas does not have.
     """
     labels = np.asarray(labels)
     unknown = np.setdiff1d(labels, JHU_LABELS)
     if unknown.size:
         raise ImageError(
             None,
-            f"label {unknown[0]:g} is none of the JHU MNI type II atlas",
+            f"label {unknown[0]:g} is not one of the JHU MNI type II atlas",
             "Give JHU_MNI_SS_WMPM_Type-II.nii.gz with its labels 0 to 130",
         )
     table = np.zeros(len(JHU_LABELS), dtype=np.uint8)
@@ -108,7 +108,7 @@ def merge_jhu(labels: np.ndarray) -> np.ndarray:
 
 
 def region_dice(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Dice of each label from 0 to 36, shape (37,); NaN for one that neither image has."""
+    """Dice of each label from 0 to 36, shape (37,); NaN for labels that neither image has."""
     count = len(ALL_LABELS)
     sizes = sum(np.bincount(labels.ravel(), minlength=count) for labels in (truth, prediction))
     both = np.bincount(truth[truth == prediction].ravel(), minlength=count)
@@ -132,10 +132,10 @@ def mni_grey_matter(resolution_mm: int = 1) -> Image:
 
 @cache
 def built_in_atlas(resolution_mm: int = 1) -> Image:
-    """Refined labels (uint8, 0 to 36) of the MNI152 white matter: those of the nearest seed.
+    """Refined labels (uint8, 0 to 36) of the MNI152 white matter, those of the nearest seeds.
 
-    An approximation of the published atlas that needs no download: it gives 84 % of the
-    white-matter voxels their published label (mean region Dice 0.81).
+    It approximates the published atlas without a download: 84 % of the white-matter voxels get
+    their published label (mean region Dice 0.81).
     """
     white = mni_white_matter(resolution_mm)
     inside = np.argwhere(white.data > WHITE_MATTER_THRESHOLD)
@@ -149,10 +149,10 @@ def built_in_atlas(resolution_mm: int = 1) -> Image:
 
 @cache
 def _template(tissue: str, resolution_mm: int) -> Image:
-    """One of the templates that nilearn ships, as its loaders give them, 0 to 1.
+    """One of the templates in the package nilearn, with values 0 to 1, as nilearn loads it.
 
-    Its 2 mm voxels are every second one of 1 mm. Read without importing nilearn, which takes as
-    long as a scan's networks.
+    At 2 mm it consists of every second voxel of 1 mm. The file is read directly, because importing
+    nilearn takes as long as predicting a scan.
     """
     (package,) = find_spec("nilearn").submodule_search_locations
     name = f"mni_icbm152_{tissue}_tal_nlin_sym_09a_converted.nii.gz"

@@ -1,11 +1,12 @@
-"""Carrying an atlas to a subject: white matter to white matter, then the labels.
+"""Registration of an atlas to a subject by their white matter, and transfer of the labels.
 
 As in Machnio et al. (2024), the atlas's white matter is registered to the subject's by an affine
-transform that maximises Mattes mutual information (Mattes et al. 2003), and the labels follow by
-nearest neighbour. Unlike there, a fit starts from the moments of the two masks and is judged: where
-the masks, blurred, do not agree, it starts again from other orientations, and a fit that stays in
-doubt says so. Affine matrices (4, 4) map points of the fixed image's world to the moving image's,
-both RAS mm. The same input and seed give the same bits: sums run on one thread, in one order.
+transform that maximises Mattes mutual information (Mattes et al. 2003). Labels are then transferred
+by nearest neighbour. Two things are added: a fit starts from the moments of the two masks, and it
+is checked. If the blurred masks do not agree, it starts again from other orientations; a fit that
+stays doubtful is reported. Affine matrices (4, 4) map points of the fixed image's world to the
+moving image's, both in RAS mm. The same input and seed give the same bits, because sums run on one
+thread in one order.
 """
 
 from __future__ import annotations
@@ -39,26 +40,27 @@ from wmh.atlas.grids import (
 from wmh.images import Image, ImageError
 
 METHODS = ("affine", "paper", "deformable")
-"""Ways to refine a coarse fit: gradient descent, the published script's optimiser, and gradient
+"""Methods to refine a coarse fit: gradient descent, the published script's optimiser, and gradient
 descent followed by a smooth deformation."""
 
 FINE_MM, MIDDLE_MM, COARSE_MM = 2.0, 4.0, 8.0
 MARGIN_MM = 16.0
 
 AGREEMENT = 0.76
-"""Similarity above which a fit is in the right optimum.
+"""Similarity above which a fit is taken as correct.
 
-Right fits of thin, published masks of 3 mm slices reached 0.79 to 0.87, those of whole white matter
-0.90 and more; upside-down, reversed and otherwise wrong ones stayed below 0.74.
+Correct fits of the thin published masks with 3 mm slices reached 0.79 to 0.87, and those of whole
+white matter 0.90 and more. Upside-down, reversed and otherwise wrong fits stayed below 0.74.
 """
 MOST_ATTEMPTS = 10
 HISTOGRAM_BINS = 16
 WHOLE_VOXELS = 150_000
-"""Images of up to as many voxels are compared whole."""
+"""Images with at most so many voxels are compared in all voxels."""
 DESCENT_VOXELS, EVOLUTION_VOXELS = 25_000, 20_000
-"""Voxels drawn from larger ones; the evolution needs many evaluations."""
+"""Number of voxels drawn from larger images, for gradient descent and the evolutionary optimiser.
+The latter needs many evaluations."""
 SMALLEST_STEP = 0.01
-"""Step at which a descent ends, in voxels of the fixed image."""
+"""Step size at which a descent ends, in voxels of the fixed image."""
 DEMONS_ITERATIONS = 80
 SMOOTHNESS_MM = 6.0
 """Standard deviation of the Gaussian that keeps the deformation smooth."""
@@ -68,20 +70,20 @@ TILTS = [
     for angles in itertools.product((-40, 0, 40), repeat=3)
 ]
 TURNS = [Rotation.identity(), *(Rotation.from_rotvec(np.pi * axis) for axis in np.eye(3))]
-"""Half turns about the world's axes: what a header with two axes reversed looks like."""
+"""Half turns about the world's axes, as from a header with two axes reversed."""
 
 
 class RegistrationWarning(UserWarning):
-    """A fit that someone should look at."""
+    """A doubtful fit that someone should look at."""
 
 
 @dataclass(frozen=True)
 class Transform:
-    """From the subject's world to the atlas's, both RAS mm: displace, then apply ``matrix``."""
+    """From the subject's world to the atlas's, both in RAS mm: displace, then apply ``matrix``."""
 
     matrix: np.ndarray
     displacement: Image | None = None
-    """mm to add to a subject's point before the matrix: data (x, y, z, 3) on a grid of its own."""
+    """mm to add to a subject's point before the matrix: data (x, y, z, 3) on their own grid."""
 
     def __call__(self, points: np.ndarray) -> np.ndarray:
         """Points of the subject (n, 3) in mm to points of the atlas (n, 3) in mm."""
@@ -104,14 +106,14 @@ class Fit:
 
     transform: Transform
     white_matter_dice: float
-    """Dice of the subject's white matter and the atlas's carried to it, on the subject's grid."""
+    """Dice of the subject's white matter and the transformed atlas's, on the subject's grid."""
     similarity: float
-    """Correlation of the two masks on voxels of 4 mm: high where their shapes agree."""
+    """Correlation of the two masks on voxels of 4 mm, which is high if their shapes agree."""
     attempts: int
-    """Starts that were tried."""
+    """Number of starts that were tried."""
     seconds: float
     doubt: str | None = None
-    """Why someone should look at it; None where nothing speaks against it."""
+    """Why the fit is doubtful; None if it is not."""
 
 
 def register_atlas(
@@ -119,8 +121,8 @@ def register_atlas(
 ) -> Fit:
     """Find the transform from a subject's white matter to an atlas's.
 
-    Both images are masks or probabilities (0 to 1). ``method`` is one of :data:`METHODS`. A fit in
-    doubt is warned about (:class:`RegistrationWarning`) and says why in ``doubt``. Raises
+    Both images are masks or probabilities (0 to 1). ``method`` is one of :data:`METHODS`. A
+    doubtful fit causes a :class:`RegistrationWarning`, and ``doubt`` says why. Raises
     :class:`ImageError` for an empty mask.
     """
     started = time.perf_counter()
@@ -141,10 +143,10 @@ def register_atlas(
 
 
 def carry_labels(labels: Image, fit: Fit, white_matter: Image) -> Image:
-    """Atlas labels on the subject's grid, inside its white matter and nowhere else.
+    """Atlas labels (uint8) on the subject's grid, only inside its white matter.
 
-    Every voxel of the mask takes the atlas's label at its position (nearest neighbour); a voxel
-    that lands outside the labels takes that of the nearest which has one. Returns uint8 labels.
+    Every voxel of the mask gets the atlas's label at its position (nearest neighbour). A voxel that
+    lies outside of the atlas's labels gets the label of the nearest voxel that has one.
     """
     inside = white_matter.data > 0
     points = voxel_centres(white_matter, inside)
@@ -153,8 +155,8 @@ def carry_labels(labels: Image, fit: Fit, white_matter: Image) -> Image:
     if missed.all():
         raise ImageError(
             white_matter.path,
-            "no label of the atlas falls into its white matter",
-            "Look at the fit; atlas labels and atlas white matter must lie in one space",
+            "no label of the atlas lies in its white matter",
+            "Look at the fit; labels and white matter of the atlas must be in the same space",
         )
     if missed.any():
         _, nearest = cKDTree(points[~missed]).query(points[missed])
@@ -167,7 +169,7 @@ def carry_labels(labels: Image, fit: Fit, white_matter: Image) -> Image:
 def white_matter_overlap(
     white_matter: Image, atlas_white_matter: Image, transform: Transform
 ) -> float:
-    """Dice of a subject's white matter and the atlas's carried to it, on the subject's grid."""
+    """Dice of a subject's white matter and the transformed atlas's, on the subject's grid."""
     inside = white_matter.data > 0.5
     carried = sample(atlas_white_matter, transform(voxel_centres(white_matter))) > 0.5
     both = np.count_nonzero(carried & inside.ravel())
@@ -175,7 +177,7 @@ def white_matter_overlap(
 
 
 class _Pyramid:
-    """A white-matter map on cubic voxels of three sizes, cropped to what it shows."""
+    """A cropped white-matter map on cubic voxels of three sizes."""
 
     def __init__(self, white_matter: Image):
         self.fine = isotropic(crop(white_matter, MARGIN_MM), FINE_MM)
@@ -190,13 +192,13 @@ class _Pyramid:
         return centre, float(np.sqrt(spread))
 
 
-@lru_cache(maxsize=1)  # the same for everyone in a cohort
+@lru_cache(maxsize=1)  # all subjects of a cohort have the same atlas
 def _pyramid_of_atlas(white_matter: Image) -> _Pyramid:
     return _Pyramid(white_matter)
 
 
 def _best_start(subject: _Pyramid, atlas: _Pyramid, seed: int) -> tuple[np.ndarray, int]:
-    """Fit coarsely from one start after another until one is sure; the best, and how many."""
+    """Fit coarsely from several starts until one agrees; return the best matrix, and how many."""
     best, best_similarity = np.eye(4), -np.inf
     for attempts, start in enumerate(_starts(subject, atlas), start=1):  # noqa: B007
         matrix = descend(subject.coarse, atlas.coarse, start, seed, times=1)
@@ -210,9 +212,10 @@ def _best_start(subject: _Pyramid, atlas: _Pyramid, seed: int) -> tuple[np.ndarr
 
 
 def _starts(subject: _Pyramid, atlas: _Pyramid) -> Iterator[np.ndarray]:
-    """Matrices to start from: moments on moments, tilted, those first that already look alike.
+    """Starting matrices with equal moments and several tilts, those with high similarity first.
 
-    Half turns come last: brains are too symmetric for them to look much worse than the truth.
+    Half turns come last, because brains are so symmetric that these look nearly as good as the
+    truth.
     """
     (centre, spread), (atlas_centre, atlas_spread) = subject.moments(), atlas.moments()
     for turns in TURNS[:1], TURNS[1:]:
@@ -225,13 +228,13 @@ def _starts(subject: _Pyramid, atlas: _Pyramid) -> Iterator[np.ndarray]:
 
 
 def _similarity(subject: Image, atlas: Image, transform: Transform) -> float:
-    """Correlation of the subject's map with the atlas's, on the subject's grid."""
+    """Correlation of the subject's map with the transformed atlas's, on the subject's grid."""
     carried = _carried(subject, atlas, transform)
     return float(np.corrcoef(subject.data.ravel(), carried.ravel())[0, 1])
 
 
 def _carried(subject: Image, atlas: Image, transform: Transform) -> np.ndarray:
-    """The atlas's map at the voxels of the subject's."""
+    """The atlas's map, transformed to the voxels of the subject's."""
     return interpolate(atlas, transform(voxel_centres(subject))).reshape(subject.data.shape)
 
 
@@ -239,9 +242,9 @@ def _carried(subject: Image, atlas: Image, transform: Transform) -> np.ndarray:
 def _refined(
     subject: _Pyramid, atlas: _Pyramid, start: np.ndarray, seed: int, method: str
 ) -> Transform:
-    """The transform on fine voxels, by one of :data:`METHODS`.
+    """Refine the transform on fine voxels by one of :data:`METHODS`.
 
-    The deformation is that of diffeomorphic demons (Vercauteren et al. 2009) between the two maps.
+    The deformation comes from diffeomorphic demons (Vercauteren et al. 2009) between the two maps.
     """
     if method == "paper":
         return Transform(evolve(subject.fine, atlas.fine, start, seed))
@@ -261,13 +264,18 @@ def _doubt(transform: Transform, similarity: float) -> str | None:
     scales = np.linalg.svd(linear, compute_uv=False)
     turned = np.degrees(Rotation.from_matrix(polar(linear)[0]).magnitude())
     if similarity < AGREEMENT:
-        return f"the white matter fits the atlas poorly (similarity {similarity:.2f}); look at it"
+        return (
+            f"white matter and atlas do not fit well (similarity {similarity:.2f}); look at the fit"
+        )
     if scales.max() > 1.6 or scales.min() < 0.6:
-        return f"the atlas was scaled by {scales.min():.2f} to {scales.max():.2f}; look at the fit"
+        return (
+            f"the atlas was scaled by {scales.min():.2f} to {scales.max():.2f}, which is unlikely; "
+            "look at the fit"
+        )
     if turned > 90:
         return (
-            f"the head lies turned by {turned:.0f} degrees in the header's world; "
-            "left and right cannot be told from the picture, so check the header"
+            f"by its header the head is turned by {turned:.0f} degrees; check the header, because "
+            "the image does not show which side is left"
         )
     return None
 
@@ -283,10 +291,10 @@ def descend(
 ) -> np.ndarray:
     """Gradient descent from ``start``, on voxels of the fixed image drawn with the seed.
 
-    ``mask`` (on the fixed grid) limits where the images are compared. Steps are measured by the
-    voxel that moves most. A descent halves them at every turn and so may end on the slope of a
-    narrow valley; it starts ``times`` times, each from where the last ended, with smaller steps and
-    on other voxels.
+    ``mask`` (on the fixed grid) limits where the images are compared. The size of a step is that of
+    the voxel that moves most. A descent halves its steps at every change of direction, and may
+    therefore stop before the optimum. It is repeated ``times`` times, each from the end of the
+    last, with smaller first steps and other voxels.
     """
     voxel_mm = float(fixed.voxel_size[0])
     share = 1.0 if fixed.data.size <= WHOLE_VOXELS else DESCENT_VOXELS / fixed.data.size
@@ -305,7 +313,7 @@ def descend(
 
 @one_thread()
 def evolve(fixed: Image, moving: Image, start: np.ndarray, seed: int) -> np.ndarray:
-    """The optimiser of the published script: (1+1)-evolutionary (Styner et al. 2000)."""
+    """The (1+1)-evolutionary optimiser of the published script (Styner et al. 2000)."""
     registration = _mutual_information(min(1.0, EVOLUTION_VOXELS / fixed.data.size), seed)
     registration.SetOptimizerAsOnePlusOneEvolutionary(
         numberOfIterations=1000, epsilon=1e-4, initialRadius=0.05, growthFactor=1.01, seed=seed
@@ -315,7 +323,7 @@ def evolve(fixed: Image, moving: Image, start: np.ndarray, seed: int) -> np.ndar
 
 @one_thread()
 def mutual_information(fixed: Image, moving: Image, matrix: np.ndarray, mask: Image) -> float:
-    """Mutual information of the two images under ``matrix``; more is better."""
+    """Mutual information of the two images under ``matrix``; higher is better."""
     registration = _mutual_information(1.0, 1, mask)
     registration.SetInitialTransform(_to_transform(fixed, matrix))
     return -registration.MetricEvaluate(to_sitk(fixed), to_sitk(moving))
@@ -327,7 +335,8 @@ def _mutual_information(
     registration = sitk.ImageRegistrationMethod()
     registration.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
     registration.SetMetricSamplingStrategy(registration.NONE if share == 1 else registration.RANDOM)
-    registration.SetMetricSamplingPercentage(share, seed % 2**31 or 1)  # 0 would mean the clock
+    # a seed of 0 would be replaced by the time of day
+    registration.SetMetricSamplingPercentage(share, seed % 2**31 or 1)
     registration.SetInterpolator(sitk.sitkLinear)
     if mask is not None:
         registration.SetMetricFixedMask(sitk.Cast(to_sitk(mask), sitk.sitkUInt8))
@@ -348,7 +357,7 @@ def _run(
 
 
 def _to_transform(fixed: Image, matrix: np.ndarray) -> sitk.AffineTransform:
-    """SimpleITK's transform (LPS), turning about the fixed image's centre."""
+    """SimpleITK's transform (LPS) with the fixed image's centre as its centre."""
     matrix = LPS @ matrix @ LPS
     centre = nib.affines.apply_affine(LPS @ fixed.affine, (np.array(fixed.data.shape) - 1) / 2)
     transform = sitk.AffineTransform(3)

@@ -1,9 +1,9 @@
-"""A subject's white matter, from a FAST-AID segmentation beside the T1 or from the image itself.
+"""A subject's white matter, from a FAST-AID segmentation beside the T1 or from the T1 itself.
 
-Our own needs no download: bias correction (N4, Tustison et al. 2010), then a mixture of
-three Gaussians whose class probabilities at each position are those of the MNI152 template
-(Ashburner and Friston 2005). Lesions look grey on a T1-weighted image, so where lesions are known,
-or bright on FLAIR in the template's white matter, the voxel is white matter all the same.
+Our own segmentation needs no download. It is a bias correction (N4, Tustison et al. 2010) followed
+by a mixture of three Gaussians, with the MNI152 template's tissue probabilities at each position as
+prior (Ashburner and Friston 2005). Lesions look grey on a T1-weighted image. Therefore known lesion
+voxels, and voxels that are bright on FLAIR in the template's white matter, are set to white matter.
 """
 
 from __future__ import annotations
@@ -40,31 +40,32 @@ TEMPLATE_MM = 2
 BIAS_MM = 6.0
 BIAS_ITERATIONS = (15, 15, 10)
 PRIOR_BLUR_MM = 2.0
-"""Standard deviation by which the template's tissue maps are blurred: people differ."""
+"""Standard deviation by which the template's tissue maps are blurred, because people differ."""
 PRIOR_FLOOR = 0.03
-"""Probability that any tissue has anywhere in the brain."""
+"""Smallest prior probability of each tissue anywhere in the brain."""
 SEARCH_MM = 6.0
 """Largest distance from the template's brain at which a voxel may be brain."""
 CLOSING_MM = 4.0
 SULCUS_MM = 8.0
-"""Gaps in the tissue up to twice as wide, such as sulci and ventricles, belong to the brain."""
+"""Gaps in the tissue of up to twice this width, such as sulci and ventricles, count as brain."""
 MIXTURE_ITERATIONS = 20
 DARKEST_PERCENTILE = 3
-"""Percentile of intensity in the brain that is taken for fluid to start with."""
+"""Percentile of intensities in the brain that is the first guess for fluid."""
 LARGEST_SPREAD = 0.55
-"""Standard deviation of grey and of white matter, at most, in units of their means' distance."""
+"""Largest standard deviation of grey and of white matter, relative to the distance of their means.
+"""
 MIXTURE_VOXELS = 40_000
-"""Voxels, drawn with the seed, from which the mixture is learnt."""
+"""Number of voxels, drawn with the seed, to which the mixture is fitted."""
 FLAIR_BRIGHT = 1.5
-"""Standard deviations above grey matter's FLAIR intensity from which a voxel may be lesion."""
+"""A voxel may be lesion if it is so many standard deviations above grey matter on FLAIR."""
 LEAST_BORDER_CONTRAST = 0.5
-"""Of a mask that follows the picture (:func:`border_contrast`).
+"""Least :func:`border_contrast` of a mask that follows the image.
 
-Ten real heads have 0.6 to 1.8; labels 30 mm off, and a bottle, less than 0.
+Ten real heads have 0.6 to 1.8. Labels shifted by 30 mm, and a bottle, have less than 0.
 """
 SMALL_PART_ML = 1.0
-"""Size below which parts are dropped and holes filled; cerebellum and brainstem may be parts of
-their own, and no ventricle is so small."""
+"""Smaller parts are removed and smaller holes filled. Cerebellum and brainstem, which may be
+separate parts, and ventricles are larger."""
 
 
 def white_matter(
@@ -72,8 +73,8 @@ def white_matter(
 ) -> Image:
     """The white-matter mask (uint8) of a T1-weighted image, filled for lesions and small holes.
 
-    A FAST-AID segmentation beside the T1 (``T1_seg.nii.gz``) is used where there is one; it shows
-    cerebral white matter only. Otherwise the T1 is segmented here. ``lesions`` are 1 in lesion.
+    A FAST-AID segmentation beside the T1 (``T1_seg.nii.gz``) is used if there is one; it has only
+    cerebral white matter. Otherwise the T1 is segmented here. ``lesions`` are 1 in lesion.
     """
     beside = segmentation_beside(t1.path)
     if beside is not None:
@@ -90,10 +91,10 @@ def white_matter(
 
 
 def border_contrast(t1: Image, white: Image) -> float:
-    """Return by how much a T1 is brighter just inside a white-matter mask than just outside it.
+    """How much brighter a T1 is just inside a white-matter mask than just outside of it.
 
-    In standard deviations of both together: a mask that does not follow the picture has little. 0
-    for an empty mask. Both images lie on one grid; what is not above 0 on the T1 is left out.
+    The unit is the pooled standard deviation. A mask that does not follow the image has a low
+    contrast; an empty mask has 0. Both images have one grid; outside, T1 voxels at 0 are left out.
     """
     box = bounding_box(white.data > 0, 2)
     mask, values = white.data[box] > 0, t1.data[box]
@@ -108,10 +109,10 @@ def border_contrast(t1: Image, white: Image) -> float:
 def white_matter_probability(
     t1: Image, flair: Image | None = None, lesions: Image | None = None, seed: int = 0
 ) -> Image:
-    """Probability (0 to 1, float32) of white matter in a head or a stripped brain.
+    """Probability (0 to 1, float32) of white matter in a head, or a brain without skull.
 
-    ``flair`` and ``lesions`` (1 in lesion) are brought to the T1's grid through their headers.
-    Raises :class:`ImageError` where no brain is found.
+    ``flair`` and ``lesions`` (1 in lesion) are resampled to the T1's grid through their headers.
+    Raises :class:`ImageError` if no brain is found.
     """
     rough = rough_brain(t1)
     to_head = align_template(rough, seed)
@@ -135,7 +136,7 @@ def white_matter_probability(
 
 
 def _brain(t1: Image, rough: Image, to_template: np.ndarray) -> np.ndarray:
-    """The rough tissue without what the template has no brain for, its gaps closed."""
+    """Brain mask (bool): the rough tissue near the template's brain, with its gaps closed."""
     points = nib.affines.apply_affine(to_template, voxel_centres(rough))
     near = interpolate(_distance_from_brain(), points).reshape(rough.data.shape) > -SEARCH_MM
     tissue = replace(rough, data=((rough.data > 0) & near).astype(np.float32))
@@ -146,7 +147,7 @@ def _brain(t1: Image, rough: Image, to_template: np.ndarray) -> np.ndarray:
 
 
 def _closed(tissue: Image) -> Image:
-    """Tissue and the gaps in it: widened, then narrowed, by the same distance."""
+    """Tissue with its gaps: widened, then narrowed, by the same distance."""
     margin, spacing = int(SULCUS_MM / CLOSING_MM) + 1, CLOSING_MM
     padded = np.pad(tissue.data > 0.5, margin)
     widened = ndimage.distance_transform_edt(~padded) * spacing <= SULCUS_MM
@@ -178,11 +179,12 @@ def _priors(template_points: np.ndarray) -> np.ndarray:
 def _mixture(
     values: np.ndarray, priors: np.ndarray, lesion: np.ndarray, generator: np.random.Generator
 ) -> np.ndarray:
-    """Posterior (n,) of white matter in a Gaussian mixture with spatial priors; lesion is white.
+    """Posterior (n,) of white matter in a Gaussian mixture with spatial priors; 1 in lesions.
 
-    Expectation maximisation on a share of the voxels outside lesions. White and grey matter share
-    one variance, so that a darker voxel is never the more likely white matter; it is bounded by
-    their distance, so that intensity and not the template decides between them.
+    It is fitted by expectation maximisation on some voxels outside lesions. White and grey matter
+    have the same variance, so that a darker voxel is never more likely to be white matter. The
+    variance is bounded by the distance of their means, so that intensity and not the template
+    decides between them.
     """
     pick = np.flatnonzero(~lesion)
     pick = generator.choice(pick, min(MIXTURE_VOXELS, len(pick)), replace=False)
@@ -208,7 +210,7 @@ def _mixture(
 def _posterior(
     values: np.ndarray, priors: np.ndarray, mean: np.ndarray, variance: np.ndarray
 ) -> np.ndarray:
-    # beyond the mean of white matter nothing is less like it, below that of fluid nothing less so
+    # values above white matter's mean count as this mean, values below fluid's mean as that one
     ordered = np.clip(values, mean.min(), mean.max())
     log_likelihood = -((ordered - mean[:, None]) ** 2) / (2 * variance[:, None])
     log_joint = log_likelihood - 0.5 * np.log(variance)[:, None] + np.log(priors)
@@ -217,7 +219,7 @@ def _posterior(
 
 
 def _bright_on_flair(flair: np.ndarray, priors: np.ndarray) -> np.ndarray:
-    """Voxels brighter than the template's grey matter, where the template has white matter."""
+    """Voxels that are brighter than grey matter and lie in the template's white matter."""
     grey = flair[priors[1] > 0.5]
     middle = np.median(grey)
     spread = 1.4826 * np.median(np.abs(grey - middle))
@@ -241,7 +243,7 @@ def _blurred_tissue() -> tuple[Image, Image]:
 
 @cache
 def _distance_from_brain() -> Image:
-    """mm from the template's brain to each voxel outside it, negative."""
+    """Minus the distance in mm of each voxel from the template's brain; 0 inside."""
     t1 = mni_t1(TEMPLATE_MM)
     distance = ndimage.distance_transform_edt(t1.data == 0) * TEMPLATE_MM
     return replace(t1, data=-distance.astype(np.float32))

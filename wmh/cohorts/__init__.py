@@ -1,1 +1,1 @@
-"""Subjects: where they come from, and what is known of each."""
+"""The subjects: their sources, checks of their images, and the cohort table."""

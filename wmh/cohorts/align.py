@@ -1,7 +1,7 @@
-"""T1 brought to the FLAIR's grid: through the headers, or by a rigid registration of the two.
+"""The T1 brought to the FLAIR's grid: through the headers, or by a rigid registration.
 
-Headers are believed unless told otherwise, but checked: a rigid registration measures how far the
-pictures lie apart in the space that the headers claim they share.
+By default the positions in the headers are used, but checked: a rigid registration measures how far
+the two heads lie apart although the headers place them in one space.
 """
 
 from __future__ import annotations
@@ -18,38 +18,41 @@ from wmh.atlas.grids import bounding_box, cut, one_thread
 from wmh.images import Image, ImageError, resample_to, same_grid
 
 WRONG_HEADER_MM = 5.0
-"""Mean distance above which two headers are said to look wrong; a head moves less between scans."""
+"""Mean distance above which the headers are reported as wrong; heads move less between scans."""
 LEAST_OVERLAP = 0.5
 """Share of the head in the FLAIR that the T1's field of view must hold."""
 BETTER = 1.05
-"""Factor by which mutual information must rise for a quick fit to be believed over headers."""
+"""A quick registration is used instead of the headers if mutual information rises by this factor.
+"""
 HEAD_MM = 4.0
-"""Distance of the points at which a head is looked at."""
+"""Distance of the points that stand for a head."""
 BINS = 32
+"""Bins of the intensity histograms for mutual information."""
 BLANK_MM = 20.0
-"""Of the blank around a head, so much is looked at."""
+"""Width of the blank margin around a head that is kept."""
 COARSE_MM, FINE_MM, FINE_SAMPLES = 8.0, 4.0, 0.4
-"""Resolutions at which the rigid registration runs; the share of fine voxels it looks at."""
+"""The two resolutions of the rigid registration; the share of voxels sampled at the fine one."""
 
 
 @dataclass(frozen=True)
 class Rigid:
-    """A rigid motion of world space (mm): a point of the FLAIR to the same anatomy in the T1."""
+    """A rigid motion of world space (mm) from a point in the FLAIR to that anatomy in the T1."""
 
     matrix: np.ndarray  # (4, 4)
     offset_mm: float
-    """Mean distance over the head between where the headers and the pictures put a point."""
+    """Mean distance, over the head, by which the motion moves a point placed by the headers."""
     common: float
-    """Mutual information of the two where they fit best."""
+    """Mutual information of the two images where they fit best."""
 
 
 def bring_t1_to_flair(
     t1: Image, flair: Image, register: bool, seed: int
 ) -> tuple[Image, float | None]:
-    """The T1 on the FLAIR's grid, and the offset measured in mm (None on one grid, unregistered).
+    """The T1 on the FLAIR's grid, and how far it lay off the FLAIR in mm.
 
     With ``register`` the T1 is moved rigidly to where it fits the FLAIR best; otherwise it is
-    resampled through the headers alone. Raises :class:`ImageError` when the two do not overlap.
+    resampled through the headers alone. The offset is None (not measured) if both have one grid and
+    ``register`` is false. Raises :class:`ImageError` when the two do not overlap.
     """
     raise_without_overlap(t1, flair)
     if same_grid(t1, flair) and not register:
@@ -61,10 +64,10 @@ def bring_t1_to_flair(
 
 
 def register_rigidly(moving: Image, fixed: Image, seed: int) -> Rigid:
-    """Find the rigid motion that lays ``moving`` on ``fixed`` (Mattes mutual information).
+    """Find the rigid motion that brings ``moving`` onto ``fixed`` (Mattes mutual information).
 
-    It starts from the headers and, in case these are far off, from the two centres of mass, and the
-    better fit counts. One thread and a seed: the same answer every time.
+    It starts once from the headers and once from the two centres of mass, in case the headers are
+    far off; the better fit counts. One thread and a fixed seed give the same result every time.
     """
     pair = [_itk(_unpadded(image)) for image in (fixed, moving)]
     with one_thread():
@@ -76,10 +79,10 @@ def register_rigidly(moving: Image, fixed: Image, seed: int) -> Rigid:
 
 
 def measure_offset(moving: Image, fixed: Image, seed: int) -> Rigid:
-    """Measure how far ``moving`` lies off ``fixed`` if the headers are believed, to 3 mm or so.
+    """Measure, to about 3 mm, how far ``moving`` lies off ``fixed`` by their headers.
 
-    They are, unless a rigid motion, found in a hurry at ``COARSE_MM``, makes the two fit clearly
-    better.
+    The offset is 0 unless a rigid motion, found quickly at ``COARSE_MM``, makes the two fit clearly
+    better than the headers do.
     """
     with one_thread():
         pair = [_coarse(_itk(_unpadded(image)), COARSE_MM) for image in (fixed, moving)]
@@ -114,8 +117,8 @@ def raise_without_overlap(t1: Image, flair: Image) -> None:
         raise ImageError(
             t1.path,
             f"holds only {inside.mean():.0%} of the head in {flair.path}",
-            "Check that both come from one person and session, and that no tool has dropped a "
-            "header's origin",
+            "Check that both come from one person and session, and that no tool removed the origin "
+            "from a header",
         )
 
 
@@ -129,14 +132,14 @@ def _rigid(metric: float, transform: sitk.Euler3DTransform, fixed: Image) -> Rig
 
 
 def _head_points(image: Image) -> np.ndarray:
-    """World coordinates (n, 3) in mm of the head, some 4 mm apart."""
+    """World coordinates (n, 3) in mm of points in the head, about 4 mm apart."""
     step = np.maximum(1, HEAD_MM // image.voxel_size).astype(int)
     thinned = Image(image.data[tuple(slice(None, None, n) for n in step)], image.affine)
     return nib.affines.apply_affine(image.affine, np.argwhere(head_mask(thinned)) * step)
 
 
 def _starts(fixed: sitk.Image, moving: sitk.Image) -> tuple[sitk.Euler3DTransform, ...]:
-    """As the headers say, and centre of mass on centre of mass."""
+    """Two starting positions: by the headers, and with the centres of mass at one point."""
     centred = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
     )
@@ -170,7 +173,8 @@ def _fit(
     method = _mutual_information(transform)
     if samples < 1:
         method.SetMetricSamplingStrategy(method.RANDOM)
-        method.SetMetricSamplingPercentage(samples, seed or 1)  # 0 would mean the clock
+        # a seed of 0 would be replaced by the time of day
+        method.SetMetricSamplingPercentage(samples, seed or 1)
     method.SetOptimizerAsRegularStepGradientDescent(step_mm, 0.02, 100, 0.8)
     method.SetOptimizerScalesFromPhysicalShift()
     method.Execute(fixed, moving)
@@ -178,7 +182,7 @@ def _fit(
 
 
 def _unpadded(image: Image) -> Image:
-    """An image without most of the blank around it, which two heads have in common or not."""
+    """An image without most of its blank margin, whose size differs between images."""
     margin = np.ceil(BLANK_MM / image.voxel_size).astype(int)
     return cut(image, bounding_box(image.data > 0, margin))
 

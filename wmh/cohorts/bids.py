@@ -24,13 +24,13 @@ from wmh.cohorts.cohort import (
 from wmh.cohorts.tables import read_table
 
 OWN_PREDICTIONS = "wmh"
-"""Name in ``GeneratedBy`` of the derivatives that this package writes: no truth lies there."""
+"""Name in ``GeneratedBy`` of derivatives that this package wrote; they hold no true lesions."""
 
 _LIKE = {
     "FLAIR": re.compile(r"(^|_)[^_]*flair$|_acq-[^_]*flair[^_]*_(.*_)?T2w?$", re.IGNORECASE),
     "T1w": re.compile(r"(^|_)(T1w?|[^_]*mprage)$", re.IGNORECASE),
 }
-"""Name endings that mean the same as BIDS's ``_FLAIR`` and ``_T1w``."""
+"""Endings of file names that mean the same as BIDS's ``_FLAIR`` and ``_T1w``."""
 _LESION_WORD = re.compile(r"lesion|wmh|wml|hyperintens|desc-manual[^_]*_mask", re.IGNORECASE)
 _SCAN = re.compile(r"(^|_)([^_-]*flair|t[12]w?|pd|swi|probseg|probability)$", re.IGNORECASE)
 _NATIVE_SPACES = {None, "FLAIR", "orig", "individual"}
@@ -39,14 +39,16 @@ _NATIVE_SPACES = {None, "FLAIR", "orig", "individual"}
 def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
     """Subjects of a BIDS folder, one for each session that has a FLAIR or a T1w image.
 
-    Names that only resemble BIDS (``_T2FLAIR``) count where a session has no other. A session
-    without a T1w takes the person's only one from above the sessions, or from another session. Both
-    are said in the subject's warnings, and so is every FLAIR or T1w that nobody uses.
+    Names that only resemble BIDS (``_T2FLAIR``) are used where a session has no other image. A
+    session without a T1w takes one from the person's ``anat/`` above the sessions or from another
+    session, if there is only one. Both are reported in the subject's warnings, and so is every
+    FLAIR or T1w that is not used.
 
-    Lesion masks are looked for under ``derivatives/``: files named after the subject (and session)
-    whose name speaks of lesions, WMH or WML, but not in what ``wmh predict`` wrote.
-    ``participants.tsv`` may say ``split`` and ``scanner``; without it, the scanner is read from the
-    FLAIR's JSON sidecar. Where no image is needed by name, as in prediction, neither is looked for.
+    Lesion masks are files under ``derivatives/`` that are named after the subject (and session) and
+    whose name contains lesion, WMH or WML; files that ``wmh predict`` wrote are ignored.
+    ``participants.tsv`` may give ``split`` and ``scanner``; otherwise the scanner is read from the
+    FLAIR's JSON sidecar. If ``needed`` is empty, as in prediction, masks and ``participants.tsv``
+    are not read.
     """
     participants = _participants(folder / "participants.tsv") if needed else {}
     own = own_predictions(folder / "derivatives")
@@ -60,7 +62,7 @@ def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
         row = participants.get(person.name.removeprefix("sub-"))
         subjects = _bids_person(person, masks, row or {}, needed)
         if participants and row is None:
-            notice = f"{folder / 'participants.tsv'}: no row says {person.name}"
+            notice = f"{folder / 'participants.tsv'}: has no row for {person.name}"
             subjects[0] = replace(subjects[0], warnings=(*subjects[0].warnings, notice))
         found += subjects
     return found
@@ -69,7 +71,7 @@ def find_bids(folder: Path, needed: Collection[str] = NEEDED) -> list[Found]:
 def _bids_person(
     person: Path, masks: Iterable[Path], row: dict[str, str], needed: Collection[str]
 ) -> list[Found]:
-    """All sessions of a person; their own ``anat/``, above the sessions, counts as one."""
+    """All sessions of a person; an ``anat/`` above the session folders counts as a session."""
     places = [*(s for s in sorted(person.glob("ses-*")) if (s / "anat").is_dir()), person]
     scans = {place: {kind: _images(place, kind) for kind in ("FLAIR", "T1w")} for place in places}
     lent: dict[Path, Path] = {}
@@ -92,7 +94,8 @@ def _bids_person(
     files = sorted(path for path in person.rglob("*.nii*") if path.is_file())
     left = [path for path in files if (_is(path, "FLAIR") or _is(path, "T1w")) and path not in used]
     if left:
-        notice = f"{person}: not used: {', '.join(str(path.relative_to(person)) for path in left)}"
+        unused = ", ".join(str(path.relative_to(person)) for path in left)
+        notice = f"{person}: these images are not used: {unused}"
         found[0] = replace(found[0], warnings=(*found[0].warnings, notice))
     return found
 
@@ -127,7 +130,7 @@ def _bids_subject(
     if not needed and not any(scans.values()):
         problems.append(Problem(str(place), "no FLAIR and no T1w", NO_SCAN_REMEDY))
     notices = tuple(
-        f"{identity}: {image} is taken for its {kind}"
+        f"{identity}: {image} is used as its {kind}"
         for kind, image in (("FLAIR", subject.flair), ("T1w", subject.t1))
         if image and (image.parent.parent != place or not _is_bids(image, kind))
     )
@@ -137,27 +140,27 @@ def _bids_subject(
 def _the_one(
     place: Path, kind: str, images: list[Path], needed: bool
 ) -> tuple[Path | None, list[Problem]]:
-    """The only image of a kind; with several, or none that is needed, None and the problem."""
+    """The only image of a kind; None and a problem if there are several, or a needed one lacks."""
     if len(images) == 1:
         return images[0], []
     if not images:
         return None, [Problem(str(place), f"no {kind}", ABSENT_REMEDY)] * needed
     names = ", ".join(image.name for image in images)
-    remedy = "Keep one, or name the one to use in a CSV file"
+    remedy = "Keep one of them, or list the subjects and their images in a CSV file"
     return None, [Problem(str(place), f"{len(images)} images could be its {kind}: {names}", remedy)]
 
 
 def _images(place: Path, kind: str) -> list[Path]:
-    """The images of a kind; those named otherwise than BIDS has it only where there are no others.
+    """The images of a kind, ``FLAIR`` or ``T1w``.
 
-    ``kind`` is ``FLAIR`` or ``T1w``.
+    Images whose names only resemble BIDS count only if there are no others.
     """
     images = sorted(path for path in place.glob("anat/*.nii*") if _is(path, kind))
     return [image for image in images if _is_bids(image, kind)] or images
 
 
 def _is(path: Path, kind: str) -> bool:
-    """True where a NIfTI file's name says FLAIR, or T1w, whatever the spelling."""
+    """True if a NIfTI file's name says FLAIR, or T1w, in any spelling."""
     stem = path.name.partition(".nii")[0]
     return path.name.endswith((".nii", ".nii.gz")) and bool(_LIKE[kind].search(stem))
 
@@ -167,18 +170,18 @@ def _is_bids(path: Path, kind: str) -> bool:
 
 
 def is_lesion_mask(name: str) -> bool:
-    """True where a file's name speaks of lesions, WMH, WML or a manual mask; no scan's does."""
+    """True if a file's name contains lesion, WMH, WML or a manual mask, and is not a scan's."""
     nifti = name.endswith((".nii", ".nii.gz"))
     return nifti and not is_scan(name) and bool(_LESION_WORD.search(name))
 
 
 def is_scan(name: str) -> bool:
-    """True where a file's name says that it holds intensities or probabilities."""
+    """True if a file's name says that it holds intensities or probabilities."""
     return bool(_SCAN.search(name.partition(".nii")[0]))
 
 
 def is_in_native_space(name: str) -> bool:
-    """True where a file lies on the grid of its subject's own FLAIR, as far as its name says."""
+    """True unless a file's name says that it has another grid than its subject's own FLAIR."""
     return _entity(name, "space") in _NATIVE_SPACES
 
 
@@ -207,7 +210,7 @@ def own_predictions(derivatives: Path) -> set[Path]:
 
 
 def _belongs(name: str, person: str, session: str, only_session: bool) -> bool:
-    """True where a derivative is of this person and session; one session need not be named."""
+    """True if a derivative is of this person and session; an only session need not be named."""
     if f"sub-{_entity(name, 'sub')}" != person:
         return False
     named = _entity(name, "ses")
@@ -221,9 +224,10 @@ def _entity(name: str, key: str) -> str | None:
 
 
 def _participants(path: Path) -> dict[str, dict[str, str]]:
-    """Split and scanner that ``participants.tsv`` says, by participant without ``sub-``.
+    """Split and scanner from ``participants.tsv``, by participant without ``sub-``.
 
-    Raises :class:`CohortError` for a row too long, and for a person whose rows contradict another.
+    Raises :class:`CohortError` for a row with too many cells, and for rows that contradict each
+    other.
     """
     if not path.is_file():
         return {}
@@ -235,7 +239,9 @@ def _participants(path: Path) -> dict[str, dict[str, str]]:
         facts = row.dropna().to_dict()
         name = facts.pop("participant_id", "").removeprefix("sub-")
         if found.setdefault(name, facts) != facts:
-            raise CohortError(f"{path}, line {line}: another row says otherwise of {name}")
+            raise CohortError(
+                f"{path}, line {line}: contradicts another row about {name}. Keep one of them"
+            )
     return found if any(found.values()) else {}
 
 

@@ -1,7 +1,7 @@
 """The MICCAI WMH Segmentation Challenge (Kuijf et al. 2019): its 170 subjects, and its files.
 
-DataverseNL offers the whole data set as one archive too, but its preparation times out; so the
-files are listed through the Dataverse API and fetched one by one.
+DataverseNL also offers the whole data set as one archive, but its preparation times out. Therefore
+the files are listed through the Dataverse API and fetched one by one.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Please cite, wherever you use them:
   Challenge. DataverseNL. https://doi.org/10.34894/AECRSD"""
 
 _CHECKSUMS = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-512": "sha512"}
-"""Dataverse's names of checksums, and hashlib's."""
+"""Names of checksums in Dataverse, and the same in hashlib."""
 
 
 def local_path(published: str) -> str:
-    """A path of the published data set, in names that every file system can store.
+    """A path of the published data set, with names that every file system can store.
 
     >>> local_path("test/Amsterdam/Philips_VU .PETMR_01./160/wmh.nii.gz")
     'test/Amsterdam/Philips_VU_PETMR_01/160/wmh.nii.gz'
@@ -57,9 +57,9 @@ def known_subjects() -> pd.DataFrame:
 
 
 def missing_subjects(folder: Path | str, split: Literal["training", "test", "all"]) -> list[str]:
-    """Places (``split/Site[/Scanner]/ID``) of known subjects that lack an image or the mask.
+    """Folders (``split/Site[/Scanner]/ID``) of the challenge's subjects without all their files.
 
-    A folder's published name, as in the challenge's own archive, is as good as ours.
+    A folder may have its published name or the one from :func:`local_path`.
     """
     table = known_subjects()
     wanted = table if split == "all" else table[table["split"] == split]
@@ -80,8 +80,9 @@ def fetch_challenge(
 ) -> Fetched:
     """Fetch the challenge's files into ``destination``, laid out as published.
 
-    ``observers`` adds the masks of the additional observers (``additional_annotations/``). What is
-    there and right is kept. Raises :class:`DownloadError` when files could not be had.
+    ``observers`` adds the masks of the additional observers (``additional_annotations/``). Files
+    that are there and correct are kept. Raises :class:`DownloadError` when files could not be
+    fetched.
     """
     address = f"{server}/api/datasets/:persistentId/?persistentId=doi:{DOI}"
     with TemporaryDirectory() as folder:
@@ -90,7 +91,10 @@ def fetch_challenge(
         listing = json.loads((Path(folder) / file.path).read_bytes())
     files = files_in(listing, server, split, observers)
     if not files:
-        raise DownloadError(f"{server}: doi:{DOI} lists no files of the {split} split")
+        raise DownloadError(
+            f"{server}: doi:{DOI} lists no files of the {split} split. The data set may have "
+            "changed; look for a newer version of wmh"
+        )
     return fetch(files, destination, f"challenge, {split}")
 
 
@@ -112,14 +116,14 @@ def files_in(
             files.append(file)
     except (KeyError, TypeError) as error:
         raise DownloadError(
-            f"{server}: the list of files has another form than expected ({error!r}). "
+            f"{server}: the list of files does not have the expected form ({error!r}). "
             "The Dataverse API may have changed; look for a newer version of wmh"
         ) from error
     return [file for file in files if _wanted(file.path, split, observers)]
 
 
 def _wanted(path: str, split: str, observers: bool) -> bool:
-    """True where a file belongs to what was asked for; files outside both splits always do."""
+    """True if a file belongs to the wanted split; files outside both splits always do."""
     folders = path.split("/")[:-1]
     if "additional_annotations" in folders and not observers:
         return False

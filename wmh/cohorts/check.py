@@ -1,6 +1,6 @@
-"""Every problem of every subject of a cohort at once, and what to do about it.
+"""A report of all problems of all subjects of a cohort, each with its remedy.
 
-The report is for people (a table and a list of remedies) and for programs (JSON).
+It can be printed for people (a table and a list of remedies) and for programs (JSON).
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from wmh.files import write_table
 from wmh.images import Image, ImageError, load_image, load_labels, same_grid, save_image
 
 MOST_LESION_OUTSIDE_HEAD = 0.05
-"""Share of the lesion volume that a rough head mask may miss."""
+"""Largest share of the lesion volume that may lie outside the rough head mask."""
 SEED = 0
-"""Of the rigid registration that measures how far T1 and FLAIR lie apart."""
+"""Seed of the rigid registration that measures how far T1 and FLAIR lie apart."""
 WORTH_PROCESSES = 12
-"""Subjects from which it pays to start processes, which takes some seconds."""
+"""Smallest number of subjects for which several processes are started, which takes some seconds."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All subjects of a folder or table, and known subjects of the challenge that are missing."""
+    """All subjects of a folder or table, and the challenge's subjects that are missing in it."""
 
     path: Path
     layout: Layout
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def usable(self) -> bool:
-        """True where everything can be used as it is."""
+        """True if every subject can be used as it is, and none is missing."""
         return not self.missing and all(row.usable for row in self.rows)
 
 
@@ -59,14 +59,14 @@ def check_path(path: Path | str) -> Report:
     path, layout = Path(path), layout_of(path)
     rows = add_duplicates(map_subjects(check_subject, find_subjects(path, layout), "checking"))
     if layout != "challenge" or any(row.subject.true_regions for row in rows):
-        return Report(path, layout, rows, [])  # simulated subjects are not the challenge's
+        return Report(path, layout, rows, [])  # simulated subjects are none of the challenge's
     splits = [split for split in ("training", "test") if (path / split).is_dir()]
     missing = [place for split in splits for place in missing_subjects(path, split)]
     return Report(path, layout, [_compare_with_known(row) for row in rows], missing)
 
 
 def map_subjects(work: Callable[[Found], Found], subjects: list[Found], title: str) -> list[Found]:
-    """Do ``work`` for each subject, in order; for many subjects, in a process per core."""
+    """Apply ``work`` to each subject, in order; for many subjects, with one process per core."""
     bar = partial(tqdm, total=len(subjects), desc=title, leave=False)
     if len(subjects) < WORTH_PROCESSES:
         return list(bar(map(work, subjects)))
@@ -75,9 +75,9 @@ def map_subjects(work: Callable[[Found], Found], subjects: list[Found], title: s
 
 
 def check_subject(found: Found) -> Found:
-    """Find everything wrong with one subject's files, and what looks wrong in the pictures.
+    """Find all problems of one subject's files, and whatever looks wrong in the images.
 
-    Of a T1 on another grid than the FLAIR's it is measured how far it lies off.
+    If T1 and FLAIR have different grids, also measure how far the T1 lies off the FLAIR.
     """
     row, flair, t1 = read_subject(found)
     if flair and t1 and not same_grid(flair, t1):
@@ -86,15 +86,15 @@ def check_subject(found: Found) -> Found:
     images = {name: image for name, image in (("FLAIR", flair), ("T1", t1)) if image}
     try:
         said = notices(images) if images else ()
-    except ImageError as error:  # no brain in it: the study's own choice, and so no problem here
+    except ImageError as error:  # no brain found: a study may still use the image, so only warn
         said = (str(error),)
     return replace(row, warnings=(*row.warnings, *said))
 
 
 def read_subject(found: Found) -> tuple[Found, Image | None, Image | None]:
-    """Read a subject's files once: what is wrong with them, FLAIR and T1 as far as they go.
+    """Read a subject's files once; return the subject with its problems, the FLAIR and the T1.
 
-    None stands for an image that cannot be used, and for a T1 that does not overlap the FLAIR.
+    An image is None if it cannot be used; so is a T1 that does not overlap the FLAIR.
     """
     subject, problems, facts = found.subject, list(found.problems), {}
     flair = _try(problems, load_image, subject.flair)
@@ -121,7 +121,7 @@ def read_subject(found: Found) -> tuple[Found, Image | None, Image | None]:
 
 
 def _try(problems: list[Problem], action: Callable, argument: object) -> object | None:
-    """The result of an action on a file; None, and a problem more, when it cannot be used."""
+    """The result of an action on a file. If the file cannot be used: None, and a problem added."""
     if argument is None:
         return None
     try:
@@ -132,10 +132,10 @@ def _try(problems: list[Problem], action: Callable, argument: object) -> object 
 
 
 def _raise_unless_on_head(lesions: Image, flair: Image) -> None:
-    """Raise :class:`ImageError` for a mask that does not belong on its FLAIR."""
+    """Raise :class:`ImageError` for a mask on another grid than the FLAIR, or outside its head."""
     if not same_grid(lesions, flair):
         remedy = (
-            "Resample it by nearest neighbour: nilearn.image.resample_to_img(mask, flair, "
+            "Resample the mask by nearest neighbour: nilearn.image.resample_to_img(mask, flair, "
             "interpolation='nearest')"
         )
         raise ImageError(lesions.path, f"lies on another grid than {flair.path}", remedy)
@@ -144,18 +144,18 @@ def _raise_unless_on_head(lesions: Image, flair: Image) -> None:
     outside = (lesion & ~head).sum() / max(lesion.sum(), 1)
     if outside > MOST_LESION_OUTSIDE_HEAD:
         problem = f"{outside:.0%} of the lesion volume lies outside the head"
-        remedy = "Lay it over the FLAIR; it may be another person's, or flipped"
+        remedy = "Look at the mask on the FLAIR; it may be flipped, or belong to another person"
         raise ImageError(lesions.path, problem, remedy)
 
 
 def _fingerprint(image: Image) -> str:
-    """Hash of the voxels: the same for a copy, however it was compressed."""
+    """Hash of the voxels, so that a copy is found however it was compressed."""
     content = np.ascontiguousarray(image.data)
     return hashlib.sha256(repr(content.shape).encode() + content.tobytes()).hexdigest()
 
 
 def add_duplicates(rows: list[Found]) -> list[Found]:
-    """Add problems that only show between subjects: duplicate names, people and pictures."""
+    """Add problems that show only between subjects: duplicate ids, people and images."""
     names = Counter(row.subject.id for row in rows)
     splits, pictures = defaultdict(set), defaultdict(list)
     for number, row in enumerate(rows):
@@ -169,7 +169,7 @@ def add_duplicates(rows: list[Found]) -> list[Found]:
             problem = f"the id occurs {names[name]} times"
             problems.append(Problem(name, problem, "Give every subject an id of its own"))
         if len(splits[row.subject.person]) > 1:
-            remedy = "Keep all sessions of a person in one split; otherwise the test is not one"
+            remedy = "Keep all sessions of a person in one split, so that test people are unseen"
             problems.append(Problem(name, "the person is in both splits", remedy))
         for path, fingerprint in row.fingerprints.items():
             doubles = [
@@ -180,26 +180,28 @@ def add_duplicates(rows: list[Found]) -> list[Found]:
             ]  # sessions of a person may share a file
             if doubles:
                 other_number, other_path = doubles[0]
-                problem = f"holds the picture of {rows[other_number].subject.id}, {other_path}"
-                problems.append(Problem(path, problem, "Find out whose it is; keep one of them"))
+                twin = rows[other_number].subject.id
+                problem = f"is the same image as {other_path} of subject {twin}"
+                remedy = "Find out whose image it is, and remove the other"
+                problems.append(Problem(path, problem, remedy))
         checked.append(replace(row, problems=tuple(problems)))
     return checked
 
 
 def _compare_with_known(row: Found) -> Found:
-    """Compare a subject of the challenge with what is known of it."""
+    """Compare a subject with the facts that the challenge publishes about it."""
     table, subject = known_subjects(), row.subject
     known = next(iter(table[table["id"] == subject.id].itertuples()), None)
     if known is None:
-        warning = f"{subject.id}: no subject of the challenge has this id"
+        warning = f"{subject.id}: the challenge has no subject with this id"
         return replace(row, warnings=(*row.warnings, warning))
     problems, warnings = list(row.problems), list(row.warnings)
     if known.split != subject.split:
-        problem = f"lies in {subject.split}/, and is a {known.split} subject of the challenge"
+        problem = f"lies in {subject.split}/, but is a {known.split} subject of the challenge"
         problems.append(Problem(subject.id, problem, f"Move its folder to {known.split}/"))
     if row.shape and row.shape != (known.nx, known.ny, known.nz):
         shown = " x ".join(map(str, (known.nx, known.ny, known.nz)))
-        warnings.append(f"{subject.flair}: not on the challenge's native grid ({shown} voxels)")
+        warnings.append(f"{subject.flair}: does not have the challenge's grid of {shown} voxels")
     return replace(row, problems=tuple(problems), warnings=tuple(warnings))
 
 
@@ -209,18 +211,18 @@ def as_text(report: Report) -> str:
     lists = {
         "Problems": [problem for row in report.rows for problem in row.problems],
         "Warnings": [warning for row in report.rows for warning in row.warnings],
-        f"Missing, of the challenge's subjects ({len(report.missing)})": report.missing,
+        f"Missing subjects of the challenge ({len(report.missing)})": report.missing,
     }
     parts = [table.to_string(index=False)]
     for title, lines in lists.items():
         if lines:
             parts += [f"\n{title}:", *(f"  - {line}" for line in lines)]
     if report.missing:
-        parts.append("  `wmh fetch challenge` fetches what is missing.")
+        parts.append("  `wmh fetch challenge` fetches them.")
     if any(_is_repairable(row) for row in report.rows):
         parts.append(
-            "\n`wmh check PATH --repair FOLDER` writes copies of the masks of 0 and 255 as 0 and 1 "
-            "and a table that uses them; the originals stay as they are."
+            "\nSome masks hold 0 and 255. `wmh check PATH --repair FOLDER` writes copies with 0 "
+            "and 1, and a table that names them; the originals stay as they are."
         )
     usable = sum(row.usable for row in report.rows)
     return "\n".join([*parts, f"\n{usable} of {len(report.rows)} subjects can be used."])
@@ -244,9 +246,9 @@ def as_json(report: Report) -> str:
 
 
 def repair_masks(report: Report, folder: Path) -> Path:
-    """Write 0/1 copies of masks of 0 and 255, and ``cohort.csv``, which names them; its path.
+    """Write 0/1 copies of masks of 0 and 255, and the table ``cohort.csv``; return its path.
 
-    The table lists every subject, with the other images where they are.
+    The table lists every subject with its repaired mask, and the other images where they lie.
     """
     rows = []
     for row in report.rows:
@@ -264,7 +266,7 @@ def repair_masks(report: Report, folder: Path) -> Path:
 
 
 def _is_repairable(row: Found) -> bool:
-    """Return whether a subject's mask marks lesions with 255, as image editors do."""
+    """Return whether a subject's mask marks lesions by 255, as image editors do."""
     if "lesions" in row.present or row.subject.lesions is None:
         return False
     try:

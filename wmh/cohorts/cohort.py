@@ -1,7 +1,7 @@
 """A cohort: subjects with their images, as one checked table that every later stage reads.
 
-A subject that cannot be told from its file names alone (two T1 images, no FLAIR) is passed on with
-its problems, so that one report can name them all.
+A subject with problems, such as two T1 images or no FLAIR, is passed on together with them, so that
+one report can name all problems.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ LESION_LABELS = {0, 1, 2}
 PATHS = ("flair", "t1", "lesions", "true_regions")
 SPLITS = ("training", "test")
 UNDECIDED = ""
-"""The split of a subject whose source does not say it."""
+"""The split of a subject whose source does not give one."""
 UNKNOWN_SCANNER = "unknown"
 NEEDED = ("flair", "t1", "lesions")
-"""The images a study needs of each subject. Prediction needs none by name: either scan will do."""
+"""The images that a study needs of each subject. A prediction needs only a FLAIR or a T1."""
 
-ABSENT_REMEDY = "A study needs FLAIR, T1 and a lesion mask; a single scan goes to wmh predict"
+ABSENT_REMEDY = (
+    "A study needs FLAIR, T1 and a lesion mask of each subject; use wmh predict for a single scan"
+)
 NO_SCAN_REMEDY = "Give its FLAIR, its T1 or both"
 
 
@@ -50,17 +52,17 @@ class Subject:
     lesions: Path | None = None
     true_regions: Path | None = None
     further: bool = False
-    """The person stands in a table of further people, who are never validated on."""
+    """True if the person is in the table ``cohort.further``; they are never validated on."""
 
     @property
     def person(self) -> str:
-        """Who it is: a person may have come for several sessions, named ``sub-1_ses-2``."""
+        """The id without the session: ``sub-1_ses-2`` is person ``sub-1``."""
         return self.id.partition("_ses-")[0]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that keeps a subject from being used, and what to do about it."""
+    """A reason why a subject cannot be used, and its remedy."""
 
     file: str
     problem: str
@@ -72,9 +74,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Found:
-    """A subject as its source names it, with what is wrong already, and what was taken for what.
+    """A subject as found in its source, with problems and warnings so far.
 
-    Once its files were read, also the images that are there and their geometry (mm, ml).
+    After its files were read it also holds which images are there and their geometry (mm, ml).
     """
 
     subject: Subject
@@ -92,19 +94,19 @@ class Found:
 
     @property
     def usable(self) -> bool:
-        """True where a study can use the subject."""
+        """True if a study can use the subject."""
         return not self.problems
 
 
 def split_problems(subject: Subject) -> list[Problem]:
-    """A split that is neither training nor test."""
+    """The problem of a split that is neither training nor test, if it is one."""
     if subject.split in (*SPLITS, UNDECIDED):
         return []
     return [
         Problem(
             subject.id,
-            f"its split {subject.split!r} is not known",
-            "Write training or test, or leave the column out to have it drawn",
+            f"unknown split {subject.split!r}",
+            "Write training or test, or remove the column; splits are then drawn at random",
         )
     ]
 
@@ -117,9 +119,9 @@ def as_word(text: str) -> str:
 def write_cohort(rows: Iterable[dict[str, object]], path: Path) -> pd.DataFrame:
     """Write the cohort table and return it.
 
-    Files below the project's root are stored relative to it, so that results which move with their
-    checkout keep working; others by their whole path. Raises :class:`CohortError` for an identity
-    that occurs twice, within or across splits.
+    Paths below the project's root are stored relative to it, so that results stay valid when the
+    checkout moves; all others are absolute. Raises :class:`CohortError` for an id that occurs
+    twice, within or across splits.
     """
     table, root = pd.DataFrame(list(rows)), project_root()
     _raise_on_duplicates(table["id"])
@@ -168,21 +170,21 @@ def scanners_table(cohort: pd.DataFrame) -> pd.DataFrame:
 def validation_split(
     subjects: list[Subject], share: float, seed: int
 ) -> tuple[list[Subject], list[Subject]]:
-    """Part training subjects into those to learn from and those to validate on, by scanner.
+    """Divide training subjects into those to learn from and those to validate on, by scanner.
 
-    See :func:`draw_people`; the parts never overlap. Raises :class:`CohortError` when a subject is
-    not of the training split, or when nothing would be left on either side.
+    People are drawn by :func:`draw_people`, so that no person is in both parts. Raises
+    :class:`CohortError` when a subject is not of the training split, or when a part would be empty.
     """
     strangers = [s.id for s in subjects if s.split != "training"]
     if strangers:
-        raise CohortError(f"subjects {', '.join(strangers)} are not of the training split")
+        raise CohortError(f"subjects {', '.join(strangers)} are not in the training split")
     held_out = draw_people([s for s in subjects if not s.further], share, seed)
     learn = [s for s in subjects if s.person not in held_out]
     validate = [s for s in subjects if s.person in held_out]
     if not validate:
         raise CohortError(
-            f"{len({s.person for s in subjects})} people to train on: at least two are needed, one "
-            "to learn from and one to validate on. Add subjects of the training split to the cohort"
+            f"{len({s.person for s in subjects})} people in the training split: at least two are "
+            "needed, one to learn from and one to validate on. Add people to the training split"
         )
     return learn, validate
 
@@ -190,8 +192,8 @@ def validation_split(
 def draw_people(subjects: Iterable[Subject], share: float, seed: int) -> set[str]:
     """Draw people, by scanner, with all their sessions.
 
-    Each scanner with at least two people gives ``share`` of them, at least one and never all.
-    Where no scanner has two, the draw is among all people as if they had one scanner.
+    Each scanner with at least two people gives ``share`` of them, at least one and never all. If no
+    scanner has two people, all are drawn from as if they had one scanner.
     """
     subjects, generator = list(subjects), np.random.default_rng(seed)
     drawn: set[str] = set()
@@ -202,7 +204,7 @@ def draw_people(subjects: Iterable[Subject], share: float, seed: int) -> set[str
 
 
 def _draw_share(people: set[str], share: float, generator: np.random.Generator) -> set[str]:
-    """Draw a share of people, at least one and never all; nobody where there is only one."""
+    """Draw a share of people, at least one and never all; none if there is only one person."""
     if len(people) < 2:
         return set()
     count = min(max(1, round(share * len(people))), len(people) - 1)
@@ -223,36 +225,37 @@ def load_lesions(subject: Subject) -> Image:
 def _required(subject: Subject, name: str) -> Path:
     path = getattr(subject, name)
     if path is None:
-        raise CohortError(f"subject {subject.id}: no {name} image; it is needed here")
+        raise CohortError(f"subject {subject.id}: the image {name} is missing, but needed here")
     return path
 
 
 def _raise_on_duplicates(ids: Iterable[str]) -> None:
     twice = [name for name, count in Counter(ids).items() if count > 1]
     if twice:
-        raise CohortError(f"subjects {', '.join(twice)} occur twice; each may be in one split once")
+        raise CohortError(
+            f"subjects {', '.join(twice)} occur twice; each id may occur once, in one split"
+        )
 
 
 def read_left_out(results: Path) -> pd.DataFrame:
-    """Who was left out of a study and why, from its results folder: one row per subject."""
+    """The subjects left out of a study, and why, from its results folder: one row per subject."""
     return pd.read_csv(results / "left_out.csv", dtype=str, keep_default_na=False)
 
 
 def cohort_note(study: Study) -> str:
-    """A sentence to stand beside a study's numbers: are its people real, and who was left out.
+    """A note for a study's numbers: whether its people are simulated, and who was left out.
 
     >>> cohort_note(study)  # doctest: +SKIP
     'These subjects are **simulated**: ... No subject was left out.'
     """
     simulated = (
-        "These subjects are **simulated**: what is found here describes the simulation, not "
-        "patients. "
+        "These subjects are **simulated**: the results describe the simulation, not patients. "
     )
     return simulated * (study.cohort.source == "simulated") + left_out_note(study.results)
 
 
 def left_out_note(results: Path) -> str:
-    """One sentence to stand beside a study's numbers: who was left out.
+    """A sentence for a study's numbers: who was left out.
 
     >>> left_out_note(study.results)  # doctest: +SKIP
     'No subject was left out.'

@@ -1,7 +1,7 @@
-"""Public data from GitHub, pinned to commits, or from a mirror: the atlas, heads and open scans.
+"""Public data from GitHub at fixed commits, or from a mirror: the atlas, heads and open scans.
 
 A mirror is a folder or an http(s) address with the folders of :data:`REPOSITORIES`, each laid out
-as its repository. Its files pass the same checks.
+as its repository. Its files must pass the same checks.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REPOSITORIES = {
     "open_ms_data": "muschellij2/open_ms_data/65704901f60650824565aa5a4818611aa89716f4",
     "sim_vent_wmh_seg": "Mahdi-Bashiri/Sim-Vent-WMH-Seg/914e4ed9e313259605fdc1042e02841934571f5f",
 }
-"""Folder of a mirror, and the repository, commit (and folder there) that it copies."""
+"""For each folder of a mirror: the repository, the commit (and the folder in it) that it copies."""
 
 ATLAS_NOTICE = """\
 JHU MNI type II atlas: please cite Oishi, K., et al. (2009). Atlas-based whole brain white matter
@@ -52,13 +52,14 @@ Scans of 35 people with multiple sclerosis: FLAIR, T1 and lesion masks. Please c
 
 FACTS = Path(__file__).parent / "facts"
 ATLAS_CHECKSUMS = FACTS / "atlas_checksums.csv"
-"""Of the atlas files and of six subjects' labels; the others' are checked against their grids."""
+"""Checksums of the atlas files and of six subjects' labels. The labels of all other subjects are
+checked against the subject's grid."""
 HEADS_CHECKSUMS = FACTS / "heads_checksums.csv"
 OPEN_SCANS = FACTS / "open_scans.csv"
 OPEN_IMAGES = ("FLAIR", "T1", "lesions")
 OPEN_TABLE = "subjects.csv"
 REVERSED_T1 = "sim_vent_wmh_seg/"
-"""The data set whose T1 images are stored with the second array axis back to front."""
+"""The data set whose T1 images are stored with the second array axis reversed."""
 
 
 def fetch_atlas(destination: Path | str, mirror: str | None = None) -> Fetched:
@@ -66,14 +67,14 @@ def fetch_atlas(destination: Path | str, mirror: str | None = None) -> Fetched:
 
     The JHU MNI type II atlas (Oishi et al. 2009); the refined labels and the authors' own region
     labels of the challenge's 170 subjects (Machnio et al. 2024). A mirror need not hold every
-    subject's labels: those it lacks are returned as absent. Raises :class:`DownloadError` when any
-    other file could not be had.
+    subject's labels: missing ones are returned as absent. Raises :class:`DownloadError` when any
+    other file could not be fetched.
     """
     return fetch(atlas_files(mirror), destination, "atlas")
 
 
 def atlas_files(mirror: str | None = None) -> list[RemoteFile]:
-    """All files of the atlas, and where to fetch them from."""
+    """All files of the atlas, with their addresses."""
     checksums = _checksums(ATLAS_CHECKSUMS)
     subjects = {published_regions(subject.id): subject for subject in known_subjects().itertuples()}
     return [
@@ -96,7 +97,7 @@ def published_regions(subject: str) -> str:
 
 
 def published_labels(folder: Path) -> dict[str, Path]:
-    """The authors' region labels that were fetched to a folder, by challenge subject."""
+    """The authors' region labels that exist in a folder, by challenge subject."""
     paths = {subject: folder / published_regions(subject) for subject in known_subjects()["id"]}
     return {subject: path for subject, path in paths.items() if path.is_file()}
 
@@ -104,7 +105,7 @@ def published_labels(folder: Path) -> dict[str, Path]:
 def fetch_heads(destination: Path | str, mirror: str | None = None) -> Fetched:
     """Fetch label maps of twenty people's whole heads, ``training_seg_01.nii.gz`` to ``20``.
 
-    Raises :class:`DownloadError` when any of them could not be had.
+    Raises :class:`DownloadError` when any of them could not be fetched.
     """
     files = [
         RemoteFile(PurePosixPath(path).name, _address(path, mirror), checksum)
@@ -114,12 +115,12 @@ def fetch_heads(destination: Path | str, mirror: str | None = None) -> Fetched:
 
 
 def fetch_open_scans(destination: Path | str, mirror: str | None = None) -> Fetched:
-    """Fetch scans with lesion masks under open licences; lay out who is there with all three files.
+    """Fetch scans with lesion masks under open licences, and lay them out for a study.
 
-    What comes is kept as it is in ``original/``; ``ID/FLAIR.nii.gz``, ``T1.nii.gz`` and
-    ``lesions.nii.gz`` lie on one grid, and ``subjects.csv`` lists the people for a study, which
-    draws its splits. Files that the source lacks are returned as absent. Raises
-    :class:`DownloadError` when a file is not as published.
+    The fetched files are kept unchanged in ``original/``. Each person with all three files gets
+    ``ID/FLAIR.nii.gz``, ``T1.nii.gz`` and ``lesions.nii.gz`` on one grid, and a row in
+    ``subjects.csv``, from which a study reads them and draws its splits. Files that the source does
+    not have are returned as absent. Raises :class:`DownloadError` when a file is not as published.
     """
     destination, facts = Path(destination), _open_scans()
     originals = destination / "original"
@@ -158,7 +159,7 @@ def fetch_open_scans(destination: Path | str, mirror: str | None = None) -> Fetc
 
 
 def known_people(folder: Path | str) -> dict[str, bool]:
-    """All people of the open scans, and whether each one's images and mask lie in a folder."""
+    """For each person of the open scans, whether all images and the mask are in a folder."""
     return {
         person: all((Path(folder) / person / f"{name}.nii.gz").is_file() for name in OPEN_IMAGES)
         for person in _open_scans()["id"].unique()
@@ -170,7 +171,7 @@ def raise_unless_git_blob(blob: str, path: Path) -> None:
     content = path.read_bytes()
     found = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
     if found != blob:
-        raise ValueError(f"its checksum is {found}, not {blob}")
+        raise ValueError(f"the checksum is {found}, not {blob}")
 
 
 def _address(path: str, mirror: str | None) -> str:
@@ -189,35 +190,37 @@ def _checksums(table: Path) -> dict[str, str]:
 
 
 def _check_grid(subject: tuple, path: Path) -> None:
-    """Raise ValueError unless a label image is whole and lies on its subject's native grid."""
+    """Raise ValueError unless a label image is complete and has its subject's native grid."""
     try:
         image = nib.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
         labels = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise ValueError(f"it is no whole NIfTI image ({error})") from error
+        raise ValueError(f"not a complete NIfTI image ({error})") from error
     shape, size = (subject.nx, subject.ny, subject.nz), image.header.get_zooms()
     expected = (subject.voxel_x_mm, subject.voxel_y_mm, subject.voxel_z_mm)
     if labels.shape != shape or not np.allclose(size, expected, atol=2e-3):
         raise ValueError(
-            f"a grid of {labels.shape} voxels is not that of subject {subject.id}: {shape} voxels "
-            f"of {expected} mm"
+            f"the grid of {labels.shape} voxels differs from that of subject {subject.id}: {shape} "
+            f"voxels of {expected} mm"
         )
     if labels.min() < 0 or labels.max() > max(ALL_LABELS):
-        raise ValueError(f"labels of {labels.min()} to {labels.max()} are not the refined regions")
+        raise ValueError(
+            f"the labels {labels.min()} to {labels.max()} are not those of the refined regions"
+        )
 
 
 def _open_scans() -> pd.DataFrame:
-    """A row per file: id, image, path (data set first), git_blob, age and sex, all as text."""
+    """One row per file: id, image, path (data set first), git_blob, age and sex, all as text."""
     return pd.read_csv(OPEN_SCANS, comment="#", dtype=str, keep_default_na=False)
 
 
 def _lay_out(originals: dict[str, Path], folder: Path, reverse_t1: bool) -> None:
     """Save a person's images to a folder, on the FLAIR's grid."""
     flair, t1, lesions = (load_image(originals[name]) for name in OPEN_IMAGES)
-    if reverse_t1:  # turned back, it lies on the FLAIR's grid
+    if reverse_t1:  # with the axis turned back, the T1 has the FLAIR's grid
         t1 = Image(t1.data[:, ::-1], flair.affine, t1.path)
     lesions = resample_to(lesions, flair, order=0)
     save_image(folder / "FLAIR.nii.gz", flair.data, flair)
     save_image(folder / "T1.nii.gz", resample_to(t1, flair).data, flair)
-    # half of the largest value parts masks of 0 and 1, of 0 and 255, and blurred edges alike
+    # half of the largest value is a threshold for masks of 0 and 1, of 0 and 255, and blurred ones
     save_image(folder / "lesions.nii.gz", lesions.data > lesions.data.max() / 2, flair)

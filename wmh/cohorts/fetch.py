@@ -1,7 +1,7 @@
-"""Files fetched with pooch, several at a time: what stands under its name is whole and right.
+"""Files fetched with pooch, several at a time; a file gets its name only once complete and checked.
 
-A file that is there and right is not fetched again, so that a second run goes on from the first.
-Nothing is written outside the destination, whatever a list of files says.
+A file that is there and correct is not fetched again, so that a second run continues the first.
+Nothing is written outside the destination, whatever paths a list of files contains.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import requests
 from tqdm.auto import tqdm
 
 RETRIES = 8
-"""After a failure on the web, with pauses of 1, 2, 3, ... s."""
+"""Number of further tries after a failure on the web, with pauses of 1, 2, 3, ... s."""
 from_web = pooch.HTTPDownloader(
     timeout=30,  # seconds of silence
     chunk_size=1 << 16,
@@ -29,7 +29,7 @@ from_web = pooch.HTTPDownloader(
 
 
 class DownloadError(ValueError):
-    """A file that could not be had. The message names it, the cause and the remedy."""
+    """A file that could not be fetched. The message names it, the cause and the remedy."""
 
 
 class Unreachable(DownloadError):
@@ -42,12 +42,12 @@ class Absent(Exception):
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file to fetch: where it is, where it goes, and how to know that it is the right one.
+    """A file to fetch: its source, its destination, and how to check its content.
 
-    ``path`` is relative to the destination, with forward slashes; ``url`` an http(s) address or the
-    path of a local file; ``checksum`` as ``"sha256:..."`` (any hashlib name); ``size`` in bytes.
-    ``check`` raises ValueError for content that is not right. ``optional``: its absence at the
-    source is reported, not raised.
+    ``path`` is relative to the destination, with forward slashes; ``url`` is an http(s) address or
+    the path of a local file; ``checksum`` is ``"sha256:..."`` (any hashlib name); ``size`` is in
+    bytes. ``check`` raises ValueError for wrong content. If the source does not have an
+    ``optional`` file, it is returned as absent and no error is raised.
     """
 
     path: str
@@ -60,7 +60,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Paths of the files that were fetched now, were there already, or are absent at the source."""
+    """Paths of files that are new, that were there already, and that the source does not have."""
 
     new: tuple[Path, ...]
     kept: tuple[Path, ...]
@@ -70,17 +70,21 @@ class Fetched:
 def fetch(
     files: list[RemoteFile], destination: Path | str, title: str, workers: int = 4
 ) -> Fetched:
-    """Fetch files into a folder, several at a time, and return which are new, kept and absent.
+    """Fetch files into a folder, several at a time; return which are new, kept and absent.
 
-    Raises :class:`DownloadError` when any could not be had (after trying all of them, unless their
-    server cannot be reached from the start), and before anything is fetched when a path would leave
-    the folder, two files would share a place, or the disk has too little room.
+    Raises :class:`DownloadError` when any file could not be fetched. All files are tried first,
+    unless the server cannot be reached from the start. It is also raised, before anything is
+    fetched, when a path leads out of the folder, two files have the same path, or the disk is too
+    full.
     """
     destination = Path(destination)
     targets = [place_below(destination, file.path) for file in files]
     names = Counter(str(target).casefold() for target in targets)  # as some file systems see them
     if twice := [name for name, count in names.items() if count > 1]:
-        raise DownloadError(f"{twice[0]}: listed twice. The list of files is not to be trusted")
+        raise DownloadError(
+            f"{twice[0]}: listed twice. Nothing was written, because the list of files is wrong; "
+            "use another source"
+        )
     needed = sum(f.size for f, target in zip(files, targets, strict=True) if not target.exists())
     _raise_without_room(destination, needed)
     pooch.get_logger().setLevel("WARNING")
@@ -91,11 +95,11 @@ def fetch(
             for job in tqdm(as_completed(jobs), title, len(jobs), leave=False, unit="file"):
                 error = job.exception()
                 if isinstance(error, Unreachable) and not arrived:
-                    stopped.set()  # or each file would take its minute to fail
+                    stopped.set()  # else each file would take a minute to fail
                 elif error and not isinstance(error, DownloadError | CancelledError):
                     raise error
                 arrived = arrived or (error is None and job.result() == "new")
-        finally:  # after a full disk or Ctrl-C, no other file is begun
+        finally:  # after a full disk or Ctrl-C, no further file is begun
             stopped.set()
             pool.shutdown(cancel_futures=True)
     errors = [error for job in jobs if (error := job.exception())]
@@ -104,7 +108,7 @@ def fetch(
         shown = "\n  ".join(failures[:5] + ["..."] * (len(failures) > 5))
         raise DownloadError(
             f"{len(errors)} of {len(files)} files could not be fetched:\n  {shown}\n"
-            "What arrived is kept; run the command again to go on from there"
+            "Fetched files are kept; run the command again to fetch the rest"
         )
     states = [job.result() for job in jobs]
     return Fetched(
@@ -116,10 +120,10 @@ def fetch(
 
 
 def place_below(folder: Path, path: str) -> Path:
-    """The place of a relative path below a folder.
+    """The full path of a relative path below a folder.
 
-    Raises :class:`DownloadError` for a path that is absolute, climbs out (``..``, a link that leads
-    elsewhere), or holds a name that some file system cannot store (a backslash, a colon, a control
+    Raises :class:`DownloadError` for a path that is absolute, leads out of the folder (``..``, a
+    link), or has a name that some file systems cannot store (a backslash, a colon, a control
     character, a trailing dot or space).
     """
     parts = PurePosixPath(path).parts
@@ -129,8 +133,8 @@ def place_below(folder: Path, path: str) -> Path:
     )
     if not parts or path.startswith("/") or ".." in parts or not storable:
         raise DownloadError(
-            f"{path!r}: not a place below {folder}. Nothing was written; the list of files that "
-            "names it is not to be trusted"
+            f"{path!r}: not a valid path below {folder}. Nothing was written, because the list of "
+            "files is wrong; use another source"
         )
     target = folder.joinpath(*parts)
     if not target.resolve().is_relative_to(folder.resolve()):
@@ -141,7 +145,7 @@ def place_below(folder: Path, path: str) -> Path:
 
 
 def is_web_address(source: str) -> bool:
-    """True where a source is an http(s) address; anything else is a local path."""
+    """True if a source is an http(s) address; anything else is a local path."""
     return urlsplit(source).scheme in ("http", "https")
 
 
@@ -151,13 +155,13 @@ def _raise_without_room(destination: Path, needed: int) -> None:
     free = shutil.disk_usage(next(folder for folder in folders if folder.exists())).free
     if needed > free:
         raise DownloadError(
-            f"{destination}: {needed / 1e9:.1f} GB are to come and {free / 1e9:.1f} GB are free. "
+            f"{destination}: {needed / 1e9:.1f} GB are needed, but {free / 1e9:.1f} GB are free. "
             "Free some space, or choose another destination"
         )
 
 
 def _fetch_one(file: RemoteFile, destination: Path, stopped: threading.Event) -> str:
-    """Fetch a file unless it is there and right; return "new", "kept" or "absent"."""
+    """Fetch a file unless it is there and correct; return "new", "kept" or "absent"."""
     target, state = destination / file.path, "kept"
 
     def download(url: str, part: str, _: pooch.Pooch) -> None:
@@ -165,7 +169,7 @@ def _fetch_one(file: RemoteFile, destination: Path, stopped: threading.Event) ->
         state = "new"
         if stopped.is_set():
             raise CancelledError
-        Path(part).unlink()  # pooch made it readable to its owner alone
+        Path(part).unlink()  # pooch made it readable only to its owner
         if is_web_address(url):
             try:
                 from_web(url, part, None)
@@ -191,20 +195,20 @@ def _fetch_one(file: RemoteFile, destination: Path, stopped: threading.Event) ->
         try:
             file.check(target)
         except ValueError:
-            target.unlink()  # of what is there, pooch looks at the checksum alone
+            target.unlink()  # pooch itself would check only the checksum of an existing file
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         store.fetch(file.path, downloader=download)
         return state
     except requests.HTTPError as error:
-        cause = f"the server answers {error.response.status_code} {error.response.reason}"
+        cause = f"the server answered {error.response.status_code} {error.response.reason}"
     except requests.RequestException as error:
-        cause = f"the connection failed ({type(error).__name__})"
+        cause = f"no connection ({type(error).__name__}); check the network and the address"
         raise Unreachable(f"{file.url}: {cause}") from error
     except ValueError as error:
         cause = str(error)
     except Absent:
         if file.optional:
             return "absent"
-        cause = "not there. The source may have moved or changed"
+        cause = "does not exist. The source may have moved or changed"
     raise DownloadError(f"{file.url}: {cause}")

@@ -1,7 +1,7 @@
-"""A study's cohort: its subjects found, checked, brought to one grid each and parted into splits.
+"""A study's cohort: subjects found, checked, each brought to one grid, and divided into splits.
 
-Writes ``cohort.csv`` (one row per usable subject) and ``left_out.csv`` (who was left out, and why),
-which every later stage shows beside its numbers.
+Writes ``cohort.csv`` (one row per usable subject) and ``left_out.csv`` (who was left out, and why).
+Every later stage shows the latter beside its numbers.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ LEFT_OUT_COLUMNS = ["id", "split", "scanner", "problems"]
 
 
 def gather_cohort(study: Study) -> pd.DataFrame:
-    """Make the cohort table of a study and the list of those left out; returns the table.
+    """Write the cohort table of a study and the list of subjects left out; return the table.
 
-    Raises :class:`CohortError`, which names every unusable subject, unless the study's settings
-    allow to go on without (``cohort.leave_out_unusable``), and when a split would be empty.
+    Raises :class:`CohortError` when subjects are unusable, unless the study may continue without
+    them (``cohort.leave_out_unusable``), and when a split would be empty.
     """
     settings = study.cohort
     layout = "challenge" if settings.source in ("simulated", "challenge") else settings.source
     found = find_subjects(study.cohort_folder, layout)
     if settings.source == "challenge" and (missing := missing_subjects(study.cohort_folder, "all")):
         warnings.warn(
-            f"{study.cohort_folder}: {len(missing)} of the challenge's 170 subjects are not here, "
-            f"or not complete ({', '.join(missing[:3])}, ...); wmh fetch challenge brings them",
+            f"{study.cohort_folder}: {len(missing)} of the challenge's 170 subjects are missing or "
+            f"incomplete ({', '.join(missing[:3])}, ...); `wmh fetch challenge` brings them",
             stacklevel=2,
         )
     if settings.further is not None:
@@ -54,15 +54,18 @@ def gather_cohort(study: Study) -> pd.DataFrame:
         listed = "\n  ".join(shown)
         raise CohortError(
             f"{len(unusable)} of {len(rows)} subjects cannot be used:\n  {listed}\n"
-            "`wmh check` names every problem and its remedy; cohort.leave_out_unusable: true in "
-            "the study's file goes on without these subjects"
+            "`wmh check` names every problem and its remedy. To continue without these subjects, "
+            "set cohort.leave_out_unusable: true in the study's file"
         )
     subjects = decide_splits(
         [row.subject for row in usable], settings.test_share, study.seed_for("splits")
     )
     for split in ("training", "test"):
         if not any(subject.split == split for subject in subjects):
-            raise CohortError(f"{study.cohort_folder}: no usable subject in the {split} split")
+            raise CohortError(
+                f"{study.cohort_folder}: no usable subject in the {split} split. Add some; `wmh "
+                "check` names the problems of unusable ones"
+            )
     left_out = [
         (row.subject.id, row.subject.split, row.subject.scanner, " ".join(map(str, row.problems)))
         for row in unusable
@@ -76,7 +79,7 @@ def gather_cohort(study: Study) -> pd.DataFrame:
 
 
 def prepare_subject(found: Found, study: Study) -> Found:
-    """Read and check a subject; one to be used gets its T1 on the FLAIR's grid, if it is not."""
+    """Read and check a subject; if it is usable, bring its T1 to the FLAIR's grid where needed."""
     row, flair, t1 = read_subject(found)
     register, identity = study.cohort.register_t1, found.subject.id
     if not row.usable or (same_grid(t1, flair) and not register):
@@ -87,8 +90,8 @@ def prepare_subject(found: Found, study: Study) -> Found:
     if register or offset <= WRONG_HEADER_MM:
         return row
     warning = (
-        f"{t1.path}: lies {offset:.1f} mm off its FLAIR if the headers are believed. Look at "
-        "the two together; cohort.register_t1: true moves it rigidly onto the FLAIR"
+        f"{t1.path}: by the headers it lies {offset:.1f} mm off its FLAIR. Look at the two "
+        "together; cohort.register_t1: true moves it rigidly onto the FLAIR"
     )
     return replace(row, warnings=(*row.warnings, warning))
 

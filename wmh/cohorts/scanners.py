@@ -1,4 +1,4 @@
-"""The five scanners of the MICCAI WMH Segmentation Challenge (Kuijf et al. 2019), and any other."""
+"""The five scanners of the MICCAI WMH Segmentation Challenge (Kuijf 2019), and random ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Scanner:
-    """A scanner: its short name, where its subjects lie in the challenge's tree, its usual grid.
+    """A scanner: its short name, its folder in the challenge's tree, its usual grid.
 
     ``published_folder`` is the path below ``training/`` or ``test/`` in the challenge's own
-    spelling; ``folder`` is that under a name every file system can store. ``shape`` (voxels) and
+    spelling; ``folder`` is a spelling that every file system can store. ``shape`` (voxels) and
     ``voxel_size`` (mm) are those of the axial native grid, array axes left-posterior-superior.
     """
 
@@ -46,13 +46,13 @@ SCANNERS = {
 }
 
 VARIOUS = Scanner("various", "Various", (0, 0, 0), (0.0, 0.0, 0.0), True)
-"""Stands for any scanner at all: each simulated subject gets a grid and a contrast of its own."""
+"""Stands for any scanner: each simulated subject gets its own random grid and contrast."""
 
 SIMULATED = SCANNERS | {VARIOUS.name: VARIOUS}
 
 
 def draw_scanner(generator: np.random.Generator) -> Scanner:
-    """A scanner of no challenge: slices from 2 to 7.5 mm, pixels about 1 mm, a field of its own."""
+    """A random scanner: slices of 2 to 7.5 mm, pixels of about 1 mm, a random field of view."""
     pixel = generator.uniform(0.9, 1.3)
     thickness = generator.choice([3.0, generator.uniform(2, 4), generator.uniform(4, 7.5)])
     right, front = generator.uniform(205, 260), generator.uniform(225, 260)
@@ -62,7 +62,7 @@ def draw_scanner(generator: np.random.Generator) -> Scanner:
 
 
 def scanner_at(folder: str) -> Scanner | None:
-    """The scanner of a folder of the challenge's tree, in its published or its safe spelling."""
+    """The scanner of a folder of the challenge's tree, in either spelling; None if unknown."""
     return next(
         (s for s in SIMULATED.values() if folder in (s.folder, s.published_folder)),
         None,

@@ -1,4 +1,4 @@
-"""Subjects in the layouts they come in: the challenge's tree, a BIDS folder, a CSV table."""
+"""Subjects in the three layouts: the challenge's folders, a BIDS folder, a CSV table."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def layout_of(path: Path | str) -> Layout:
         return "challenge"
     raise CohortError(
         f"{path}: neither the challenge's layout (training/, test/) nor BIDS (sub-*/). Give one of "
-        "these, or a CSV file with the columns id, flair and t1, and lesions where they are known"
+        "these, or a CSV file with the columns id, flair and t1 (and lesions, if known)"
     )
 
 
@@ -37,26 +37,26 @@ def find_subjects(
 ) -> list[Found]:
     """All subjects of a folder or CSV file, in order.
 
-    ``needed`` are the images whose absence is a problem; with none, one scan or the other has to be
-    there. Raises :class:`CohortError` when there is no subject, or the layout or table is not as
-    expected.
+    ``needed`` are the images that every subject must have; if it is empty, a FLAIR or a T1 is
+    enough. Raises :class:`CohortError` when there is no subject, or when the layout or table is not
+    as expected.
     """
     path = Path(path)
     layout = layout or layout_of(path)
-    if layout == "challenge":  # every image has its place, there or not
+    if layout == "challenge":  # paths are fixed; missing files are found when they are read
         return [Found(subject) for subject in find_challenge(path)]
     found = {"bids": find_bids, "csv": find_csv}[layout](path, needed)
     if not found:
-        raise CohortError(f"{path}: no subject found")
+        raise CohortError(f"{path}: no subjects found. Check the path")
     return found
 
 
 def find_challenge(folder: Path | str) -> list[Subject]:
     """Subjects of a folder laid out as the challenge: ``training|test/Site[/Scanner]/ID/``.
 
-    The bias-corrected images in ``pre/`` are used. ``regions.nii.gz`` beside ``wmh.nii.gz``, which
-    only simulated subjects have, is taken as the true regions. Raises :class:`CohortError` when the
-    folder holds no subject, or one in a place that no scanner of the challenge has.
+    The bias-corrected images in ``pre/`` are used. Simulated subjects also have their true regions,
+    ``regions.nii.gz`` beside ``wmh.nii.gz``. Raises :class:`CohortError` when the folder holds no
+    subject, or one in a folder of no scanner of the challenge.
     """
     folder = Path(folder)
     subjects = []
@@ -65,7 +65,10 @@ def find_challenge(folder: Path | str) -> list[Subject]:
             place = pre.parent.parent.relative_to(folder / split).as_posix()
             scanner = scanner_at(place)
             if scanner is None:
-                raise CohortError(f"{pre.parent}: {place!r} is no scanner folder of the challenge")
+                raise CohortError(
+                    f"{pre.parent}: {place!r} is not the folder of a scanner of the challenge. "
+                    "Use the challenge's folder names, or a CSV file that lists the subjects"
+                )
             regions = pre.with_name("regions.nii.gz")
             subjects.append(
                 Subject(
@@ -86,7 +89,7 @@ def find_challenge(folder: Path | str) -> list[Subject]:
 
 
 def decide_splits(subjects: list[Subject], test_share: float, seed: int) -> list[Subject]:
-    """Give every subject a split, where the source does not say it: all sessions of a person one.
+    """Draw a split for every subject if the source gives none; all sessions of a person get one.
 
     Raises :class:`CohortError` when some subjects have a split and others have none.
     """
@@ -96,7 +99,7 @@ def decide_splits(subjects: list[Subject], test_share: float, seed: int) -> list
     if len(open_ones) < len(subjects):
         raise CohortError(
             f"{len(open_ones)} of {len(subjects)} subjects have no split ({open_ones[0]}, ...). "
-            "Name training or test for all of them, or for none"
+            "Give training or test for all of them, or for none"
         )
     test = draw_people(subjects, test_share, seed)
     return [replace(s, split="test" if s.person in test else "training") for s in subjects]

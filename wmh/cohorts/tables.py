@@ -1,4 +1,4 @@
-"""Tables that users wrote: rows of cells, and the subjects whose images they name."""
+"""Tables written by users: their rows, and the subjects that they list."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from wmh.settings import at_home
 MISSING = {"", "n/a", "na", "nan", "none", "null", "-", "--", "?"}
 """Words, in either case, that people write into a cell whose value they do not know."""
 
-SURPLUS = "more cells than the first row names columns"
-SURPLUS_REMEDY = 'Put a cell that holds the separator in quotes ("a,b"), or take the last one away'
+SURPLUS = "the row has more cells than the first row has column names"
+SURPLUS_REMEDY = 'Put a cell that holds the separator in quotes ("a,b"), or remove the extra cell'
 
 
 def read_table(path: Path, lower_case: bool = False) -> pd.DataFrame:
-    """Read a table as text, every row of which can be trusted; see :func:`read_rows`.
+    """Read a table as text as :func:`read_rows` does, and check that no row has too many cells.
 
     Raises :class:`CohortError` for a row with more cells than columns.
     """
@@ -48,12 +48,12 @@ def read_table(path: Path, lower_case: bool = False) -> pd.DataFrame:
 def read_rows(path: Path, lower_case: bool = False) -> tuple[pd.DataFrame, list[int]]:
     """Read a table with a header row, separated by comma, semicolon or tab.
 
-    Returns its cells as text, NaN where missing, by the line of the file, and the lines that have
-    more cells than there are columns: none of these can be trusted. ``lower_case`` says whether
-    columns are known by their names in lower case.
+    Returns the cells as text (NaN where missing), indexed by their line in the file, and the
+    numbers of lines with more cells than columns, whose cells may be shifted. ``lower_case`` turns
+    the column names to lower case.
 
-    Excel's first line ``sep=;`` is understood, and cells are taken as they are written: ``001``
-    keeps its zeros. Raises :class:`CohortError` for a file that is no such table.
+    Excel's first line ``sep=;`` is understood. Cells are kept as written: ``001`` keeps its zeros.
+    Raises :class:`CohortError` for a file that is not such a table.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -62,7 +62,7 @@ def read_rows(path: Path, lower_case: bool = False) -> tuple[pd.DataFrame, list[
     except UnicodeDecodeError as error:
         remedy = "Save it as CSV in UTF-8"
         if ".nii" in path.suffixes:
-            remedy = "A single scan goes after --flair or --t1"
+            remedy = "Give a single scan with --flair or --t1"
         raise CohortError(f"{path}: not a text table. {remedy}") from error
     said = re.match(r"sep=(.)\r?\n", text, re.IGNORECASE)
     text = text[said.end() :] if said else text
@@ -72,13 +72,13 @@ def read_rows(path: Path, lower_case: bool = False) -> tuple[pd.DataFrame, list[
         header, *lines = [(reader.line_num + bool(said), cells) for cells in reader] or [(1, [])]
     except csv.Error as error:
         raise CohortError(
-            f"{path}: line {reader.line_num + bool(said)} cannot be read ({error}). Look for a "
-            "quotation mark without its partner"
+            f"{path}: line {reader.line_num + bool(said)} cannot be read ({error}). Check that "
+            "every quotation mark is closed"
         ) from error
     columns = [name.strip().lower() if lower_case else name.strip() for name in header[1]]
     twice = [name for name, count in Counter(filter(None, columns)).items() if count > 1]
     if twice:
-        raise CohortError(f"{path}: two columns are called {twice[0]}. Keep one of them")
+        raise CohortError(f"{path}: two columns have the name {twice[0]}. Keep one of them")
     rows, surplus = {}, []
     for line, cells in lines:
         written = {name: cell.strip() for name, cell in zip(columns, cells, strict=False)}
@@ -92,10 +92,10 @@ def read_rows(path: Path, lower_case: bool = False) -> tuple[pd.DataFrame, list[
 
 
 def find_csv(path: Path, needed: Collection[str] = NEEDED) -> list[Found]:
-    """Subjects of a CSV file with a header row, as :func:`read_table` reads it.
+    """Subjects of a CSV file with a header row; see :func:`read_rows`.
 
     Columns: id, flair, t1, lesions, and if known split (training, test), scanner, true_regions.
-    Paths are relative to the file's folder; a missing cell means that there is no such image.
+    Paths are relative to the file's folder; an empty cell means that there is no such image.
     """
     table, surplus = read_rows(path, lower_case=True)
     missing = [name for name in ("id", *needed) if name not in table.columns]
@@ -104,8 +104,8 @@ def find_csv(path: Path, needed: Collection[str] = NEEDED) -> list[Found]:
     if missing:
         expected = ", ".join(("id", *needed)) if needed else "id, and flair, t1 or both"
         raise CohortError(
-            f"{path}: no column {', '.join(missing)} in its first row "
-            f"({', '.join(table.columns)[:60]}). The first row must name the columns: {expected}"
+            f"{path}: no column {', '.join(missing)} in the first row "
+            f"({', '.join(table.columns)[:60]}). The first row must name the columns {expected}"
         )
     return [
         _csv_subject(path, line, row.dropna().to_dict(), line in surplus, needed)
@@ -138,5 +138,6 @@ def _csv_subject(
         problems.append(Problem(place, "no id", "Give every subject an id of its own"))
     elif not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", subject.id):
         remedy = "Use letters, digits, '-', '_' and '.', beginning with a letter or digit"
-        problems.append(Problem(str(table), f"id {subject.id!r} cannot name a file", remedy))
+        problem = f"the id {subject.id!r} cannot be used as a file name"
+        problems.append(Problem(str(table), problem, remedy))
     return Found(subject, tuple(problems))

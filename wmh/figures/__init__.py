@@ -1,7 +1,7 @@
-"""The study's figures: each drawn by the module of its name, the same for page and paper.
+"""The study's figures, each drawn by the module with its name.
 
-``draw`` of such a module reads a study's tables and images and returns the figure and its caption.
-Nothing is computed here that a table should hold.
+``draw`` of such a module reads a study's tables and images, and returns the figure and its caption.
+All numbers come from the tables; figures compute none of their own.
 
 >>> figure, caption = make_figure(study, "03_measures")  # doctest: +SKIP
 >>> save_figure(figure, study.figures, "03_measures", caption)  # doctest: +SKIP
@@ -16,14 +16,14 @@ ABOUT = {
     **dict.fromkeys(("02_qualitative", "03_measures", "04_missing", "05_scanners"), "lesions"),
     "06_regions": "regions",
 }
-"""The structure that some model has to predict for a figure to show anything."""
+"""The structure that a model must predict, so that a figure has something to show."""
 
 
 @styled
 def make_figure(study: Study, name: str) -> tuple[StyledFigure, str]:
-    """A figure of a study, of those in :data:`wmh.results.FIGURES`, and its caption.
+    """One of the figures in :data:`wmh.results.FIGURES` for a study, and its caption.
 
-    Where no model of the study predicts what it is about, a sentence stands in its place.
+    If no model of the study predicts the figure's structure, the figure only says so.
     """
     about = ABOUT.get(name)
     if about and not study.models_of(about, "multitask"):

@@ -17,7 +17,7 @@ from wmh.figures import slices, style
 from wmh.images import Image
 
 CUTS_MM = (-18, -4, 10, 24, 38, 52)
-"""World heights of the axial cuts shown, mm."""
+"""Heights of the axial cuts in MNI152 space, in mm."""
 
 RESOLUTION_MM = 2
 
@@ -35,9 +35,9 @@ class ColourScale:
 
 
 def paint_regions(values: Mapping[int, float]) -> Image:
-    """The atlas with each region's value (0 or more) in its voxels, 0 where there is none.
+    """The atlas with each region's value (0 or more) in its voxels, and 0 elsewhere.
 
-    A value of 0 becomes a tiny one, so that the region is drawn.
+    A value of 0 is replaced by a tiny one, so that the region is drawn.
     """
     atlas = built_in_atlas(RESOLUTION_MM)
     table = np.zeros(len(ALL_LABELS), dtype=np.float32)
@@ -54,7 +54,7 @@ def lay_out_maps(
     beside: Sequence[str] = (),
     weight: str = "normal",
 ) -> dict[str, Axes]:
-    """Empty panels: a row per map, by its name, one colour bar (``bar``), and those ``beside``."""
+    """Names of panels: a row per map, by name; one colour bar (``bar``); and those ``beside``."""
     rows = [[name, "bar", *beside] for name in titles]
     panels = part.subplot_mosaic(rows, width_ratios=width_ratios)
     draw_colour_bar(panels["bar"], scale)
@@ -65,10 +65,10 @@ def lay_out_maps(
 
 
 def draw_maps(panels: Mapping[str, Axes], images: Mapping[str, Image], scale: ColourScale) -> None:
-    """Draw maps into their panels, when all else of the figure stands.
+    """Draw maps into their panels; to be called after everything else in the figure is drawn.
 
-    Constrained layout places all axes once and then leaves them there, since nilearn puts axes of
-    its own where a panel stands.
+    Constrained layout first places all axes and is then switched off, because nilearn puts its own
+    axes at the position of a panel.
     """
     figure = panels["bar"].get_figure(root=True)
     figure.draw_without_rendering()
@@ -78,10 +78,9 @@ def draw_maps(panels: Mapping[str, Axes], images: Mapping[str, Image], scale: Co
 
 
 def draw_brain_map(axes: Axes, image: Image, scale: ColourScale) -> None:
-    """Draw axial cuts of a map in MNI space over the template, in the place of ``axes``.
+    """Draw axial cuts of a map in MNI space over the template, at the position of ``axes``.
 
-    What is 0 is not drawn; what lies beyond the limits of the scale has the colour of the nearer
-    one.
+    Values of 0 are not drawn; values beyond the scale get the colour of its nearest end.
     """
     from nilearn.plotting import plot_anat  # takes seconds to import, and few callers need it
 
@@ -102,7 +101,7 @@ def draw_brain_map(axes: Axes, image: Image, scale: ColourScale) -> None:
         vmax=1.1,
     )
     low, high = scale.limits
-    lowest = low + 1e-4 * (high - low)  # at the limit itself it would be clear
+    lowest = low + 1e-4 * (high - low)  # a value at the limit itself would be transparent
     shown = np.where(image.data >= FAINTEST, image.data.clip(lowest, high), 0)
     if shown.any():
         display.add_overlay(

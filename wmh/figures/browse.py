@@ -1,4 +1,4 @@
-"""Pick a subject, a slice and what to see, by hand, in JupyterLab; a still picture elsewhere."""
+"""Controls for subject, slice and overlay in JupyterLab; elsewhere a still picture."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from wmh.learning.inputs import CONFIGURATIONS
 from wmh.study import Study
 
 HEADLESS = "WMH_HEADLESS"
-"""Environment variable: set where nobody can turn a control, as when a study is run."""
+"""Environment variable that is set where nobody can use controls, as when a study runs."""
 
 FileOf = Callable[[str], Path]
 """The file of labels of a subject, by its identity."""
 
 
 def labels_to_browse(study: Study, kind: str) -> dict[str, FileOf]:
-    """What can be looked at over a test subject, by name.
+    """The files that can be shown over a test subject, by name.
 
-    ``kind`` is ``lesions`` or ``regions``, of each model from each set of images it can be given;
-    beside regions also the registered ones.
+    They are the predictions of ``kind``, ``lesions`` or ``regions``, of each model from each set of
+    images that it can be given; for regions also the registered ones.
     """
     files = {"registered": study.region_labels} if kind == "regions" else {}
     for model in study.models_of(kind, "multitask"):
@@ -38,10 +38,11 @@ def browse(
     predictions: Mapping[str, FileOf] | None = None,
     regions: Mapping[str, FileOf] | None = None,
 ) -> object:
-    """Controls for subject, image, what is shown over it, and slice, above the picture.
+    """Controls for subject, image, overlay and slice, above the picture.
 
-    Over FLAIR or T1: the outline of the true lesions, any of ``predictions`` with its errors in
-    colour, or any of ``regions``. In a run without anyone at it, the picture of the first choices.
+    The overlay on FLAIR or T1 is the outline of the true lesions, one of ``predictions`` with its
+    errors in colour, or one of ``regions``. When a study runs, the picture of the first choices is
+    shown without controls.
     """
     predictions, regions = predictions or {}, regions or {}
     views = ["true lesions", *predictions, *regions]

@@ -25,7 +25,7 @@ SOURCES_WORDS = {
 
 
 def draw(study: Study) -> tuple[style.StyledFigure, str]:
-    """Heat map of the truth with dendrogram; mean burden on the brain; agreement with the truth."""
+    """Heat map of the true burden with dendrogram; mean burden on the brain; agreement."""
     burden, cohort = parts.read_table(study, "burden"), parts.read_table(study, "cohort_burden")
     groups = parts.read_table(study, "groups").set_index("subject")["group"]
     agreement = parts.read_table(study, "agreement")
@@ -86,9 +86,9 @@ def pair_with_truth(burden: pd.DataFrame, source: str) -> pd.DataFrame:
 
 
 def branch_colours(linkage: np.ndarray, groups: np.ndarray) -> dict[int, str]:
-    """A colour for each branch of a tree by its number: its group's, grey where groups join.
+    """The colour of each branch of a tree: its group's colour, or grey where groups join.
 
-    ``groups`` holds the group, 1 upwards, of each leaf. All is grey where there is one group.
+    ``groups`` holds the group, from 1, of each leaf. With one group all branches are grey.
     """
     inside = [{int(group)} for group in groups]
     for first, second in linkage[:, :2].astype(int):
@@ -102,9 +102,9 @@ def branch_colours(linkage: np.ndarray, groups: np.ndarray) -> dict[int, str]:
 
 
 def _draw_heat_map(part: SubFigure, cohort: pd.DataFrame, groups: pd.Series) -> None:
-    """Two blocks, left and right hemisphere, each under the same dendrogram of subjects.
+    """Two blocks, left and right hemisphere, each below the same dendrogram of subjects.
 
-    The tree joins the subjects that have lesions, by their profile; the others stand at its right.
+    The tree joins the subjects that have lesions, by their profiles; all others are at its right.
     """
     panels = part.subplot_mosaic(
         [["tree left", "tree right", "."], ["left", "right", "bar"]],

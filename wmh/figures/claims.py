@@ -19,13 +19,13 @@ VERDICTS = {
 """Colour and marker of each verdict."""
 
 LEAST, MOST = -5.0, 15.0
-"""Ends of the axis, in smallest effects that matter; what lies beyond is an arrow at the end."""
+"""Ends of the axis, in units of the smallest effect that matters; values beyond become arrows."""
 
 ROW_MM = 6.2
 
 
 def draw(study: Study) -> tuple[style.StyledFigure, str]:
-    """A line per claim with its verdict; below it, one per part: effect, interval, numbers."""
+    """A line per claim with its verdict; below it a line per part: effect, interval, numbers."""
     claims = parts.read_table(study, "claims")
     figure = style.new_figure(ROW_MM * (len(claims) + 1.25 * claims["claim"].nunique()) + 14)
     figure.get_layout_engine().set(wspace=0, w_pad=0.02)
@@ -79,7 +79,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
 
 
 def draw_effect(axes: Axes, at: float, row: pd.Series) -> None:
-    """One part of a claim on a line of its own: its mean and interval, in smallest that matter."""
+    """One part of a claim: mean and interval, in units of the smallest effect that matters."""
     axes.fill_between([1, MOST], at - 0.5, at + 0.5, color="#efefef", lw=0, zorder=0)
     axes.vlines(1, at - 0.5, at + 0.5, color=style.BLACK, lw=0.8, ls=(0, (3, 2)))
     axes.vlines(0, at - 0.5, at + 0.5, color=style.GREY, lw=0.6)

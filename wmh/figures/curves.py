@@ -53,9 +53,9 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
 def _draw_training(
     upper: Axes, lower: Axes, history: pd.DataFrame, colour: str, alpha: float
 ) -> None:
-    """Losses into the upper axes, Dice into the lower; only a training drawn in full is named.
+    """Draw losses into the upper axes and Dice into the lower; only an opaque curve gets a label.
 
-    A model of both structures has a Dice of each; the others have one.
+    A multi-task model has a Dice for each of its two structures; all others have one.
     """
     checked = history.dropna(subset=["validation_loss", "validation_dice"])
     marker = "." if len(checked) == 1 else None  # one point makes no line
@@ -75,9 +75,9 @@ def _draw_training(
 
 
 def _people_words(study: Study, model: str) -> str:
-    """Number of people the models learned from and were validated on; the same for all models.
+    """Numbers of people that models learned from and were validated on, the same for all models.
 
-    Where each repeat validates on another fold, the smallest and the largest number.
+    If each repeat validates on another fold, the smallest and the largest number are given.
     """
     splits = _tables_of_repeats(study, model, "split")
     if not splits:
@@ -93,6 +93,6 @@ def _people_words(study: Study, model: str) -> str:
 
 
 def _tables_of_repeats(study: Study, model: str, name: str) -> list[pd.DataFrame]:
-    """A table beside the checkpoint of a model, from each repeat that has been trained."""
+    """A table in a model's folder, from each repeat that was trained."""
     files = [one.model_folder(model) / f"{name}.csv" for one in study.repeats()]
     return [pd.read_csv(file, dtype={"id": str}) for file in files if file.is_file()]

@@ -17,16 +17,16 @@ from wmh.images import Image, ImageError, load_labels, resample_to
 from wmh.study import Study
 
 ROW_MM = 31
-"""Height of a row; with seven, a page still has room for the caption."""
+"""Height of a row, chosen so that seven rows leave room for the caption on a page."""
 
 RAREST = 0.02
-"""Share of subjects below which a place is left grey."""
+"""Voxels with lesion in a smaller share of the subjects are left grey."""
 
 
 def draw(study: Study) -> tuple[style.StyledFigure, str]:
     """A row of axial cuts for the truth and for each configuration, in one colour scale.
 
-    Every test subject's true and predicted lesions are carried to MNI152 and averaged.
+    Every test subject's true and predicted lesions are transformed to MNI152 and averaged.
     """
     cohort = parts.read_table(study, "cohort").set_index("id")
     truth = cohort.loc[cohort["split"] == "test", "lesions"].sort_index()
@@ -60,11 +60,11 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
 
 
 def matrix_to_mni(regions: Image) -> np.ndarray:
-    """The affine (4, 4) from a subject's world to MNI152's, both mm, told by its regions.
+    """The affine (4, 4) from a subject's world to MNI152's, both in mm, computed from its regions.
 
-    Least squares over the centres of the 34 regions, each weighted by its volume; so it can be had
-    for any region labels, published ones included, that come without a transform. Raises
-    :class:`ImageError` for labels that hold fewer than ten regions.
+    It is the least-squares fit of the centres of the 34 regions, weighted by volume. Therefore it
+    can be computed for any region labels, also published ones, which come without a transform.
+    Raises :class:`ImageError` for labels with fewer than ten regions.
     """
     centres, weights = _centres(regions)
     targets, _ = _atlas_centres()
@@ -80,10 +80,10 @@ def matrix_to_mni(regions: Image) -> np.ndarray:
 
 
 def carry_to_mni(lesions: Image, matrix: np.ndarray) -> Image:
-    """A lesion mask on the grid of MNI152: how much of each voxel is lesion, 0 to 1.
+    """A lesion mask on the grid of MNI152: the share of each voxel that is lesion, 0 to 1.
 
-    An affine moves an image by moving its grid, so it is resampled once, and only where the box
-    around the lesions comes to lie.
+    The affine is applied to the image's grid, so that the mask is resampled only once, and only in
+    the box around the lesions.
     """
     template = mni_t1(brain.RESOLUTION_MM)
     mask = (lesions.data == 1).astype(np.float32)

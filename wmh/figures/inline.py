@@ -1,4 +1,4 @@
-"""Small charts that notebooks show beside a result, or while it comes, and that are not saved."""
+"""Small charts that notebooks show beside a result or during a training; they are not saved."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def lesion_volumes(cohort: pd.DataFrame) -> style.StyledFigure:
 def learning_curve(history: pd.DataFrame, steps: int | None = None) -> style.StyledFigure:
     """Training and validation loss, and validation Dice, against the step.
 
-    Each validation is a dot. Of a training under way, ``steps`` is where it will end.
+    Each validation is a dot. For a running training, ``steps`` is its total number of steps.
     """
     figure = style.new_figure(45, style.DOUBLE_COLUMN * 0.7)
     left, right = figure.subplots(1, 2)
@@ -71,9 +71,9 @@ def learning_curve(history: pd.DataFrame, steps: int | None = None) -> style.Sty
 def live_curve(steps: int) -> Callable[[pd.DataFrame], None]:
     """Return a function that draws a training's history, to be called after each validation.
 
-    One picture is drawn again and again in its place, and makes room for the final figure after
-    the last of ``steps``; one of a training that stopped stays. Where nobody watches, as when a
-    study is run, or outside a notebook, nothing is drawn.
+    The same picture is updated each time. After the last of ``steps`` it is removed, because the
+    final figure follows; if a training stops early, it stays. Nothing is drawn when a study runs,
+    or outside a notebook.
     """
     if os.environ.get(HEADLESS) or getattr(get_ipython(), "kernel", None) is None:
         return lambda history: None
@@ -116,7 +116,7 @@ def batch(
 
 @style.styled
 def formula(text: str) -> style.StyledFigure:
-    """A formula in TeX's language, as a picture: pages show it without a network, too."""
+    """A TeX formula as a picture, so that pages can show it without a network."""
     figure = style.new_figure(16)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=13)
     return figure
@@ -135,7 +135,7 @@ def learning_rates(rates: Sequence[float]) -> style.StyledFigure:
 
 @style.styled
 def answer(images: torch.Tensor, truth: torch.Tensor, found: torch.Tensor) -> style.StyledFigure:
-    """A slice's FLAIR and T1 (2, H, W), and labels on the FLAIR: the truth and what was found.
+    """A slice's FLAIR and T1 (2, H, W), and on the FLAIR the true and the predicted labels.
 
     Labels (H, W) are those of lesions, outlined, or of regions, coloured.
     """
@@ -165,7 +165,7 @@ def region_slices(labels: torch.Tensor, titles: Sequence[str]) -> style.StyledFi
 
 
 def _draw_labels(axes: Axes, labels: torch.Tensor, in_colour: bool) -> None:
-    """Labels (H, W) over what the axes show: regions in colour, or lesions outlined."""
+    """Draw labels (H, W) over the picture in the axes: regions in colour, or lesions outlined."""
     if in_colour:
         axes.imshow(labels.T, cmap=slices.region_colours(), vmin=0, vmax=ALL_LABELS[-1], alpha=0.7)
     elif (labels == 1).any():

@@ -10,9 +10,9 @@ from wmh.study import Study
 
 
 def draw(study: Study) -> tuple[style.StyledFigure, str]:
-    """The five measures of every model given the images it was made for.
+    """The five measures of every model, given the images that it was made for.
 
-    Above, a point per subject and the mean; below, the paired differences that were tested.
+    The upper row has a point per subject and the mean, the lower row the tested paired differences.
     """
     values, comparisons = parts.lesion_values(study), parts.read_table(study, "comparisons")
     configurations, alpha = parts.own_configurations(values), study.evaluation.alpha
@@ -79,7 +79,7 @@ def round_below(limit: float) -> float:
 
 
 def _repeat_words(dice: pd.Series) -> str:
-    """Spread of the repeats; nothing where there is one."""
+    """A text on the spread of the repeats; empty if there is only one."""
     apart = dice.groupby(["model", "inputs_given"]).agg(["size", "std"])
     count = int(apart["size"].max())
     if count == 1:

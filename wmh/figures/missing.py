@@ -15,7 +15,7 @@ SHOWN = ("dice", "lesion_f1")
 def draw(study: Study) -> tuple[style.StyledFigure, str]:
     """A row per measure: every model given both images, FLAIR only and T1 only.
 
-    Beside it the paired differences that were tested with an image missing.
+    The panels beside show the paired differences that were tested with an image missing.
     """
     values, comparisons = parts.lesion_values(study), parts.read_table(study, "comparisons")
     models, alpha = style.in_order(values["model"], style.MODELS), study.evaluation.alpha

@@ -25,9 +25,9 @@ Configuration = tuple[str, str]
 
 
 def read_table(study: Study, name: str) -> pd.DataFrame:
-    """Read ``results/STUDY/NAME.csv``; :class:`StudyError` if absent.
+    """Read ``results/STUDY/NAME.csv``; raises :class:`StudyError` if it is missing.
 
-    Identities stay text, and the files that the cohort table names are found from anywhere.
+    Ids stay text. Paths in the cohort table become absolute, so that they work in any folder.
     """
     path = study.table(name)
     if not path.is_file():
@@ -42,7 +42,7 @@ def read_table(study: Study, name: str) -> pd.DataFrame:
 def lesion_values(study: Study) -> pd.DataFrame:
     """The lesion measures: one row per subject and configuration, one column per measure.
 
-    Means over the repeats of the study; NaN where any of them has no value.
+    Values are means over the repeats of the study, and NaN if any repeat has no value.
     """
     by_repeat = lesion_values_by_repeat(study).drop(columns="repeat")
     return by_repeat.groupby(KEYS, sort=False).mean(skipna=False).reset_index()
@@ -52,13 +52,13 @@ def lesion_values_by_repeat(study: Study) -> pd.DataFrame:
     """The same with one row per subject, configuration and repeat."""
     metrics = read_table(study, "metrics")
     lesions = metrics[metrics["structure"] == "lesions"]
-    # pivot and not pivot_table: a value that stands there twice is an error, not to be averaged
+    # pivot instead of pivot_table, so that a duplicate value is an error and not averaged
     wide = lesions.pivot(index=[*KEYS, "repeat"], columns="metric", values="value")  # noqa: PD010
     return wide.reset_index().rename_axis(columns=None)
 
 
 def own_configurations(values: pd.DataFrame) -> list[Configuration]:
-    """Each model of a table with the most images it was given, in the order always shown."""
+    """Each model of a table with the most images it was given, in the usual order of models."""
     given = values.groupby("model")["inputs_given"].unique()
     return [
         (m, style.in_order(given[m], GIVEN_TITLES)[0])
@@ -69,13 +69,13 @@ def own_configurations(values: pd.DataFrame) -> list[Configuration]:
 def predicted_configurations(
     study: Study, values: pd.DataFrame, subject: str
 ) -> list[Configuration]:
-    """Those of them whose lesion prediction of a subject is stored."""
+    """The configurations whose lesion prediction of a subject is stored."""
     every = own_configurations(values)
     return [c for c in every if study.prediction(*c, subject, "lesions").is_file()]
 
 
 def of_configuration(values: pd.DataFrame, model: str, given: str) -> pd.DataFrame:
-    """The rows of one model given certain images, indexed and sorted by subject."""
+    """The rows of one model given a set of images, indexed and sorted by subject."""
     chosen = values[(values["model"] == model) & (values["inputs_given"] == given)]
     return chosen.set_index("subject").sort_index()
 
@@ -122,9 +122,9 @@ def draw_differences(
 ) -> None:
     """A row per pair, first minus second: a point per subject, the mean with its interval, and p.
 
-    ``values`` holds the measures by subject and configuration. The mean is filled where the
-    corrected p is below ``alpha`` and hollow where it is not; a pair without an ``n`` was not
-    tested, and its row stays empty.
+    ``values`` holds the measures by subject and configuration. The marker of the mean is filled if
+    the corrected p is below ``alpha``, else hollow. A pair without an ``n`` was not tested, and its
+    row stays empty.
     """
     axes.axvline(0, color=style.GREY, lw=0.6, zorder=0)
     if pairs["n"].isna().all():
@@ -174,8 +174,8 @@ def draw_legend(figure: Figure, looks: dict[str, style.Look]) -> None:
 def root_scale(axes: Axes, which: str, ticks: Sequence[float]) -> None:
     """A square-root scale on both sides of 0 for the ``x`` or ``y`` axis, with ``ticks`` on both.
 
-    For volumes and percentages, of which a few are very large. Of ticks that stand less than a
-    fifth of the axis apart, the larger one stays. The limits stay too.
+    It is for volumes and percentages, of which a few are very large. If two ticks are less than a
+    fifth of the axis apart, only the larger one is kept. The limits do not change.
     """
     limits = getattr(axes, f"get_{which}lim")()
     kept, place = [], {tick: np.sqrt(tick / max(map(abs, limits))) for tick in ticks}
@@ -195,7 +195,7 @@ def root_scale(axes: Axes, which: str, ticks: Sequence[float]) -> None:
 
 
 def cohort_kind(study: Study) -> str:
-    """The kind of cohort a study has, as captions name it."""
+    """The kind of a study's cohort, as captions name it."""
     source = study.cohort.source
     return source if source in ("simulated", "challenge") else "study's own"
 
@@ -212,16 +212,16 @@ def source_names(study: Study) -> dict[str, str]:
 
 
 def cohort_words(study: Study, subjects: int) -> str:
-    """Origin of the numbers, as the caption's last sentence."""
+    """The last sentence of a caption, which says where the numbers come from."""
     kind = cohort_kind(study)
     warning = " Simulated data: no statement about patients." if kind == "simulated" else ""
     return f"n = {subjects} test subjects of the {kind} cohort, study {study.name!r}.{warning}"
 
 
 def test_words(comparisons: pd.DataFrame, pairs: pd.DataFrame, alpha: float) -> str:
-    """Sentence on how the families of comparisons that ``pairs`` are of were tested and corrected.
+    """A sentence on how the families of ``pairs`` were tested and corrected.
 
-    With a warning where a family has so few subjects that no first test of it can be significant.
+    It includes a warning if a family has so few subjects that no test can be significant.
     """
     families = pairs["family"].unique()
     groups = {family: comparisons[comparisons["family"] == family] for family in families}

@@ -25,7 +25,7 @@ LEARNED = {
     "true": ("Regions, true", "its true regions"),
     "published": ("Regions, published", "its published regions"),
 }
-"""The labels that the region models learn: a title, and words."""
+"""The labels that the region models learn: a title, and words for the caption."""
 
 ARROWS = (
     ("t1", "models"),
@@ -42,7 +42,7 @@ BARS = 9
 
 
 def draw(study: Study) -> tuple[style.StyledFigure, str]:
-    """Above, the way of one test subject's images through the study; below, the cohort.
+    """Above, one test subject from images to burden; below, the cohort.
 
     The subject is the one with the median lesion volume.
     """
@@ -77,10 +77,10 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
 def _draw_path(
     figure: Figure, part: SubFigure, study: Study, subject: pd.Series, flair: Image
 ) -> str:
-    """One subject, a row of the cohort table: images, labels to learn, models, answers, burden.
+    """Panels of one subject (a row of the cohort table): images, labels, models, results, burden.
 
-    Lesions and regions are predicted ones where a model of the study predicts them; the words that
-    are returned say so.
+    Lesions and regions are predicted if a model of the study predicts them; the returned words say
+    whether they are.
     """
     panels = part.subplot_mosaic(
         [["flair", "learn", "lesions", "burden"], ["t1", "models", "regions", "burden"]],
@@ -133,7 +133,7 @@ def lesion_ml_by_region(lesions: Image, regions: Image) -> pd.Series:
 
 
 def unseen_words(cohort: pd.DataFrame) -> str:
-    """Number of scanners that have test subjects and no training subjects, as a sentence's end."""
+    """The end of a sentence: the number of scanners with test but no training subjects."""
     scanners = {split: set(part["scanner"]) for split, part in cohort.groupby("split")}
     unseen = len(scanners.get("test", set()) - scanners.get("training", set()))
     of = f"{unseen or 'none'} of {cohort['scanner'].nunique()} scanners"
@@ -141,10 +141,10 @@ def unseen_words(cohort: pd.DataFrame) -> str:
 
 
 def _predicted(study: Study, subject: str, kind: str) -> tuple[Image, str] | None:
-    """Prediction of the joint model, or the first other one, from the most images; and its name.
+    """A prediction by the joint model, or else the first other one, from the most images; its name.
 
-    None where no model of the study predicts this. Raises :class:`StudyError` where one does, and
-    has not yet.
+    None if no model of the study predicts this. Raises :class:`StudyError` if a model does, but its
+    prediction is not there yet.
     """
     models = study.models_of(kind, "multitask")
     for model in style.in_order(models, ("multitask", "flair_t1", *models)):

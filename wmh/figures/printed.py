@@ -1,4 +1,4 @@
-"""Numbers, tables and sentences of statistics, printed one way in notebooks, figures and pages."""
+"""Numbers, tables and sentences of statistics, printed the same in notebooks, figures and pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wmh.atlas.regions import region_name
 from wmh.figures.style import MEASURES, MINUS, configuration_name
 
 COARSE = ("mm", "percent", "ml")
-"""Measures whose name ends so are printed with one decimal, all others with three."""
+"""Measures with these endings are printed with one decimal, all others with three."""
 
 HEADINGS = {(LESIONS, metric): measure.label for metric, measure in MEASURES.items()} | {
     (REGIONS_MEAN, "dice"): "Region Dice"
@@ -36,7 +36,7 @@ def printed(value: float, metric: str = "dice") -> str:
 
 
 def signed(value: float, metric: str = "dice") -> str:
-    """A difference with its sign; what rounds to nothing has none.
+    """A difference with its sign; a value that rounds to 0 has no sign.
 
     >>> signed(0.0217), signed(-0.00004)
     ('+0.022', '0.000')
@@ -82,7 +82,7 @@ def readable(text: str) -> str:
 
 
 def is_difference(part: NamedTuple | pd.Series) -> bool:
-    """Tell a difference, which is tested and printed with its sign, from an agreement (ICC)."""
+    """Whether a part of a claim is a difference, printed with its sign, and not an agreement."""
     return not np.isnan(part.p_holm)
 
 
@@ -93,8 +93,10 @@ def effect_text(part: NamedTuple | pd.Series) -> str:
 
 
 def means_table(means: pd.DataFrame) -> pd.DataFrame:
-    """The five measures and mean region Dice of every configuration, with intervals; n where a
-    measure lacks subjects."""
+    """The five measures and mean region Dice of every configuration, with intervals.
+
+    n is printed if a measure has no value for some subjects.
+    """
     rows: dict[str, dict[str, str]] = {}
     for row in means.to_dict("records"):
         if heading := HEADINGS.get((row["structure"], row["metric"])):
@@ -107,7 +109,7 @@ def means_table(means: pd.DataFrame) -> pd.DataFrame:
 
 
 def differences_table(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """Paired comparisons: a line per pair, a column per measure; n where it has fewer pairs."""
+    """Paired comparisons: a line per pair, a column per measure; with n if values are missing."""
     everyone = comparisons["n"].max()
     rows: dict[str, dict[str, str]] = {}
     for row in comparisons.to_dict("records"):
@@ -187,10 +189,10 @@ def volume_table(volumes: pd.DataFrame) -> pd.DataFrame:
 def agreement_table(
     summary: pd.DataFrame, agreements: pd.DataFrame, names: Mapping[str, str]
 ) -> pd.DataFrame:
-    """Agreement of burden, a line per source: region by region, and of the sum over regions.
+    """Agreement of burden, a line per source: region by region, and for the sum over regions.
 
-    ``names`` are the printed ones of the sources. Of the sum, the numbers of each repeat stand one
-    after the other.
+    ``names`` are the printed names of the sources. For the sum, the numbers of all repeats follow
+    one after the other.
     """
     totals = agreements[agreements["region"] == "all"].set_index("source")
     rows = {}
@@ -209,7 +211,7 @@ def agreement_table(
 
 
 def relation_table(relation: pd.DataFrame) -> pd.DataFrame:
-    """The relation of burden to a variable, the surest regions first."""
+    """The relation of burden to a variable, the regions with the smallest p first."""
     ordered = relation.sort_values("p", kind="stable")
     return pd.DataFrame(
         {
@@ -222,7 +224,7 @@ def relation_table(relation: pd.DataFrame) -> pd.DataFrame:
 
 
 def effects_table(model: MixedModel) -> pd.DataFrame:
-    """The fixed effects of the configurations: differences from the first, over scanners."""
+    """The fixed effects of the configurations: differences from the first, mean over scanners."""
     names = model.effects["effect"]
     effects = model.effects[~names.str.contains(" x ") & names.str.contains(r"\(")]
     return pd.DataFrame(
@@ -253,7 +255,7 @@ def verdict_words(claim: pd.DataFrame) -> str:
 
 
 def friedman_words(found: Friedman, alpha: float) -> str:
-    """Friedman's test and the pairs that its post-hoc test tells apart."""
+    """Friedman's test, and the pairs that differ in its post-hoc test."""
     if np.isnan(found.p):
         return f"Friedman's test has nothing to tell apart: all ranks tie, n = {found.n}."
     k = len(found.mean_ranks)
@@ -272,7 +274,7 @@ def friedman_words(found: Friedman, alpha: float) -> str:
 
 
 def mixed_model_words(model: MixedModel) -> str:
-    """The tests of a mixed model's terms, its variances and what its diagnostics warn of."""
+    """The tests of a mixed model's terms, its variances, and warnings of its diagnostics."""
     if np.isnan(model.residual_sd):
         values = f"{model.n_values} values of n = {model.n_subjects}"
         return f"No mixed model: {values} are too few, or all alike."
@@ -297,7 +299,7 @@ def ranks_words(ranks: Mapping[str, LeaderboardRank]) -> str:
 
 
 def rank_words(rank: LeaderboardRank) -> str:
-    """A score and rank among the published teams, and what they leave out."""
+    """A score and rank among the published teams, and the number of missing values."""
     if rank.n != TEST_SUBJECTS:
         return f"only {rank.n} of the {TEST_SUBJECTS} test subjects were predicted: no rank"
     missing = "".join(
@@ -309,7 +311,7 @@ def rank_words(rank: LeaderboardRank) -> str:
 
 
 def found_words(relation: pd.DataFrame, raised: Iterable[int], alpha: float) -> str:
-    """Say where a simulated effect was put, and where it was found."""
+    """A sentence on where a simulated effect was put, and where it was found."""
     if relation.empty:
         return "Too few subjects for this example."
     found = relation.loc[relation["p_holm"] < alpha, "region_name"]

@@ -26,7 +26,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     chosen = best_median_worst(dice.mean(axis=1))
     if len(dice) == 1:
         chosen = {"Only": chosen["Best"]}
-    elif len(dice) == 2:  # none is shown twice
+    elif len(dice) == 2:  # with two subjects, show each once
         del chosen["Median"]
     names = [style.configuration_name(*c) for c in configurations]
     columns = ["FLAIR image", "T1 image", "Truth", *names]
@@ -39,7 +39,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         _draw_case(row, study, cohort.loc[subject], flairs[rank], dice.loc[subject])
         place = style.scanner_name(cohort.loc[subject, "scanner"])
         row[0].set_ylabel(f"{rank}: subject {subject}\n{place}", fontsize=6)
-    size = min(6.5, 48 / len(columns))  # "Interchangeable" is as wide as a column of nine
+    size = min(6.5, 48 / len(columns))  # "Interchangeable" just fits into one of nine columns
     for axes, name in zip(grid[0], columns, strict=True):
         axes.set_title(name.replace(", ", ",\n"), fontsize=size, loc="center", pad=2)
     kinds = {

@@ -83,9 +83,9 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
 
 
 def _images(study: Study, subject: str, given: dict[str, str]) -> tuple[Image, dict[str, Image]]:
-    """A subject's FLAIR, and by title the region labels: the atlas, its own, and the predicted.
+    """A subject's FLAIR and, by title, region labels: the atlas's, its own and the predicted ones.
 
-    ``given``: the models, each with the images it was given.
+    ``given`` are the models, each with the images that it was given.
     """
     row = parts.read_table(study, "cohort").set_index("id").loc[subject]
     labels = {"Atlas (MNI152)": built_in_atlas(brain.RESOLUTION_MM)}
@@ -109,7 +109,7 @@ def _mean_by_region(dice: pd.DataFrame) -> pd.Series:
 
 
 def _heights(labels: Image) -> list[int]:
-    """The slices at the shares of the regions' height."""
+    """The slices at the wanted shares of the regions' height."""
     filled = np.isin(to_ras(labels).data, REGION_LABELS).any((0, 1))
     filled = np.flatnonzero(filled if filled.any() else ~filled)  # who has no known regions
     return [round(filled[0] + share * (filled[-1] - filled[0])) for share in SLICE_SHARES]

@@ -1,4 +1,4 @@
-"""Figure 5: each configuration on each scanner, those seen in training and those not."""
+"""Figure 5: each configuration on each scanner, with and without training subjects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHOWN = ("dice", "hd95_mm", "lesion_f1")
 def draw(study: Study) -> tuple[style.StyledFigure, str]:
     """A row per measure: points by scanner, and the means over seen and unseen scanners.
 
-    A scanner is seen when the cohort's training split holds it.
+    A scanner is "seen" if it has subjects in the training split.
     """
     values, cohort = parts.lesion_values(study), parts.read_table(study, "cohort")
     configurations = parts.own_configurations(values)

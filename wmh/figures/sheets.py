@@ -19,9 +19,10 @@ HEADER_MM, BARS_MM = 11, 66
 
 @style.styled
 def montage(images: Mapping[str, tuple[Image, Image]], count: int) -> style.StyledFigure:
-    """One row of ``count`` slices per image, each with its own lesions outlined.
+    """One row of ``count`` slices per image, each image with its own lesions outlined.
 
-    All are at the same places, where the first one's lesions lie, or all over it if it has none.
+    All rows show the same slices: those with lesions of the first image, or, if it has none, slices
+    spread over the head.
     """
     reference, first = next(iter(images.values()))
     places = slices.spread_slices(first if first.data.any() else reference, count)
@@ -65,9 +66,9 @@ def overview(
 ) -> style.StyledFigure:
     """Draw the page of one scan.
 
-    ``images`` holds what was given, by modality, on one grid with ``lesions`` (mask) and
-    ``regions`` (labels 0 to 36). ``burden`` is the table of
-    :func:`wmh.analysis.burden.regional_burden`; ``note`` says which model answered from what.
+    ``images`` are the given images by modality, on one grid with ``lesions`` (mask) and ``regions``
+    (labels 0 to 36). ``burden`` is the table of :func:`wmh.analysis.burden.regional_burden`;
+    ``note`` names the model and the images that it was given.
     """
     places = telling_slices(lesions, regions, SLICES)
     shape = slices.height_over_width(next(iter(images.values())))
@@ -83,9 +84,9 @@ def overview(
 
 
 def telling_slices(lesions: Image, regions: Image, count: int) -> list[int]:
-    """Axial slices worth showing: those on which the lesion volume in the brain parts evenly.
+    """Axial slices to show: those that divide the lesion volume in the brain into equal parts.
 
-    Filled up with slices spread over the regions where lesions span fewer slices than ``count``.
+    If lesions are on fewer slices than ``count``, slices spread over the regions are added.
     """
     inside = slices.in_regions(lesions, regions)
     below = np.count_nonzero(to_ras(inside).data, axis=(0, 1)).cumsum()
@@ -146,7 +147,7 @@ def _draw_burden(bars: SubFigure, burden: pd.DataFrame, total_ml: float) -> None
 
 
 def _butterfly(axes: Axes, values: pd.Series, order: list[int]) -> None:
-    """Bars of left regions to the left and of right ones to the right, in the ``order`` of left."""
+    """Bars of left regions to the left, of right ones to the right, in the left's ``order``."""
     colours = slices.region_colours()
     for sign, labels in ((-1, order), (1, mirror_labels()[order])):
         lengths = sign * values[labels].fillna(0).to_numpy()

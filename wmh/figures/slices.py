@@ -26,10 +26,10 @@ Box = tuple[slice, slice]
 
 
 def region_colours() -> ListedColormap:
-    """A colour for each region label 0..36: 0 is clear, a left and its right share a hue.
+    """A colour for each region label 0..36; 0 is transparent, left and right share a hue.
 
-    The 17 hues go round the circle by the golden ratio, so that neighbouring labels differ; the
-    left is light and the right dark. The two rest labels are grey.
+    The 17 hues are spaced by the golden ratio, so that neighbouring labels differ. Left regions are
+    light, right ones dark, the two rest labels grey.
     """
     hues = [0.02 + i * 0.618034 % 1 for i in range(len(LEFT_LABELS))]
     left = [colorsys.hls_to_rgb(hue, 0.70, 0.80) for hue in hues]
@@ -45,15 +45,15 @@ def fullest_slice(lesions: Image) -> int:
 
 
 def in_regions(lesions: Image, regions: Image) -> Image:
-    """The lesions that lie in a labelled region, and so in the brain; all where there is none."""
+    """The lesions inside labelled regions, and so in the brain; if there are none, all lesions."""
     labelled = regions.data > 0
     return Image(lesions.data * labelled, lesions.affine) if labelled.any() else lesions
 
 
 def spread_slices(mask: Image, count: int) -> list[int]:
-    """``count`` axial slices spread evenly over where ``mask`` has voxels, its ends left out.
+    """``count`` axial slices spread evenly over the extent of ``mask``, without its ends.
 
-    Fewer when the mask spans fewer slices; the middle of the image for an empty mask.
+    There are fewer if the mask spans fewer slices; for an empty mask, it is the middle slice.
     """
     filled = np.flatnonzero(to_ras(mask).data.any(axis=(0, 1)))
     if filled.size == 0:
@@ -65,7 +65,7 @@ def spread_slices(mask: Image, count: int) -> list[int]:
 def head_box(image: Image, margin_mm: float = 5.0) -> Box:
     """The in-plane box around the head, as slices of the right and the anterior axis.
 
-    A row belongs to the head when 2 % of its voxels reach a fifth of the bright end of the image.
+    A row belongs to the head if 2 % of its voxels are in the rough head mask.
     """
     ras = to_ras(head_mask(image))
     box = []
@@ -79,21 +79,22 @@ def head_box(image: Image, margin_mm: float = 5.0) -> Box:
 
 
 def head_mask(image: Image) -> Image:
-    """Mask of what is brighter than a fifth of its bright end: roughly, the head."""
+    """Rough head mask; see :func:`wmh.images.rough_head`."""
     return Image(rough_head(image.data).astype(np.uint8), image.affine)
 
 
 def height_over_width(image: Image) -> float:
-    """Shape of the in-plane box around the head, in mm over mm."""
+    """Ratio of the sides (in mm) of the in-plane box around the head."""
     ras = to_ras(image)
     across, along = ras.data[*head_box(image), 0].shape * ras.voxel_size[:2]
     return float(along / across)
 
 
 def grey_window(image: Image) -> tuple[float, float]:
-    """The values shown black and white: 0 and the 99.8th percentile of the middle of the head.
+    """The values shown in black and white: 0 and the 99.8th percentile of the middle of the head.
 
-    The middle, because fat under the scalp and in the skull's base outshines the brain on T1.
+    Only the middle counts, because fat in the scalp and the skull base is brighter than brain on
+    T1.
     """
     ras = to_ras(image)
     inner_half = []
@@ -114,11 +115,11 @@ def draw_slice(
 ) -> None:
     """Draw axial slice ``z`` of ``image`` in grey, with L and R at its sides.
 
-    ``window`` is the image's :func:`grey_window`, for who draws many slices of it.
+    ``window`` is the image's :func:`grey_window`; give it when you draw many slices of an image.
     """
     low, high = window or grey_window(image)
     axes.imshow(_plane(image, z, box), cmap="gray", vmin=low, vmax=high, aspect=_aspect(image))
-    axes.autoscale(False)  # outlines drawn later do not widen the picture
+    axes.autoscale(False)  # so that outlines drawn later do not widen the picture
     axes.set(xticks=[], yticks=[], facecolor="black")
     axes.spines[:].set_visible(False)
     mark_sides(axes)
@@ -132,7 +133,7 @@ def draw_labels(axes: Axes, labels: Image, z: int, box: Box | None = None) -> No
 
 
 def draw_outline(axes: Axes, mask: Image, z: int, colour: str, box: Box | None = None) -> None:
-    """Outline lesion (label 1) in slice ``z``; draws nothing where there is none."""
+    """Outline lesion (label 1) in slice ``z``; draws nothing if there is none."""
     plane = np.pad(_plane(mask, z, box) == 1, 1)
     edges = []
     for axis, along in ((0, (1, 0)), (1, (0, 1))):  # edges between two rows, and two columns

@@ -1,7 +1,7 @@
 """One style for every figure: sizes, colours, printed names, and saving a figure.
 
-Figures are made without pyplot, so nothing is left open and no global setting changes. A plotting
-function wears ``@styled``; its figure then draws itself in the same style wherever it is shown.
+Figures are made without pyplot, so that no figure stays open and no global setting changes.
+Plotting functions have the decorator ``@styled``; their figures have the same style everywhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SINGLE_COLUMN, DOUBLE_COLUMN = 90, 183
 """Widths of journal columns in mm."""
 
 BLACK, GREY, PALE = "#1a1a1a", "#767676", "#e3e3e3"
-# Okabe and Ito's palette, which stays apart in all common kinds of colour blindness.
+# Okabe and Ito's palette, whose colours differ in all common kinds of colour blindness.
 BLUE, ORANGE, GREEN, PURPLE = "#0072b2", "#e69f00", "#009e73", "#cc79a7"
 VERMILION, SKY, YELLOW = "#d55e00", "#56b4e9", "#f0e442"
 INDIGO = "#332288"  # of Tol's palette: a seventh line on white, which yellow cannot be
@@ -63,13 +63,13 @@ SETTINGS = {
 }
 
 styled = mpl.rc_context(SETTINGS)
-"""Decorator of plotting functions: all they draw takes the style's settings."""
+"""Decorator of plotting functions that applies the style's settings to all they draw."""
 
 NO_DATES = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
 }
-"""Metadata that matplotlib would write into each kind of file, set to nothing."""
+"""Metadata that matplotlib would write into each kind of file, removed."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ MODELS = {
     "regions": Look("Regions", SKY, "P"),
     "multitask": Look("Joint", VERMILION, "v"),
 }
-"""The models in the order they are always shown in."""
+"""The models in the order in which they are always shown."""
 
 SOURCES = {
     "truth": Look("Truth", BLACK, "o"),
@@ -128,7 +128,7 @@ MEASURES = {
 
 
 def look_of(model: str) -> Look:
-    """The look of a model; one that the style does not know is grey under its own name."""
+    """The look of a model; an unknown one is grey and keeps its own name."""
     return MODELS.get(model, Look(model.replace("_", " ").capitalize(), GREY, "X"))
 
 
@@ -148,14 +148,14 @@ def configuration_name(model: str, given: str) -> str:
 
 
 def in_order(names: Iterable[str], order: Iterable[str]) -> list[str]:
-    """The distinct ``names``: those in ``order`` first, as they stand there, then the rest."""
+    """The distinct ``names``: first those in ``order``, in that order, then all others."""
     found = set(names)
     known = [name for name in order if name in found]
     return known + sorted(found - set(known))
 
 
 def scanner_name(scanner: str) -> str:
-    """Printed name of a scanner, in two lines where it is one of the challenge's."""
+    """Printed name of a scanner; those of the challenge have two lines."""
     return SCANNERS.get(scanner, scanner.replace("_", " "))
 
 
@@ -164,9 +164,9 @@ class StyledFigure(Figure):
 
     @styled
     def savefig(self, fname: Path | io.BytesIO, *, dpi: float, **settings: object) -> None:
-        """Save the figure, in the format that the name's ending or ``format`` says.
+        """Save the figure in the format of the name's ending, or of ``format``.
 
-        No date or version goes in, so that the same figure gives the same bytes.
+        No date or version is written, so that the same figure gives the same bytes.
         """
         kind = settings.get("format") or fname.suffix[1:]
         super().savefig(fname, dpi=dpi, metadata=NO_DATES[kind], **settings)

@@ -1,1 +1,1 @@
-"""Networks, from slices to predictions."""
+"""Learning: slices, networks, their training, and their predictions."""

@@ -1,9 +1,9 @@
-"""Augmentation of whole batches, as tensor operations on the device that trains.
+"""Augmentation of whole batches, as tensor operations on the training device.
 
-:func:`draw` draws every sample's parameters from one generator on the CPU, so that a seed means the
-same augmentation on any device; :func:`apply` only applies them. A sample that is not chosen for an
-augmentation gets its neutral value, so there is no loop over samples. Slices (B, C, H, W) and
-volumes (B, C, X, Y, Z) go through the same code.
+:func:`draw` draws the parameters of all samples from one generator on the CPU, so that a seed gives
+the same augmentation on any device; :func:`apply` applies them. A sample that does not get an
+augmentation has its neutral value, so that there is no loop over samples. Slices (B, C, H, W) and
+volumes (B, C, X, Y, Z) use the same code.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ COARSE = 6
 """Control points along each axis of the smooth random fields (elastic, bias)."""
 
 MOMENTS = 6
-"""The head may lie elsewhere at each of so many moments of the scan."""
+"""Number of moments of the scan at which the head may have another position."""
 
 
 @dataclass
 class Parameters:
-    """Changes to each of B samples with C channels in d dimensions; all tensors on the CPU.
+    """Changes to each of B samples with C channels in d dimensions; all tensors are on the CPU.
 
-    Lengths are shares of half the image's edge where no unit is named.
+    Lengths without a unit are shares of half the image's edge.
     """
 
     rotation: torch.Tensor  # (B,) radians, in the plane of the first two axes
@@ -43,7 +43,7 @@ class Parameters:
     contrast: torch.Tensor  # (B, C)
     brightness: torch.Tensor  # (B, C) gain
     blur: torch.Tensor  # (B, C) standard deviation in pixels, 0 for none
-    coarseness: torch.Tensor  # (B, C) how much coarser the resolution is, 1 for none
+    coarseness: torch.Tensor  # (B, C) factor by which the resolution is coarser, 1 for none
     coarse_axis: torch.Tensor  # (B, C) along which axis
     motion: torch.Tensor  # (B, C, MOMENTS) displacement in pixels, 0 at the first
     motion_axis: torch.Tensor  # (B, C) along which axis
@@ -52,7 +52,7 @@ class Parameters:
     noise_seed: torch.Tensor  # (B, C) int32
 
     def of(self, chosen: torch.Tensor) -> Parameters:
-        """The parameters of some samples alone."""
+        """The parameters of the chosen samples."""
         return Parameters(**{name: value[chosen] for name, value in vars(self).items()})
 
 
@@ -66,7 +66,7 @@ def draw(shape: tuple[int, ...], settings: Augmentation, generator: torch.Genera
         return torch.rand(size, generator=generator) * (high - low) + low
 
     def sometimes(values: torch.Tensor, neutral: float, count: int) -> torch.Tensor:
-        """Keep ``values`` by chance, decided along their first ``count`` axes; else neutral."""
+        """Keep ``values`` by chance, drawn along their first ``count`` axes; else ``neutral``."""
         chosen = torch.rand(values.shape[:count], generator=generator) < settings.probability
         return torch.where(
             chosen.reshape(*chosen.shape, *[1] * (values.ndim - count)), values, neutral
@@ -104,10 +104,10 @@ def draw(shape: tuple[int, ...], settings: Augmentation, generator: torch.Genera
 def apply(
     images: torch.Tensor, labels: dict[str, torch.Tensor], drawn: Parameters
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Augment images (B, C, ...) and, by the same movement, labels (B, ...) of each name.
+    """Augment images (B, C, ...), and move labels (B, ...) of each name in the same way.
 
-    Labels keep their type and hold no value they did not hold before, but for those whose name
-    starts with ``regions``: left and right labels are exchanged where a sample is mirrored.
+    Labels keep their type and get no new values, with one exception: in labels whose name starts
+    with ``regions``, left and right are exchanged where a sample is mirrored.
     """
     return move(corrupt(images, drawn), labels, drawn)
 
@@ -121,11 +121,11 @@ def corrupt(images: torch.Tensor, drawn: Parameters) -> torch.Tensor:
     gain = p["bias"] + p["brightness"].log().reshape(-1, *ones)  # cubic weights add up to 1
 
     def each(name: str, which: torch.Tensor) -> torch.Tensor:
-        """A parameter of some rows, (rows, 1, ...), on the images' device."""
+        """A parameter of the rows ``which``, (rows, 1, ...), on the images' device."""
         return p[name][which].reshape(-1, *ones).to(device, non_blocking=True)
 
     def in_k_space(some: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-        """Multiply the spectrum of some rows by one transfer function along each axis."""
+        """Multiply the spectrum of rows by one transfer function along each axis."""
         picked = {name: value[which] for name, value in p.items()}
         axes = tuple(range(1, some.ndim))
         spectrum = torch.fft.rfftn(some, dim=axes)
@@ -140,7 +140,7 @@ def corrupt(images: torch.Tensor, drawn: Parameters) -> torch.Tensor:
         return some.pow_(each("gamma", which))  # keeps background 0 and median 1
 
     def contrast(some: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-        """Turn contrast about the median; the background, where there is nothing, stays."""
+        """Change the contrast around the median; the empty background stays unchanged."""
         strength = each("contrast", which) - 1
         return some + (some - 1).mul_(some.clamp(max=1)).mul_(strength)
 
@@ -150,7 +150,7 @@ def corrupt(images: torch.Tensor, drawn: Parameters) -> torch.Tensor:
         return over_space(points, weights)[:, 0].exp_().mul_(some)
 
     def noise(some: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-        """Additive and multiplicative noise: the sum of the two is one normal variable."""
+        """Additive and multiplicative noise; their sum is one normal variable."""
         additive = each("additive_noise", which).square()
         deviation = (some * each("multiplicative_noise", which)).square_().add_(additive).sqrt_()
         field = normal_noise(each("noise_seed", which).flatten(), math.prod(space))
@@ -166,11 +166,11 @@ def corrupt(images: torch.Tensor, drawn: Parameters) -> torch.Tensor:
 
 
 def transfer(p: dict[str, torch.Tensor], axis: int, space: torch.Size) -> torch.Tensor:
-    """Return the scan's factor on each spatial frequency along one axis: (rows, frequencies).
+    """The factor on each spatial frequency along one axis: (rows, frequencies).
 
-    Blur damps high frequencies, a coarser resolution has none above its limit. The phase errors
-    are those of a head that lies elsewhere, along the axis, at each of a few moments of the scan;
-    lines are acquired from the middle of k-space outwards, so the answer is real.
+    Blur damps high frequencies; a coarser resolution has none above its limit. Motion adds the
+    phase errors of a head that has another position along the axis at each of a few moments of the
+    scan. Lines are acquired from the middle of k-space outwards, so that the image stays real.
     """
     last = axis == len(space) - 1
     frequency = (torch.fft.rfftfreq if last else torch.fft.fftfreq)(space[axis])  # cycles per pixel
@@ -184,9 +184,9 @@ def transfer(p: dict[str, torch.Tensor], axis: int, space: torch.Size) -> torch.
 def move(
     images: torch.Tensor, labels: dict[str, torch.Tensor], drawn: Parameters
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Move images (B, C, ...) linearly interpolated, and labels (B, ...) to the nearest pixel.
+    """Move images (B, C, ...) by linear interpolation and labels (B, ...) to the nearest pixel.
 
-    A sample that is only mirrored is flipped, and one that stays where it is costs a copy.
+    A sample that is only mirrored is flipped, and one that is not moved is only copied.
     """
     images, structures = images.clone(), torch.stack(list(labels.values()), dim=1).float()
     bent = (drawn.rotation != 0) | (drawn.scale != 1) | (drawn.elastic != 0).flatten(1).any(dim=1)
@@ -208,7 +208,7 @@ def move(
         name: structures[:, number].to(label.dtype)
         for number, (name, label) in enumerate(labels.items())
     }
-    exchange = torch.arange(256, dtype=torch.uint8)  # 255, not known, stays
+    exchange = torch.arange(256, dtype=torch.uint8)  # 255 (unknown) stays unchanged
     exchange[: len(ALL_LABELS)] = torch.as_tensor(mirror_labels())
     exchange = exchange.to(images.device)
     for name, label in moved_labels.items():
@@ -220,13 +220,13 @@ def move(
 
 
 def sampling_grid(space: torch.Size, drawn: Parameters, device: torch.device) -> torch.Tensor:
-    """Return where each output pixel is read from: (B, *space, d), as grid_sample takes it.
+    """The position from which each output pixel is read: (B, *space, d), for ``grid_sample``.
 
-    The first array axis runs left to right; volumes turn about their third axis alone, which in
-    most scans has far thicker voxels than the other two.
+    The first array axis runs from left to right. Volumes turn only about their third axis, along
+    which most scans have far thicker voxels.
 
-    Coordinates are a sum of functions of space: the linear ones that turn, enlarge and mirror, and
-    the elastic displacement's cubic ones. One product of matrices per axis adds them all up.
+    Coordinates are a sum of functions of space: linear ones that turn, enlarge and mirror, and
+    cubic ones of the elastic displacement. One matrix product per axis adds them all.
     """
     linear = _linear(space, drawn)  # (B, d, d)
     samples, dimensions = linear.shape[:2]
@@ -263,18 +263,18 @@ def cubic_weights(edge: int, device: torch.device) -> torch.Tensor:
 
 @lru_cache(maxsize=64)
 def linear_and_cubic_weights(edge: int, device: torch.device) -> torch.Tensor:
-    """Beside the cubic weights, each pixel's coordinate from -1 to 1, and 1: (edge, COARSE + 2)."""
+    """The cubic weights, each pixel's coordinate from -1 to 1, and 1: (edge, COARSE + 2)."""
     coordinate = (2 * torch.arange(edge, device=device) + 1) / edge - 1
     columns = [coordinate[:, None], torch.ones(edge, 1, device=device)]
     return torch.cat([cubic_weights(edge, device), *columns], dim=1)
 
 
 def over_space(coefficients: torch.Tensor, weights: list[torch.Tensor]) -> torch.Tensor:
-    """Sum the functions of space that ``coefficients`` (B, C, n, ...) weigh: (B, C, *space).
+    """Sum of functions of space with ``coefficients`` (B, C, n, ...): (B, C, *space).
 
-    ``weights`` (edge, n) holds the n functions of each axis.
+    ``weights`` holds, for each axis, its n functions as (edge, n).
     """
-    for along in weights:  # each turns the first axis of coefficients into a last axis of pixels
+    for along in weights:  # each replaces the first axis of coefficients by a last axis of pixels
         coefficients = torch.tensordot(coefficients, along, dims=([2], [1]))
     return coefficients
 
@@ -284,12 +284,12 @@ def change_some(
     changed: torch.Tensor,
     change: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
 ) -> None:
-    """Replace, in place, the rows where ``changed`` (N,) by ``change(rows, their numbers)``.
+    """Replace, in place, rows where ``changed`` (N,) is true by ``change(rows, their numbers)``.
 
-    ``changed`` is on the CPU, where it was drawn, so that a GPU never stops to say which they are.
+    ``changed`` is on the CPU, where it was drawn, so that nothing waits for a GPU.
     """
     numbers = changed.nonzero()[:, 0]
-    if len(numbers) == len(rows):  # no need to pick
+    if len(numbers) == len(rows):  # all rows change: no need to select them
         rows.copy_(change(rows, numbers))
     elif len(numbers):
         there = numbers.to(rows.device, non_blocking=True)

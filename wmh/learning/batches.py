@@ -1,4 +1,4 @@
-"""Batches to train on: slices of a few people, or patches of volumes, drawn and augmented."""
+"""Training batches: slices of a few people, or patches of volumes, drawn and augmented."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from wmh.study import Study
 
 @dataclass
 class Part:
-    """Images (B, channels, ...) of one size, labels (B, ...) by structure, and where they lie.
+    """Images (B, channels, ...) of one size, labels (B, ...) by structure, and their position.
 
-    Slices come with their depth below the crown (B,), patches of volumes with a place (B, 3, 2).
+    ``where`` is the depth below the crown (B,) for slices, and the place (B, 3, 2) for patches of
+    volumes; see :func:`wmh.learning.networks.place.place`.
     """
 
     images: torch.Tensor
@@ -34,10 +35,10 @@ class Part:
 
 @dataclass
 class Batch:
-    """Augmented slices, a part for each person in a window of the person's own, or patches.
+    """Augmented slices, in one part per person with the person's own window, or patches.
 
-    Patches of volumes are not sorted by person and are all one part. ``subjects`` are the ids of
-    all who are in it.
+    Patches of volumes are not sorted by person and form one part. ``subjects`` are the ids of all
+    people in the batch.
     """
 
     parts: list[Part]
@@ -45,14 +46,14 @@ class Batch:
 
     @property
     def labels(self) -> dict[str, torch.Tensor]:
-        """Labels of every pixel by structure, (pixels,), in the order of the losses' rows."""
+        """Labels of every pixel by structure, (pixels,), in the same order as :meth:`logits`."""
         return {
             name: torch.cat([part.labels[name].flatten() for part in self.parts])
             for name in self.parts[0].labels
         }
 
     def logits(self, network: nn.Module) -> dict[str, torch.Tensor]:
-        """A network's scores of every pixel by structure, (pixels, classes), one part at a time."""
+        """A network's logits of every pixel by structure, (pixels, classes); part by part."""
         answers = [network(part.images, part.where) for part in self.parts]
         return {
             name: torch.cat([pixels(answer[name]).float() for answer in answers])
@@ -61,7 +62,7 @@ class Batch:
 
 
 def first_batch(study: Study, model: str, learn: Slices) -> Batch:
-    """The first batch a model is trained on, as :func:`draw_batch` gives it."""
+    """The first batch that a model is trained on; see :func:`draw_batch`."""
     settings = study.models[model]
     generator = torch.Generator().manual_seed(study.seed_for("train", model, 0))
     configuration = CONFIGURATIONS[settings.inputs]
@@ -77,9 +78,9 @@ def draw_batch(
 ) -> Batch:
     """Draw and augment a batch.
 
-    A share of it is drawn among slices that hold what the task is about: lesion or, for region
-    tasks, any region; the rest among all slices. A configuration with several views shows one of
-    them, drawn for the batch, so that batch normalisation never mixes modalities.
+    ``structure_slices_share`` of it is drawn among slices that hold the task's structure (lesion
+    or, for region tasks, any region), the rest among all slices. If a configuration has several
+    views, one is drawn for the whole batch, so that batch normalisation never mixes modalities.
     """
     structures = STRUCTURES[task]
     labelled = labels_for(structures, training.loss)
@@ -104,9 +105,9 @@ def draw_batch(
 def draw_slices(
     slices: Slices, structure: str, people: int, training: Training, generator: torch.Generator
 ) -> list[torch.Tensor]:
-    """Draw people, then numbers of slices of each: equal parts that make up a batch.
+    """Draw people, then slice numbers of each person: parts of equal size that form a batch.
 
-    The study's share of each part is drawn among the person's slices that hold the structure.
+    ``structure_slices_share`` of each part is drawn among the person's slices with the structure.
     """
     count = training.batch_size // people
     with_structure = round(training.structure_slices_share * count)
@@ -125,7 +126,7 @@ def draw_slices(
 def draw_people(
     slices: Slices, people: int, further_share: float, generator: torch.Generator
 ) -> list[int]:
-    """Draw people without replacement; a share of them, by chance, among the further ones."""
+    """Draw people without replacement; on average ``further_share`` of them are further people."""
     order = torch.randperm(len(slices.ids), generator=generator)
     if any(slices.further):
         further = torch.tensor(slices.further)[order]
@@ -136,7 +137,7 @@ def draw_people(
 
 
 def _slices_of_a_person(slices: Slices, structures: Iterable[str], numbers: torch.Tensor) -> Part:
-    """Some slices of one person, in the person's own window."""
+    """Slices of one person, by their numbers, in the person's own window."""
     window = slices.windows[int(slices.subject[numbers[0]])]
     there = numbers.to(slices.images.device, non_blocking=True)
     labels = slices.labels(structures, there)
@@ -150,11 +151,11 @@ def _slices_of_a_person(slices: Slices, structures: Iterable[str], numbers: torc
 def _augmented(
     part: Part, view: View, device: torch.device, training: Training, generator: torch.Generator
 ) -> Part:
-    """A part as a network is shown it, on the device."""
-    images = show(send(part.images, device), view).float()  # only what is shown
+    """A part after augmentation, as the network sees it, on the device."""
+    images = show(send(part.images, device), view).float()  # only the modalities of the view
     labels = {name: send(stack, device) for name, stack in part.labels.items()}
     drawn = draw(tuple(images.shape), training.augmentation, generator)
     images, labels = apply(images, labels, drawn)
     blank = [channel for channel, modality in enumerate(view) if modality is None]
-    images[:, blank] = 0  # of the noise, too
+    images[:, blank] = 0  # blank channels must not hold noise either
     return Part(images, labels, send(part.where, device))

@@ -1,9 +1,9 @@
-"""Cut a volume into axial slices for a network, and put its answer back.
+"""Cut a volume into axial slices for a network, and put its prediction back on the volume's grid.
 
 Images stay in native space. Array axes are turned to the closest right-anterior-superior order,
 slices may be resampled in plane to the study's voxel size, and intensities are divided by their
-median inside the head. No subject is resampled through plane; of a scan with thinner slices than
-a network knows, each is averaged with its neighbours.
+median inside the head. Slices are never resampled through plane; slices thinner than a network was
+trained on are averaged with their neighbours.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from torch.nn import functional
 from wmh.images import Image, ImageError, from_ras, to_ras
 
 MULTIPLE = 8
-"""Slice edges are multiples of this: few sizes, and little is added before they are halved."""
+"""Slice edges are multiples of this, so that there are few sizes and networks pad little."""
 
 MARGIN = 2
-"""Pixels kept free around the head in every slice."""
+"""Free pixels around the head in every slice."""
 
 COARSE_MM = 2.5
 """Voxel size at which the head is found."""
 
 SKIN_MM = 10.0
-"""Intensities are normalised by what lies deeper in the head than this: little scalp or skull."""
+"""Intensities are normalised by the part of the head below this depth: little scalp or skull."""
 
 BRIGHTEST = 4.0
-"""Normalised intensities are cut off here: four times the tissue median."""
+"""Normalised intensities are clipped here, at four times the tissue median."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SlicePlan:
     corner: tuple[int, int]
     size: tuple[int, int]
     span: tuple[int, int]
-    """First slice with head, and the first one past it."""
+    """First slice with head, and the one after the last."""
     thickness_mm: float
 
     @property
@@ -81,7 +81,7 @@ class SlicePlan:
 
 
 def plan_slices(image: Image, voxel_size_mm: float | None) -> SlicePlan:
-    """Plan how to cut an image: its head in plane, resampled, edges multiples of 8.
+    """Plan how to cut an image: a window around the head, resampled, its edges multiples of 8.
 
     Raises :class:`ImageError` when no head can be told from the background.
     """
@@ -111,10 +111,10 @@ def plan_slices(image: Image, voxel_size_mm: float | None) -> SlicePlan:
 
 
 def find_head(image: Image) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Find the head: the largest piece brighter than the background, on a grid of about 2.5 mm.
+    """Find the head: the largest connected part brighter than the background, at about 2.5 mm.
 
-    Returns its mask on every ``stride``-th voxel of the image along each axis, and this stride.
-    Raises :class:`ImageError` when there is none.
+    Returns its mask on every ``stride``-th voxel of the image along each axis, and the stride.
+    Raises :class:`ImageError` if there is none.
     """
     stride = tuple(int(max(1, step)) for step in COARSE_MM // image.voxel_size)
     data = image.data[tuple(slice(None, None, step) for step in stride)]
@@ -123,15 +123,16 @@ def find_head(image: Image) -> tuple[np.ndarray, tuple[int, int, int]]:
     bright = clipped > 0.5 * threshold_otsu(clipped)
     pieces, count = ndimage.label(ndimage.binary_opening(bright))
     if not count:
-        raise ImageError(image.path, "no head found in it", "Look at the image; it may be empty")
+        raise ImageError(image.path, "no head found", "Look at the image; it may be empty")
     return pieces == np.bincount(pieces.ravel())[1:].argmax() + 1, stride
 
 
 def normalise(image: Image) -> np.ndarray:
     """Intensities divided by their median deep inside the head: tissue near 1, background near 0.
 
-    Only what lies at least ``SKIN_MM`` inside the head sets the scale, so that a stripped brain and
-    a whole head come out alike. Raises :class:`ImageError` where that is not above 0.
+    Only tissue at least ``SKIN_MM`` inside the head sets the scale, so that a brain without skull
+    and a whole head get the same intensities. Raises :class:`ImageError` if the median is not above
+    0.
     """
     head, stride = find_head(image)
     filled = ndimage.binary_fill_holes(np.pad(head, 1))
@@ -142,17 +143,17 @@ def normalise(image: Image) -> np.ndarray:
     if not median > 0:
         raise ImageError(
             image.path,
-            f"half of what lies in the head is at {median:g} or below",
+            f"the median intensity inside the head is {median:g}, but must be above 0",
             "Give the image as it came from the scanner, not scaled to a mean of 0",
         )
     return np.clip(image.data / median, 0, BRIGHTEST).astype(np.float32)
 
 
 def as_thick(stack: torch.Tensor, have_mm: float, wanted_mm: float) -> torch.Tensor:
-    """Slices (Z, H, W) as if each were ``wanted_mm`` thick; thicker ones stay as they are.
+    """Slices (Z, H, W) averaged as if each were ``wanted_mm`` thick; thicker ones stay unchanged.
 
-    A slice remains where it is, and becomes the mean over the slab about its middle: as blurred by
-    partial volume, and as little noisy, as the slices that a network was trained on.
+    A slice keeps its position and becomes the mean over the slab around its middle. It then has the
+    partial-volume blur and the low noise of the slices that a network was trained on.
     """
     slab_mm = max(have_mm, wanted_mm)
     reach = int(np.ceil((slab_mm / have_mm - 1) / 2))
@@ -168,7 +169,7 @@ def as_thick(stack: torch.Tensor, have_mm: float, wanted_mm: float) -> torch.Ten
 
 
 def _resized(stack: torch.Tensor, size: tuple[int, int], **how: object) -> torch.Tensor:
-    """Slices (Z, H, W) resampled in plane, where they are not of the size already."""
+    """Slices (Z, H, W) resampled in plane, unless they have the size already."""
     if stack.shape[1:] == size:
         return stack
     return functional.interpolate(stack[:, None], size, **how)[:, 0]

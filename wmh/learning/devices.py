@@ -1,4 +1,4 @@
-"""Device on which a network computes, its precision, and its memory."""
+"""The device on which a network computes, its precision, and its memory."""
 
 from __future__ import annotations
 
@@ -11,35 +11,38 @@ import psutil
 import torch
 
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-"""Words in which CUDA, PyTorch's CPU allocator, and cuDNN and cuBLAS say that memory ran out."""
+"""Words by which CUDA, PyTorch's CPU allocator, cuDNN and cuBLAS report that memory ran out."""
 
 MEMORY_OF = {"cpu": "the machine's memory", "cuda": "the GPU's memory"}
 
 SHARE_FOR_SLICES = 0.5
-"""Of the free memory; the rest is for the network and its gradients."""
+"""Share of the free memory that slices may take; the rest is for the network and its gradients."""
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""Parameters of glibc's ``mallopt``, as numbered in its ``malloc.h``."""
+"""Numbers of parameters of glibc's ``mallopt``, from its ``malloc.h``."""
 
 
 class DeviceError(ValueError):
-    """A device that is not here. The message says which setting to change."""
+    """A device that this machine does not have. The message says which setting to change."""
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device a study asks for; ``auto`` is a GPU where there is one."""
+    """The device that a study asks for; ``auto`` is a GPU if there is one."""
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("compute.device is cuda, and no GPU is here; set it to auto or cpu")
+        raise DeviceError(
+            "compute.device is cuda, but PyTorch finds no GPU on this machine; set it to auto or "
+            "cpu in the study's file"
+        )
     return torch.device(wanted)
 
 
 def autocast(device: torch.device, precision: str, dimensions: int) -> torch.autocast | nullcontext:
-    """Mixed precision as the study says; ``auto`` takes bfloat16 where it is native.
+    """Mixed precision by the study's setting; ``auto`` takes bfloat16 where it is native.
 
-    Networks for volumes compute in float32 on a CPU whatever it says: there, the gradients of 3-D
-    convolutions in bfloat16 differ from run to run, and some are infinite.
+    On a CPU, networks for volumes always compute in float32, because there the bfloat16 gradients
+    of 3-D convolutions differ from run to run, and some are infinite.
     """
     if device.type == "cpu" and dimensions == 3:
         return nullcontext()
@@ -54,18 +57,18 @@ def autocast(device: torch.device, precision: str, dimensions: int) -> torch.aut
 
 
 def send(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Move a tensor to a device; to a GPU from pinned memory, so that nothing waits for it."""
+    """Move a tensor to a device; to a GPU through pinned memory, so that nothing waits for it."""
     if tensor.device.type == "cpu" and device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed memory for the next tensor instead of giving it back to the system.
+    """Keep freed memory for the next tensor instead of returning it to the system.
 
-    By default blocks of more than some hundred kilobytes go back as soon as they are free, and are
-    asked for and filled with zeros again at the next operation: a tenth of a training step's time.
-    Says whether the C library took the settings; others than glibc have none and stay as they are.
+    By default, blocks of more than some hundred kilobytes are returned as soon as they are free.
+    The next operation requests them again, filled with zeros, which takes a tenth of a training
+    step. Returns whether the C library accepted the settings; only glibc has them.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -75,7 +78,7 @@ def keep_freed_memory() -> bool:
 
 
 def fits(needed: int, device: torch.device) -> bool:
-    """Return whether slices of so many bytes may lie in the device's memory."""
+    """Whether slices of ``needed`` bytes may be kept in the device's memory."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
     else:
@@ -84,19 +87,19 @@ def fits(needed: int, device: torch.device) -> bool:
 
 
 def _left_to_group() -> list[int]:
-    """Bytes left to this process by a container or batch system on Linux, where it sets a limit."""
+    """Bytes that a container or batch system on Linux leaves to this process; empty if no limit."""
     try:
         group = Path("/proc/self/cgroup").read_text().partition("0::/")[2].strip()
         folder = Path("/sys/fs/cgroup") / group
         most, used = ((folder / f"memory.{name}").read_text() for name in ("max", "current"))
         return [int(most) - int(used)]
-    except (OSError, ValueError):  # no such system, or "max": no limit
+    except (OSError, ValueError):  # no such system, or the value is "max", which means no limit
         return []
 
 
 @contextmanager
 def when_out_of_memory(in_words: Callable[[], Exception]) -> Iterator[None]:
-    """Raise ``in_words()`` when the memory of a device or of the machine runs out; else nothing."""
+    """Raise ``in_words()`` instead of an error that says that memory ran out."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -106,7 +109,7 @@ def when_out_of_memory(in_words: Callable[[], Exception]) -> Iterator[None]:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error says that memory ran out; not all that do have their own type."""
+    """Whether an error says that memory ran out; some such errors have no type of their own."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(error) for words in MEMORY_WORDS)

@@ -1,7 +1,7 @@
-"""The general model, which comes with the package, as ``benchmarks/pack_general.py`` packed it.
+"""The general model, which comes with the package; ``benchmarks/pack_general.py`` packed it.
 
-``wmh/weights/general.pt.gz`` is like a checkpoint, with weights in half precision, of one network
-or of several, and with more that is to be known of them (:class:`General`).
+``wmh/weights/general.pt.gz`` holds checkpoints of one or several networks with weights in half
+precision, and the further facts in :class:`General`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "general.pt.gz"
 
 @dataclass(frozen=True)
 class General:
-    """The general model, and all that is to be known where it answers.
+    """The general model, with the facts that reports show.
 
-    ``trained_on`` are the data sets and ``scores`` how well it did on people it never saw, as rows
-    of tables to be printed. ``training_scans`` is that of
-    :func:`wmh.predict.training_distribution.training_scans`, with which a scan can be compared
-    where there is no cohort.
+    ``trained_on`` (data sets) and ``scores`` (on people unseen in training) are rows of tables to
+    print. ``training_scans`` is the table of
+    :func:`wmh.predict.training_distribution.training_scans`, with which a scan is compared.
     """
 
     models: list[Model]
@@ -40,7 +39,7 @@ class General:
     sha256: str
 
     def model_of(self, task: str) -> Model:
-        """The model for ``lesions`` or for ``regions``; a multitask one is both."""
+        """The model for ``lesions`` or for ``regions``; a multitask model serves both."""
         return next(model for model in self.models if model.task in (task, "multitask"))
 
 
@@ -58,11 +57,11 @@ def load_general(device: torch.device | str = "cpu") -> General:
 
 
 def read_general(device: torch.device | str = "cpu") -> dict:
-    """Read the general model's file, as it was packed."""
+    """Read the content of the general model's file."""
     if not WEIGHTS.is_file():
         raise CheckpointError(
-            f"{WEIGHTS}: the general model is not there. Install wmh again, or name a study whose "
-            "models are to answer (--study NAME)"
+            f"{WEIGHTS}: the general model is missing. Install wmh again, or name a study whose "
+            "models to use (--study NAME)"
         )
     try:
         whole = io.BytesIO(gzip.decompress(WEIGHTS.read_bytes()))

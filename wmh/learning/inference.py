@@ -1,4 +1,4 @@
-"""From a checkpoint and a person's images to lesions and regions on the images' own grid."""
+"""Prediction: from a model and a person's images to lesions and regions on the images' grid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wmh.learning.volumes import logits_of_slices
 from wmh.settings import Evaluation
 
 AS_IS = Evaluation()
-"""Settings of a study that says nothing about how its models are asked."""
+"""The default settings of prediction."""
 
 RIGHT = 2
 """Axis of slices (N, C, H, W) that runs from left to right."""
@@ -29,15 +29,15 @@ TISSUE = 0.25
 """Normalised intensity above which a pixel counts as tissue; the tissue's median is near 1."""
 
 BLANK = 0.02
-"""A slice with less than this share of the tissue that the other modality shows there is blank."""
+"""A slice of a modality is blank if it shows less than this share of the other's tissue."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A model's answer, as arrays on the grid of ``like``; None for what it does not predict.
+    """A model's prediction, as arrays on the grid of ``like``.
 
     ``images`` are the given ones, all on that grid. ``probability`` is the lesion probability
-    (0 to 1), ``regions`` hold labels 0 to 36.
+    (0 to 1), ``regions`` holds labels 0 to 36; each is None if the model does not predict it.
     """
 
     like: Image
@@ -52,7 +52,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A person's images on one grid, and cut into slices (N, 2, H, W) of their own thickness."""
+    """A person's images on one grid, and cut into slices (N, 2, H, W) of the original thickness."""
 
     given: tuple[str, ...]
     like: Image
@@ -62,10 +62,10 @@ class Prepared:
 
 
 def prepare(images: Mapping[str, Image], voxel_size_mm: float | None) -> Prepared:
-    """Bring images to one grid, normalise and cut them; what is not given is blank.
+    """Bring images to one grid, normalise and cut them; a modality that is not given is blank.
 
-    The grid is that of the FLAIR, or of the T1 when it is alone; a T1 on another grid is brought to
-    the FLAIR's through the headers.
+    The grid is that of the FLAIR, or of the T1 when it is alone. A T1 on another grid is resampled
+    to the FLAIR's through the headers.
     """
     given = tuple(modality for modality in MODALITIES if modality in images)
     like = images[given[0]]
@@ -80,13 +80,13 @@ def prepare(images: Mapping[str, Image], voxel_size_mm: float | None) -> Prepare
 def predict(model: Model, images: Mapping[str, Image], settings: Evaluation = AS_IS) -> Prediction:
     """Predict from the given images, ``{"FLAIR": ..., "T1": ...}`` or one of the two.
 
-    The answer lies on the grid that :func:`prepare` chooses; ``settings`` are the study's. Raises
-    :class:`ImageError` when the model cannot answer from what is given, or memory runs out.
+    The prediction has the grid that :func:`prepare` chooses; ``settings`` are the study's. Raises
+    :class:`ImageError` when the model cannot predict from these images, or memory runs out.
     """
     if not model.configuration.views_for(images):
         raise ImageError(
             next((image.path for image in images.values()), None),
-            f"model {model.name!r} ({model.configuration.title}) cannot answer from "
+            f"model {model.name!r} ({model.configuration.title}) cannot predict from "
             f"{' and '.join(images)}",
             "Choose another model, or give the image it needs",
         )
@@ -97,7 +97,7 @@ def predict(model: Model, images: Mapping[str, Image], settings: Evaluation = AS
 def predict_prepared(model: Model, person: Prepared, settings: Evaluation = AS_IS) -> Prediction:
     """Predict from images that were prepared at the model's voxel size.
 
-    Thinner slices than those that the model learned from are averaged with their neighbours.
+    Slices thinner than those that the model was trained on are averaged with their neighbours.
     """
     plan, given = person.plan, person.given
     stack = as_thick(person.slices, plan.thickness_mm, model.slice_thickness_mm)
@@ -112,7 +112,7 @@ def predict_prepared(model: Model, person: Prepared, settings: Evaluation = AS_I
             found = _answer(model, images, depth_mm, given, settings.mirroring)
         for name, answer in found.items():
             whole = answers.setdefault(name, answer.new_zeros(len(stack), *answer.shape[1:]))
-            whole[first:end][part] = answer  # no head above or below: no lesion and no region
+            whole[first:end][part] = answer  # slices above and below the head stay empty
     return Prediction(
         like=person.like,
         images=person.images,
@@ -130,8 +130,8 @@ def _answer(
 ) -> dict[str, torch.Tensor]:
     """Lesion probabilities (N, H, W) and region labels (N, H, W) of a person's slices.
 
-    Where one of the images is blank, as a T1 that covers part of the FLAIR, the other answers
-    alone, normalised as if it had been given alone.
+    Slices in which one image is blank, such as a T1 that covers part of the FLAIR, are predicted
+    from the other image as if it had been given alone.
     """
     images, depth_mm = images.to(model.device), depth_mm.to(model.device)
     shown = shows_head(images, given)
@@ -174,7 +174,7 @@ def _shares(
 
 
 def shows_head(images: torch.Tensor, given: Collection[str]) -> dict[str, torch.Tensor]:
-    """Return which slices (N,) of images (N, 2, H, W) each modality does not leave blank."""
+    """For each modality, the slices (N,) of images (N, 2, H, W) in which it is not blank."""
     tissue = {
         modality: (images[:, MODALITIES.index(modality)] > TISSUE).sum(dim=(1, 2))
         for modality in given
@@ -184,9 +184,9 @@ def shows_head(images: torch.Tensor, given: Collection[str]) -> dict[str, torch.
 
 
 def mirrored_back(probability: torch.Tensor, structure: str) -> torch.Tensor:
-    """Probabilities (N, classes, H, W) of mirrored slices as those of the slices themselves.
+    """Turn probabilities (N, classes, H, W) of mirrored slices into those of the slices themselves.
 
-    A region's class is that of its partner on the other side; lesions have no side.
+    Left and right regions exchange their classes; lesions have no side.
     """
     back = probability.flip(RIGHT)
     if structure == "regions":
@@ -195,7 +195,7 @@ def mirrored_back(probability: torch.Tensor, structure: str) -> torch.Tensor:
 
 
 def _too_large(model: Model, person: Prepared, size: tuple[int, ...], parted: bool) -> ImageError:
-    """Return the error for so many slices (N, C, H, W) at once that memory ran out."""
+    """The error for running out of memory with so many slices (N, C, H, W) at once."""
     count, _, height, width = size
     device = model.device.type
     fewer = f"lower evaluation.slices_at_once to {count // 2}, or " if parted and count > 1 else ""
@@ -203,7 +203,7 @@ def _too_large(model: Model, person: Prepared, size: tuple[int, ...], parted: bo
     remedy = fewer + ("predict one subject at a time (--jobs 1)" if device == "cpu" else elsewhere)
     return ImageError(
         person.like.path,
-        f"{MEMORY_OF[device]} ran out while model {model.name!r} looked at {count} slices of "
+        f"{MEMORY_OF[device]} ran out while model {model.name!r} predicted {count} slices of "
         f"{height} x {width} at once",
         remedy[0].upper() + remedy[1:],
     )

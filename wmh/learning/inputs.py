@@ -1,8 +1,8 @@
 """The input configurations, in one table.
 
-A configuration is a set of *views*: a view names the modality each input channel shows, or None for
-a blank channel. Training draws one view for each batch. Inference predicts the views that the given
-images can fill, of these the ones that show the most, and averages the probabilities.
+A configuration is a set of *views*. A view names the modality that each input channel shows, or
+None for a blank channel. Training draws one view for each batch. Inference uses the views that the
+given images can fill and that show the most modalities, and averages their probabilities.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     import torch
 
 MODALITIES = ("FLAIR", "T1")
-"""Order of the modalities along the channel axis of every stack of slices."""
+"""Order of the modalities along the channel axis of slices."""
 
 GIVEN = {"FLAIR": ("FLAIR",), "T1": ("T1",), "FLAIR+T1": ("FLAIR", "T1")}
 """Modalities that a model may be given, by their name in the tables."""
 
 GIVEN_TITLES = {"FLAIR+T1": "FLAIR + T1", "FLAIR": "FLAIR only", "T1": "T1 only"}
-"""Printed forms of those names, in the order they are shown in."""
+"""Printed forms of these names, in the order in which they are shown."""
 
 View = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
 class InputConfiguration:
-    """A way for the modalities to reach a network."""
+    """How the modalities reach a network: its views, see the top of this module."""
 
     name: str
     title: str
     views: tuple[View, ...]
     fills_missing: bool = False
-    """True where a missing modality may be shown as an all-zero channel."""
+    """True if a missing modality may be replaced by an all-zero channel."""
 
     @property
     def channels(self) -> int:
@@ -42,7 +42,7 @@ class InputConfiguration:
         return len(self.views[0])
 
     def views_for(self, given: Collection[str]) -> tuple[View, ...]:
-        """The views to predict and average for the given modalities; none if it cannot answer."""
+        """The views to predict and average for the given modalities; none if it cannot predict."""
         complete = tuple(view for view in self.views if shown(view) <= set(given))
         partial = tuple(view for view in self.views if shown(view) & set(given))
         able = complete or (partial if self.fills_missing else ())
@@ -51,7 +51,7 @@ class InputConfiguration:
 
     @property
     def can_be_given(self) -> list[str]:
-        """Names, as in ``GIVEN``, of the images it predicts from and looks at; the most last."""
+        """Names in ``GIVEN`` of the images that it can predict from and uses all of; most last."""
         seen = {name: set().union(*self.views_for(given)) for name, given in GIVEN.items()}
         return [name for name, given in GIVEN.items() if set(given) <= seen[name]]
 
@@ -79,7 +79,7 @@ def shown(view: View) -> set[str]:
 
 def show(images: torch.Tensor, view: View, given: Collection[str] = MODALITIES) -> torch.Tensor:
     """Show a view of images (B, 2, ...) as (B, channels, ...), zeros where blank or not given."""
-    import torch  # Here, for figures and statistics read the tables above without it.
+    import torch  # imported here, because figures and statistics use the tables above without it
 
     channels = [
         images[:, MODALITIES.index(modality)]

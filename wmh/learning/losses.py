@@ -1,6 +1,6 @@
-"""Losses: cross-entropy, soft Dice and skeleton recall, leaving out label 2 of the lesion labels.
+"""Losses: cross-entropy, soft Dice and skeleton recall, without pixels of lesion label 2.
 
-Every term takes slices (B, H, W), volumes (B, X, Y, Z) and plain rows of pixels (pixels,) alike.
+Every term accepts slices (B, H, W), volumes (B, X, Y, Z) and rows of pixels (pixels,).
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ from torch.nn import functional
 from wmh.settings import LossSettings
 
 LEFT_OUT = 255
-"""Target value of pixels that take no part in a loss."""
+"""Label of pixels that do not count in a loss."""
 
 SKELETON = "_skeleton"
-"""Ending of the name under which a structure's tubed skeleton lies beside its labels."""
+"""Ending of the name of a structure's tubed (thickened) skeleton, stored beside its labels."""
 
 
 def pixels(scores: torch.Tensor) -> torch.Tensor:
-    """Scores (B, classes, ...) as a row for each pixel, (pixels, classes); such rows as they are.
+    """Scores (B, classes, ...) as one row per pixel, (pixels, classes); such rows stay unchanged.
 
-    No copy is made of what lies with channels last.
+    Scores in channels-last memory layout are not copied.
     """
     return scores.movedim(1, -1).flatten(0, -2)
 
 
 def labels_for(structures: Iterable[str], settings: LossSettings) -> tuple[str, ...]:
-    """Structures whose labels a loss needs: its own, and lesions that weigh in the regions."""
+    """Structures whose labels a loss needs: its own, and lesions if these weigh in the regions."""
     needed = tuple(structures)
     by_lesion = settings.lesions_in_regions != 1 and "lesions" not in needed
     return (*needed, "lesions") if by_lesion else needed
@@ -42,12 +42,13 @@ def loss_of(
 ) -> torch.Tensor:
     """Sum of the structures' losses, with the study's weights or with learned ones.
 
-    ``logits`` (B, classes, ...) and ``labels`` (B, ...) for each structure; ``labels`` also holds
-    ``lesions_skeleton`` and ``regions_skeleton`` where skeleton recall counts, and the lesions
-    where they weigh in the regions.
+    ``logits`` (B, classes, ...) and ``labels`` (B, ...) by structure. ``labels`` also holds
+    ``lesions_skeleton`` and ``regions_skeleton`` if skeleton recall is used, and the lesions if
+    they have a weight in the regions.
 
-    With ``log_variances`` (a scalar a structure) a structure's loss counts by ``exp(-s)`` and costs
-    ``s / 2``: homoscedastic uncertainty (Kendall et al. 2018, eq. 10, with s = log sigma squared).
+    With ``log_variances`` (a scalar s per structure) a structure's loss is multiplied by
+    ``exp(-s)``, and ``s / 2`` is added: homoscedastic uncertainty (Kendall et al. 2018, eq. 10,
+    with s = log sigma squared).
     """
     losses = {
         structure: structure_loss(structure, scores, labels, settings)
@@ -67,7 +68,7 @@ def structure_loss(
     labels: Mapping[str, torch.Tensor],
     settings: LossSettings,
 ) -> torch.Tensor:
-    """The weighted terms of one structure's loss."""
+    """The loss of one structure: the weighted sum of its terms."""
     scores, target = pixels(scores), labels[structure].flatten().long()
     weight = torch.ones(scores.shape[1], device=scores.device, dtype=scores.dtype)
     if structure == "lesions":
@@ -96,12 +97,12 @@ def structure_loss(
 def dice_loss(probability: torch.Tensor, target: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:
     """One minus the soft Dice coefficient, averaged over the foreground classes in the batch.
 
-    Dice is taken over the whole batch and not slice by slice, so that slices without the structure
-    do not pull a network towards predicting nothing. Classes that the batch does not hold are left
-    out of the mean, unless it holds none. ``probability`` (B, classes, ...), ``target`` (B, ...).
+    Dice is computed over the whole batch and not for each slice, so that slices without the
+    structure do not teach a network to predict nothing. Classes that are not in the batch are left
+    out of the mean, unless it has none. ``probability`` (B, classes, ...), ``target`` (B, ...).
 
-    Overlaps are summed from each pixel's probability of its own class; no one-hot image of the
-    truth, 37 times its size for the regions, is ever made.
+    The overlap sums each pixel's probability of its true class. This avoids a one-hot image of the
+    truth, which would be 37 times as large for the regions.
     """
     probability, target = pixels(probability), target.flatten()
     counted = (target != LEFT_OUT).to(probability.dtype)
@@ -117,8 +118,8 @@ def skeleton_recall_loss(
 ) -> torch.Tensor:
     """One minus the soft recall of the truth's tubed skeleton, averaged over foreground classes.
 
-    Over the whole batch and its classes, as :func:`dice_loss`. ``probability`` (B, classes, ...),
-    ``skeleton`` (B, ...) a class on its skeleton, 0 elsewhere.
+    As in :func:`dice_loss`, it is computed over the whole batch and its classes. ``probability``
+    (B, classes, ...); ``skeleton`` (B, ...) holds a class on its skeleton and 0 elsewhere.
 
     Source: Kirchhoff et al. 2024 (arXiv 2404.03010), eq. 2; smoothed as in its reference code.
     """
@@ -131,10 +132,10 @@ def skeleton_recall_loss(
 def _overlap(
     probability: torch.Tensor, own: torch.Tensor, counted: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each class's summed probability on its own pixels, and how many these are: (classes,) both.
+    """Each class's summed probability on its own pixels, and their number: (classes,) each.
 
-    ``probability`` (pixels, classes), ``own`` (pixels,) each pixel's class, ``counted`` (pixels,) 1
-    where it counts, else 0.
+    ``probability`` (pixels, classes); ``own`` (pixels,) is each pixel's class; ``counted``
+    (pixels,) is 1 for pixels that count, else 0.
     """
     correct = probability.gather(1, own[:, None])[:, 0] * counted
     none = probability.new_zeros(probability.shape[1])
@@ -142,7 +143,7 @@ def _overlap(
 
 
 def _mean_of_present(scores: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
-    """Mean score of the foreground classes that the batch holds, or of all if it holds none."""
+    """Mean score of the foreground classes in the batch, or of all classes if it has none."""
     present = (sizes > 0)[1:].to(scores.dtype)
     present = torch.where(present.sum() > 0, present, torch.ones_like(present))
     return (scores[1:] * present).sum() / present.sum()

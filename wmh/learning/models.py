@@ -1,6 +1,6 @@
-"""Trained models: what their checkpoints state, read again, and chosen for what is given.
+"""Trained models: the content of their checkpoints, reading them, and choosing one.
 
-Checkpoints are read with ``weights_only=True``: they hold tensors and plain values, no code.
+Checkpoints hold tensors and plain values but no code, and are read with ``weights_only=True``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network, ready to predict, or several whose probabilities are averaged.
+    """A trained network that is ready to predict, or several whose probabilities are averaged.
 
-    ``slice_thickness_mm`` is the median one of the subjects it learned from. ``versions``,
-    ``commit`` and ``dirty`` are of the code that trained it.
+    ``slice_thickness_mm`` is :attr:`wmh.learning.slices.Slices.thickness_mm` of its training
+    subjects. ``versions``, ``commit`` and ``dirty`` describe the code that trained it.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Model:
 
 
 def facts_of(study: Study, model: str) -> dict[str, object]:
-    """Return the facts of a model that its checkpoint states and its study must share."""
+    """The facts that a model's checkpoint states, and that its study must agree with."""
     settings = study.models[model]
     return {
         "study": study.name,
@@ -68,9 +68,9 @@ def facts_of(study: Study, model: str) -> dict[str, object]:
 
 
 def origin_of(study: Study, model: str, learn: Slices, validate: Slices) -> dict[str, object]:
-    """Return what a model is trained with, as plain values: settings, subjects, device, code.
+    """What a model is trained with, as plain values: settings, subjects, device, code.
 
-    ``commit`` and ``dirty`` (files differ from it) are None outside a git checkout.
+    ``commit``, and ``dirty`` (whether files differ from it), are None outside a git checkout.
     """
     settings = {"model": study.models[model], "training": study.training, "slices": study.slices}
     return {
@@ -85,28 +85,28 @@ def origin_of(study: Study, model: str, learn: Slices, validate: Slices) -> dict
 
 
 def load_model(checkpoint: Path | str, device: torch.device | str = "cpu") -> Model:
-    """Load a trained model, of whatever study; raises as :func:`read_checkpoint`."""
+    """Load a trained model of any study; raises as :func:`read_checkpoint`."""
     return model_of(read_checkpoint(checkpoint, device), checkpoint, device)
 
 
 def load_model_of(study: Study, model: str, device: torch.device | str = "cpu") -> Model:
     """Load a model of a study.
 
-    Raises :class:`CheckpointError` when its checkpoint is not what the study says, such as one of
-    another study, architecture or input configuration: the message names all that differs.
+    Raises :class:`CheckpointError` when its checkpoint does not agree with the study, for instance
+    in the architecture or the inputs; the message names all differences.
     """
     path = study.model_folder(model) / "checkpoint.pt"
     content = read_checkpoint(path, device)
     found, said = _flat(content), _flat(facts_of(study, model))
     differing = [
-        f"{key} {found.get(key)} where the study has {wanted}"
+        f"{key} {found.get(key)} (the study has {wanted})"
         for key, wanted in said.items()
         if found.get(key) != wanted
     ]
     if differing:
         raise CheckpointError(
             f"{path}: trained with {', '.join(differing)}. Train it again (./run_all.sh "
-            f"{study.name}), or put the study's settings back"
+            f"{study.name}), or restore the study's settings"
         )
     return model_of(content, path, device)
 
@@ -114,8 +114,8 @@ def load_model_of(study: Study, model: str, device: torch.device | str = "cpu") 
 def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
     """Choose the study's model of a task for the given modalities.
 
-    The one trained on exactly these comes first, then any that was trained to answer from some of
-    them alone; a study without a model of the task's own asks its multitask model. Raises
+    A model trained on exactly these modalities is preferred to one that was trained to predict from
+    some of them. If the study has no model for the task alone, its multitask model is used. Raises
     :class:`CheckpointError` when the study has none.
     """
     given = set(given)
@@ -126,7 +126,7 @@ def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
     specialists = sorted(exact, key=lambda name: len(views[name]))
     if not able:
         raise CheckpointError(
-            f"study {study.name}: no {task} model answers from {' and '.join(sorted(given))} "
+            f"study {study.name}: no {task} model can predict from {' and '.join(sorted(given))} "
             "alone; add one with interchangeable inputs to the study"
         )
     return (specialists or able)[0]
@@ -135,7 +135,7 @@ def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
 def read_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dict:
     """Read a checkpoint: tensors and plain values.
 
-    Raises :class:`CheckpointError` for a missing file, or one that is no checkpoint.
+    Raises :class:`CheckpointError` for a missing file, or one that is not a checkpoint.
     """
     path = Path(path)
     if not path.is_file():
@@ -150,7 +150,7 @@ def read_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dic
 
 
 def model_of(content: dict, path: Path | str, device: torch.device | str = "cpu") -> Model:
-    """The model that a checkpoint's content describes, which was read from ``path``."""
+    """The model that a checkpoint's content describes; ``path`` is named in errors."""
     try:
         configuration = CONFIGURATIONS[content["inputs"]]
         settings = NetworkSettings(**content["network"])
@@ -158,7 +158,7 @@ def model_of(content: dict, path: Path | str, device: torch.device | str = "cpu"
         networks = []
         for state in weights if isinstance(weights, list) else [weights]:
             network = build_network(settings, configuration.channels, content["task"])
-            # encoders used to hold layers below the depth that is used
+            # encoders in older checkpoints also hold layers below the depth that is used
             network.load_state_dict({name: state[name] for name in network.state_dict()})
             networks.append(to_device(network, device).eval())
         of_code = {"versions", "commit", "dirty"} & content.keys()
@@ -183,7 +183,7 @@ def _no_checkpoint(path: Path | str, error: Exception) -> CheckpointError:
 
 
 def _flat(facts: dict) -> dict[str, object]:
-    """The facts with each setting of the network by itself, by the name it has in a message."""
+    """The facts by their names in messages, with each setting of the network separately."""
     network = facts.get("network") or {}
     own = ("study", "model", "repeat", "seed", "task", "inputs", "voxel_size_mm")
     return {key: facts.get(key) for key in own} | {f"network.{k}": v for k, v in network.items()}

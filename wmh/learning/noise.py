@@ -1,7 +1,7 @@
 """Normal noise as a function of a seed and a pixel's number, the same on every device.
 
-A generator's stream differs between CPU and GPU, and drawing on the CPU makes a GPU wait. A hash of
-(seed, pixel) can be worked out for all pixels at once wherever the image lies.
+A random generator gives other numbers on a GPU than on a CPU, and drawing on the CPU makes a GPU
+wait. A hash of (seed, pixel) can be computed for all pixels at once, on the image's own device.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import math
 import torch
 
 SPREAD = 0x9E3779B9 - 2**32
-"""Odd multiplier (2**32 over the golden ratio) that moves neighbouring seeds far apart."""
+"""Odd multiplier (2**32 divided by the golden ratio) that moves neighbouring seeds far apart."""
 
 
 def normal_noise(seeds: torch.Tensor, count: int) -> torch.Tensor:
     """Standard normal noise (N, count), a row for each seed (N,) int32.
 
-    Each 32-bit hash gives two 16-bit uniform numbers, and these two normal ones (Box and Muller
-    1958). Tails end at 4.9 standard deviations.
+    Each 32-bit hash gives two uniform numbers of 16 bits, and these give two normal ones (Box and
+    Muller 1958). No value lies beyond 4.9 standard deviations.
     """
     pairs = (count + 1) // 2
     numbers = torch.arange(pairs, dtype=torch.int32, device=seeds.device)
@@ -32,7 +32,7 @@ def normal_noise(seeds: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def hash_bits(numbers: torch.Tensor) -> torch.Tensor:
-    """Hash int32 numbers in place, so that each bit of the answer depends on all bits.
+    """Hash int32 numbers in place, so that each bit of the result depends on all bits.
 
     Source: the function ``lowbias32`` of Wellons' search for integer hashes (2018).
     """

@@ -14,30 +14,30 @@ from wmh.settings import Training
 WARM_UP_SHARE = 0.1
 
 MOMENTUM, SQUARE_MOMENTUM = 0.9, 0.999
-"""Of the gradient, less than Muon's usual 0.95, since a demo's training is a few hundred steps
-long; and of its square."""
+"""Momentum of the gradient and of its square. The first is below Muon's usual 0.95, because a
+training of the demo has only a few hundred steps."""
 
 EPSILON = 1e-7
-"""Keeps a division by what is zero from failing."""
+"""Prevents division by zero."""
 LEAST_ROWS, LONGEST = 4, 128
-"""Fewest rows or columns of a matrix, and how many times more it may have of the other: one with
-few directions has none to balance."""
+"""Muon is used for matrices with at least so many rows and columns, and at most so many times more
+of one than of the other; others have too few directions to balance."""
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of Jordan's polynomial: of a matrix, its cube and its fifth power."""
 
 Directions = list[tuple[torch.Tensor, torch.Tensor]]
-"""What is learned, each with the direction of its step."""
+"""Parameters, each with the direction of its step."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon for convolutions and other matrices, AdamW with Nesterov momentum for all else.
+    """Muon for convolutions and other matrices, AdamW with Nesterov momentum for all the rest.
 
-    Muon (Jordan et al. 2024) makes the step of each convolution orthogonal, its filters as the rows
-    of a matrix, so that no direction waits for the large ones. Steps are scaled to the size of
-    AdamW's (Liu et al. 2025, arXiv 2502.16982), and learning rates mean the same. On the simulated
-    cohort it takes a quarter of AdamW's steps to the same Dice. timm's Muon takes seconds to
-    import, PyTorch's takes matrices alone, and both take one after the other.
+    Muon (Jordan et al. 2024) treats the filters of a convolution as rows of a matrix and makes its
+    step orthogonal, so that a step has the same size in all directions. Steps are scaled to
+    AdamW's size (Liu et al. 2025, arXiv 2502.16982), so that learning rates mean the same. On the
+    simulated cohort Muon reaches the same Dice in a quarter of AdamW's steps. timm's Muon takes
+    seconds to import, PyTorch's accepts only matrices, and both update matrices one by one.
     """
 
     def __init__(self, groups: Iterable[dict], lr: float):
@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """One step along the gradients; what has none stays."""
+        """Take one step along the gradients; parameters without a gradient stay."""
         for group in self.param_groups:
             learned = [one for one in group["params"] if one.grad is not None]
             if not learned:
@@ -61,7 +61,7 @@ class Muon(torch.optim.Optimizer):
             self._step_others([pair for pair in directions if not is_matrix(pair[0])], group)
 
     def _step_others(self, directions: Directions, group: dict) -> None:
-        """Steps that are as large wherever the gradient's sign is steady, as AdamW's are."""
+        """AdamW's steps, which have the same size wherever the gradient's sign is steady."""
         if not directions:
             return
         learned, ahead = zip(*directions, strict=True)
@@ -70,7 +70,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - SQUARE_MOMENTUM)
         spreads = torch._foreach_sqrt(squares)
         torch._foreach_add_(spreads, EPSILON)
-        # both means began at zero
+        # corrects for both means starting at zero
         rise = math.sqrt(1 - SQUARE_MOMENTUM ** group["taken"]) / (1 - MOMENTUM ** group["taken"])
         torch._foreach_addcdiv_(learned, ahead, spreads, -group["lr"] * rise)
 
@@ -82,7 +82,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _step_matrices(directions: Directions, group: dict) -> None:
-    """Steps with all singular values near 1; matrices with as many rows go together."""
+    """Steps with all singular values near 1; matrices with equally many rows are done together."""
     by_rows = defaultdict(list)
     for one, direction in directions:
         matrix = direction.reshape(len(one), -1)
@@ -98,7 +98,7 @@ def _step_matrices(directions: Directions, group: dict) -> None:
 
 
 def is_matrix(parameter: torch.Tensor) -> bool:
-    """Tell whether a parameter maps many values onto many: no bias, no depthwise filter."""
+    """Whether a parameter is a matrix for Muon, and not a bias or a depthwise filter."""
     if parameter.ndim < 2 or parameter.shape[1] == 1:
         return False
     few, many = sorted([len(parameter), parameter[0].numel()])
@@ -106,9 +106,9 @@ def is_matrix(parameter: torch.Tensor) -> bool:
 
 
 def inverse_roots(squares: torch.Tensor) -> torch.Tensor:
-    """Roughly the inverse square roots of A Aᵀ (n, rows, rows), by Newton-Schulz.
+    """Approximate inverse square roots of A Aᵀ (n, rows, rows), by Newton-Schulz iteration.
 
-    Times A they bring all but its smallest singular values between 0.6 and 1.2.
+    Multiplied by A, they bring all except its smallest singular values between 0.6 and 1.2.
     """
     size = squares.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp(min=EPSILON**2)
     left = squares / size
@@ -125,7 +125,7 @@ def inverse_roots(squares: torch.Tensor) -> torch.Tensor:
 def build_optimiser(
     network: nn.Module, log_variances: nn.ParameterDict, training: Training
 ) -> torch.optim.Optimizer:
-    """Build the optimiser of a network and of its learned loss weights, which do not decay."""
+    """Build the optimiser of a network and its learned loss weights (without weight decay)."""
     return Muon(
         [
             {"params": network.parameters(), "weight_decay": training.weight_decay},

@@ -1,8 +1,9 @@
-"""Slices prepared once per study: cut from the images by its first training, read by every one.
+"""Slices prepared once per study: the first training cuts them from the images, all others read.
 
-One file holds a subject's images with the lesion labels, another the region labels, which are known
-later: trainings for lesions start without them. Each is made anew when images, settings or code
-have changed, and where preparing was cut short it goes on with the next subject.
+One file holds a subject's images with the lesion labels, another the region labels. They are
+separate because region labels are known later, and lesion trainings start without them. A file is
+made again when images, settings or code have changed. Interrupted preparation continues with the
+next subject.
 """
 
 from __future__ import annotations
@@ -29,13 +30,13 @@ from wmh.learning.slices import Files, Slices, Stored, StoredSubject, is_structu
 from wmh.study import Study
 
 CODE = [Path(module.__file__) for module in (images, cohort, cut, skeletons, slices)]
-"""Files whose code makes slices out of images, beside this module."""
+"""Modules, in addition to this one, whose code makes slices from images."""
 
 
 def prepared_slices(study: Study, subjects: Sequence[Subject], regions: bool) -> Slices:
     """Slices of subjects, with or without region labels, in files below ``results/STUDY/slices``.
 
-    Files that are not there or out of date are written first, by one training at a time. Raises
+    Missing and outdated files are written first, by one training at a time. Raises
     :class:`ImageError` for a file that cannot be written, and as :func:`cut_subject` does.
     """
     folder = study.results / "slices"
@@ -88,10 +89,10 @@ def prepared_slices(study: Study, subjects: Sequence[Subject], regions: bool) ->
 
 
 def cut_subject(study: Study, subject: Subject, kinds: Collection[str]) -> dict[str, dict]:
-    """Return what the files of these kinds, ``images`` and ``regions``, hold of a subject.
+    """The content of a subject's files of these kinds, ``images`` and ``regions``.
 
-    Slices with head, in a window of their own size. Raises :class:`ImageError`, which names the
-    file, when labels lie on another grid than their FLAIR.
+    It holds the slices with head, in a window of the subject's own size. Raises
+    :class:`ImageError`, which names the file, when labels have another grid than their FLAIR.
     """
     found = {}
     if "images" in kinds:
@@ -120,14 +121,14 @@ def cut_subject(study: Study, subject: Subject, kinds: Collection[str]) -> dict[
                 labels.path, f"lies on another grid than {flair.path}", "Run notebook 02 again"
             )
         regions = plan.labels_to_slices(labels.data)[head]
-        if not labels.data.any():  # not known of this subject
+        if not labels.data.any():  # the regions of this subject are not known
             regions[:] = LEFT_OUT
         found["regions"] = _labels(study, "regions", regions)
     return found
 
 
 def _labels(study: Study, structure: str, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Labels (N, H, W) with how many pixels of each slice hold the structure, and its skeletons."""
+    """Labels (N, H, W), the structure's number of pixels in each slice, and its skeletons."""
     held = is_structure(structure, labels)
     found = {structure: labels.clone(), f"{structure}_labelled": held.flatten(1).sum(dim=1)}
     if dimensions := _skeleton_dimensions(study):
@@ -137,13 +138,13 @@ def _labels(study: Study, structure: str, labels: torch.Tensor) -> dict[str, tor
 
 
 def _skeleton_dimensions(study: Study) -> int | None:
-    """The dimensions in which structures have skeletons; None where the loss needs none."""
+    """The number of dimensions of skeletons, 2 or 3; None if the loss needs none."""
     training = study.training
     return training.network.dimensions if training.loss.skeleton_recall else None
 
 
 def _out_of_date(paths: Mapping[str, Path], made_of: Mapping[str, str]) -> list[str]:
-    """The kinds of files that are not there, damaged, or made of something else."""
+    """The kinds of files that are missing, damaged, or made from other images, settings or code."""
 
     def is_fresh(kind: str) -> bool:
         try:
@@ -155,7 +156,7 @@ def _out_of_date(paths: Mapping[str, Path], made_of: Mapping[str, str]) -> list[
 
 
 def _content_of(path: Path | None) -> str:
-    """A hash of a file's content; where there is no file, reading it will say so."""
+    """A hash of a file's content; ``none`` if there is no file, which reading it will report."""
     return sha256_of(path) if path and path.is_file() else "none"
 
 
@@ -163,5 +164,5 @@ def _write(path: Path, content: dict[str, object]) -> None:
     try:
         with complete(path) as part:
             torch.save(content, part)
-    except (OSError, RuntimeError) as error:  # of torch's own, on a full disk
-        raise ImageError(path, f"cannot be written ({error})", "Make room on its disk") from error
+    except (OSError, RuntimeError) as error:  # torch raises RuntimeError on a full disk
+        raise ImageError(path, f"cannot be written ({error})", "Free space on its disk") from error

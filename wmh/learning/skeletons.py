@@ -1,4 +1,4 @@
-"""Tubed skeletons of the truth, computed once ahead of training for the skeleton recall loss."""
+"""Tubed (thickened) skeletons of the truth, computed before training for skeleton recall."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 from scipy import ndimage
 
 TUBE_PIXELS = 2
-"""The skeleton is widened by so many pixels on each side."""
+"""Pixels by which the skeleton is widened on each side."""
 
 
 def tubed_skeleton(labels: np.ndarray) -> np.ndarray:
     """The skeleton of each class, widened to a tube that stays inside the class.
 
-    ``labels`` is a uint8 array of two or three dimensions; so is the answer, which holds a class's
-    label on its tube and 0 elsewhere. Thinning wipes some small round objects out; these stay
-    whole, since every lesion counts.
+    ``labels`` is a uint8 array of two or three dimensions. The result is one of the same shape,
+    with a class's label on its tube and 0 elsewhere. Thinning removes some small round objects;
+    these are kept whole, because every lesion counts.
 
     Source: Kirchhoff et al. 2024 (arXiv 2404.03010), algorithm 1.
     """
@@ -26,13 +26,13 @@ def tubed_skeleton(labels: np.ndarray) -> np.ndarray:
 
 
 def tubed_skeletons_of_slices(labels: np.ndarray) -> np.ndarray:
-    """The tubed skeletons of slices (N, H, W), each slice by itself."""
+    """The tubed skeletons of slices (N, H, W), computed slice by slice."""
     return np.stack([tubed_skeleton(image) for image in labels])
 
 
 def _tube(mask: np.ndarray) -> np.ndarray:
     """The widened skeleton of one class's mask."""
-    from skimage.morphology import skeletonize  # only this loss needs it
+    from skimage.morphology import skeletonize  # slow to import, and only this loss needs it
 
     padded = np.pad(mask, 1)
     skeleton = skeletonize(padded) > 0

@@ -17,22 +17,22 @@ from wmh.learning.losses import LEFT_OUT, SKELETON
 CPU = torch.device("cpu")
 
 THINNEST = 0.1
-"""Share of the subjects with thinner slices than those a network is said to know."""
+"""A network's slice thickness is this quantile of its training subjects' thicknesses."""
 
 OPEN_AT_ONCE = 4
-"""Files kept mapped, so that the images and labels of a batch open each person's file once."""
+"""Number of files that stay open, so that a batch opens each person's file only once."""
 
 
 @dataclass
 class Slices:
     """All slices of some subjects.
 
-    ``images`` (N, 2, H, W) normalised FLAIR and T1; ``lesions`` (N, H, W) 0, 1, and 2 for what is
-    left out; ``regions`` (N, H, W) 0 to 36, 255 where they are not known, or None; ``depth_mm``
-    (N,) below the crown; ``subject`` (N,) index into ``ids``; ``windows`` edges of each subject's
-    own window, centred in the common one of H x W (all as large as that where none are given);
-    ``skeletons`` (N, H, W) of each structure, where the loss needs them; ``device`` where batches
-    of them are made, whether or not they lie there.
+    ``images`` (N, 2, H, W): normalised FLAIR and T1. ``lesions`` (N, H, W): 0, 1, and 2 for pixels
+    that are left out. ``regions`` (N, H, W): 0 to 36, 255 where unknown; or None. ``depth_mm``
+    (N,): depth below the crown of the head. ``subject`` (N,): index into ``ids``. ``windows``: size
+    of each subject's own window, centred in the common window of H x W (by default that size).
+    ``skeletons`` (N, H, W) of each structure, if the loss needs them. ``device``: where batches are
+    made; the slices themselves may lie elsewhere.
     """
 
     images: Stack
@@ -45,7 +45,7 @@ class Slices:
     skeletons: dict[str, Stack] = field(default_factory=dict)
     device: torch.device = CPU
     further: tuple[bool, ...] = ()
-    """Of each subject, whether it is one of the cohort's further people; none where not given."""
+    """For each subject, whether it is one of ``cohort.further``; empty if there are none."""
 
     def __post_init__(self) -> None:
         self.windows = self.windows or (tuple(self.images.shape[2:]),) * len(self.ids)
@@ -55,7 +55,7 @@ class Slices:
 
     @cached_property
     def labelled(self) -> dict[str, torch.Tensor]:
-        """Pixels of each slice that hold a structure (N,), by structure."""
+        """Number of pixels of each structure in each slice (N,), by structure."""
 
         def of(structure: str, labels: Stack) -> torch.Tensor:
             if isinstance(labels, Stored):
@@ -67,31 +67,31 @@ class Slices:
 
     @cached_property
     def holds(self) -> dict[str, torch.Tensor]:
-        """True where a slice holds lesion (label 1), or any region: (N,) by structure."""
+        """Whether each slice holds lesion (label 1), or any region: (N,) by structure."""
         return {name: pixels > 0 for name, pixels in self.labelled.items()}
 
     @cached_property
     def lesion_voxels(self) -> torch.Tensor | StoredVoxels:
-        """Right, front and number of the slice of every lesion voxel (V, 3)."""
+        """Row (right), column (front) and slice number of every lesion voxel (V, 3)."""
         if isinstance(self.lesions, Stored):
             return StoredVoxels(self.lesions)
         return is_structure("lesions", self.lesions).nonzero()[:, [1, 2, 0]].cpu()
 
     @cached_property
     def spans(self) -> torch.Tensor:
-        """Each subject's first slice and the one past its last, (subjects, 2)."""
+        """Each subject's first slice, and the one after its last: (subjects, 2)."""
         end = torch.bincount(self.subject, minlength=len(self.ids)).cumsum(0)
         return torch.stack([torch.cat([torch.zeros_like(end[:1]), end[:-1]]), end], dim=1)
 
     @property
     def thickness_mm(self) -> float:
-        """Thickness of a slice that few subjects' are below; 0 where none has two slices."""
+        """The 10 % quantile of the subjects' slice thickness; 0 if no subject has two slices."""
         first = self.spans[self.spans.diff(dim=1)[:, 0] > 1, 0]
         steps = self.depth_mm[first] - self.depth_mm[first + 1]
         return float(steps.quantile(THINNEST)) if len(steps) else 0.0
 
     def stacks(self, structures: Iterable[str]) -> dict[str, Stack]:
-        """Labels of each structure, and its skeletons where there are any."""
+        """Labels of each structure, and its skeletons if there are any."""
         labels = {structure: getattr(self, structure) for structure in structures}
         skeletons = {s + SKELETON: self.skeletons[s] for s in labels if s in self.skeletons}
         return labels | skeletons
@@ -109,14 +109,14 @@ class Slices:
         return sum(stack.nbytes for stack in stacks if stack is not None)
 
     def in_memory(self) -> Slices:
-        """The same slices, read from their files."""
+        """The same slices, read into memory."""
         return self._each(lambda stack: stack[:])
 
     def to(self, device: torch.device, storage: str = "auto") -> Slices:
-        """The same slices for batches on a device, where they also lie if there is room.
+        """The same slices for batches on a device; they move there if there is enough memory.
 
-        ``storage`` is the study's setting. Slices in files, and those a GPU's memory is too small
-        for, stay where they are; batches of them are sent as they are drawn.
+        ``storage`` is the study's setting. Slices in files, and slices that do not fit into a GPU's
+        memory, stay where they are, and each batch is sent to the device.
         """
         stay = storage == "host" or isinstance(self.images, Stored)
         there = not stay and (storage == "device" or fits(self.nbytes, device))
@@ -134,9 +134,9 @@ class Slices:
         )
 
     def fingerprint(self) -> str:
-        """A hash of every value, to tell whether an interrupted training saw the same data.
+        """A hash of all values, which shows whether an interrupted training saw the same data.
 
-        Of slices in files, one of what these were made of.
+        For slices in files it is a hash of the images, settings and code they were made from.
         """
         digest = hashlib.blake2b(digest_size=16)
         for stack in (self.images, self.lesions, self.regions):
@@ -149,23 +149,23 @@ class Slices:
 
 @dataclass(frozen=True)
 class StoredSubject:
-    """Facts about a subject's files that are known without reading their slices."""
+    """Facts about a subject's files, so that their slices need not be read for them."""
 
     paths: tuple[Path, ...]
     made_of: tuple[str, ...]
     """Hashes of the images, settings and code of each file."""
     edges: tuple[int, int]
-    """Of the subject's own window, in pixels."""
+    """Size of the subject's own window in pixels."""
     depth_mm: torch.Tensor
     labelled: dict[str, torch.Tensor]
-    """Pixels of each slice that hold a structure, (n,) each."""
+    """Number of pixels of each structure in each slice, (n,)."""
 
 
 class Files:
-    """The files of some subjects, whose slices are numbered through from the first to the last.
+    """The files of some subjects, whose slices are numbered consecutively over all subjects.
 
-    A file is mapped into memory while slices are read from it, and soon let go again: what the
-    process holds does not grow with the cohort.
+    A file is mapped into memory while slices are read from it, and closed soon after, so that the
+    memory of the process does not grow with the cohort.
     """
 
     def __init__(self, subjects: Sequence[StoredSubject]):
@@ -176,9 +176,9 @@ class Files:
 
 
 class Stored:
-    """A stack of slices (N, ..., H, W) in files: what is indexed is read and comes as a tensor.
+    """A stack of slices (N, ..., H, W) in files; indexing reads slices and returns a tensor.
 
-    Each subject's window is centred in the common one, as it is for stacks in memory.
+    Each subject's window is centred in the common one, as in stacks in memory.
     """
 
     device = torch.device("cpu")
@@ -194,7 +194,7 @@ class Stored:
         return self.shape[0]
 
     def __getitem__(self, which: torch.Tensor | slice) -> torch.Tensor:
-        """Slices of these numbers."""
+        """The slices with these numbers."""
         if isinstance(which, slice):
             which = torch.arange(*which.indices(len(self)))
         found = torch.empty(len(which), *self.shape[1:], dtype=self.dtype)
@@ -206,19 +206,19 @@ class Stored:
         return found
 
     def labelled(self) -> torch.Tensor:
-        """Count the pixels of each slice that hold the structure (N,)."""
+        """Number of pixels of the structure in each slice (N,)."""
         return torch.cat([subject.labelled[self.name] for subject in self.files.subjects])
 
     def fingerprint(self) -> bytes:
-        """A hash of what the files were made of."""
+        """A hash of the images, settings and code that the files were made from."""
         made_of = "/".join(name for subject in self.files.subjects for name in subject.made_of)
         return hashlib.blake2b(made_of.encode(), digest_size=16).digest()
 
 
 class StoredVoxels:
-    """Right, front and number of the slice of every lesion voxel, looked up where it is asked for.
+    """Row, column and slice number of every lesion voxel, read from files only when indexed.
 
-    In the order in which ``nonzero`` would list them, were all labels in memory.
+    The order is that of ``nonzero`` on labels in memory.
     """
 
     def __init__(self, lesions: Stored):
@@ -229,7 +229,7 @@ class StoredVoxels:
         return int(self.ends[-1])
 
     def __getitem__(self, voxels: torch.Tensor) -> torch.Tensor:
-        """Those of some numbers, (n, 3)."""
+        """The voxels with these numbers, (n, 3)."""
         numbers = torch.searchsorted(self.ends, voxels, right=True)
         found = torch.empty(len(voxels), 3, dtype=torch.long)
         for row, (number, voxel) in enumerate(zip(numbers, voxels, strict=True)):
@@ -240,7 +240,7 @@ class StoredVoxels:
 
 
 def open_slices(*paths: Path) -> dict[str, torch.Tensor]:
-    """Open a subject's files, mapped into memory and read only where they are looked at."""
+    """Open a subject's files, mapped into memory and read only where they are used."""
     content = {}
     for path in paths:
         content |= torch.load(path, mmap=True, weights_only=True)
@@ -248,9 +248,9 @@ def open_slices(*paths: Path) -> dict[str, torch.Tensor]:
 
 
 Stack = torch.Tensor | Stored
-"""Slices (N, ..., H, W), in memory or on disk; indexing gives a tensor either way."""
+"""Slices (N, ..., H, W), in memory or on disk; indexing gives a tensor in both cases."""
 
 
 def is_structure(structure: str, labels: torch.Tensor) -> torch.Tensor:
-    """True where labels say lesion (label 1, not other pathology), or any region."""
+    """True where the label is lesion (1, not other pathology), or any region."""
     return labels == 1 if structure == "lesions" else (labels > 0) & (labels != LEFT_OUT)

@@ -1,4 +1,4 @@
-"""The training subjects of a model, parted into those to learn from and those to validate on."""
+"""The training subjects of a model, divided into those to learn from and those to validate on."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from wmh.study import Study
 
 
 def split_training(study: Study) -> tuple[list[Subject], list[Subject]]:
-    """The study's subjects to learn from and to validate on; the same for all its models.
+    """The study's subjects to learn from and to validate on, the same for all its models.
 
-    With ``training.folds``, each repeat of the study validates on another fold; without, all
+    With ``training.folds``, each repeat of the study validates on another fold. Without it, all
     repeats have the same split.
     """
     subjects = of_split(read_cohort(study.results / "cohort.csv"), "training")
@@ -32,10 +32,10 @@ def split_training(study: Study) -> tuple[list[Subject], list[Subject]]:
 
 
 def fold_of(subjects: Sequence[Subject], folds: int, seed: int) -> dict[str, int]:
-    """The fold, 1 to ``folds``, of each person, who stays in one with all their sessions.
+    """The fold, 1 to ``folds``, of each person with all their sessions.
 
-    People are dealt out scanner by scanner, so that folds differ by at most one person, of each
-    scanner and in all. Raises :class:`CohortError` for fewer people than folds.
+    People are dealt to the folds scanner by scanner. Folds therefore differ by at most one person,
+    for each scanner and in total. Raises :class:`CohortError` for fewer people than folds.
     """
     generator, order = np.random.default_rng(seed), []
     for scanner in sorted({s.scanner for s in subjects}):
@@ -43,18 +43,19 @@ def fold_of(subjects: Sequence[Subject], folds: int, seed: int) -> dict[str, int
         order += generator.permutation(people).tolist()
     if len(order) < folds:
         raise CohortError(
-            f"{len(order)} people to train on cannot make training.folds: {folds}; ask for fewer"
+            f"{len(order)} people in the training split are too few for training.folds: {folds}; "
+            "set it to fewer"
         )
     return {person: number % folds + 1 for number, person in enumerate(order)}
 
 
 def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
-    """Slices to learn from and to validate on; who is which is written to ``split.csv``.
+    """Slices to learn from and to validate on; the split is written to ``split.csv``.
 
-    People whose regions are not known teach a model of regions nothing, and are left out of it.
+    A model of regions leaves out people whose regions are not known.
 
-    Raises :class:`CohortError` when either part holds nothing of what the model is to find: lesion
-    masks that are all empty, or region labels.
+    Raises :class:`CohortError` when the lesion masks, or the region labels, of all people in a part
+    are empty.
     """
     parts = dict(zip(("learn", "validate"), split_training(study), strict=True))
     if study.models[model].task == "regions" and study.regions.atlas == "known":
@@ -79,7 +80,8 @@ def training_slices(study: Study, model: str) -> tuple[Slices, Slices]:
 def _nothing_of(
     structure: str, study: Study, part: str, subjects: Sequence[Subject]
 ) -> CohortError:
-    everyone = f"all {len(subjects)} subjects to {part} on"
+    purpose = {"learn": "to learn from", "validate": "to validate on"}[part]
+    everyone = f"all {len(subjects)} subjects {purpose}"
     if structure == "lesions":
         return CohortError(
             f"{subjects[0].lesions}: empty, and so are the lesion masks of {everyone}. Check that "

@@ -1,4 +1,4 @@
-"""Weights to start a training from: those of the general model, or of another study's models."""
+"""Weights to start a training from: the general model's, or those of another study's models."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from wmh.learning.networks.place import PLACE_CHANNELS
 from wmh.study import Study, load_study
 
 GENERAL = "general"
-"""Name in ``training.start_from`` of the weights that come with the package."""
+"""Value of ``training.start_from`` that means the weights in the package."""
 
 
 def start_from(network: nn.Module, study: Study, model: str) -> None:
     """Fill a network of the study with the weights that ``training.start_from`` names.
 
-    What inputs and tasks share is taken: of the first layers the channels of the modalities that
-    the model sees, of the decoders those of its structures. Raises :class:`CheckpointError` where
-    the networks are not alike, in one line that names what to change.
+    Weights are taken as far as inputs and tasks are the same: in the first layers the channels of
+    the modalities that the model sees, and the decoders of its structures. Raises
+    :class:`CheckpointError`, which names the settings to change, if the architectures differ.
     """
     content = _content(study, model)
     theirs, ours = content["network"], study.training.network.model_dump(mode="json")
     if differing := [key for key in ours if theirs.get(key) != ours[key]]:
         wanted = ", ".join(f"{key}: {theirs.get(key)}" for key in differing)
         raise CheckpointError(
-            f"study {study.name}: the network of training.start_from: {study.training.start_from} "
-            f"is another. Set in training.network {wanted}"
+            f"study {study.name}: training.start_from: {study.training.start_from} has a different "
+            f"network. Set in training.network {wanted}"
         )
     weights = content["weights"]
     weights = weights[0] if isinstance(weights, list) else weights
@@ -44,13 +44,16 @@ def start_from(network: nn.Module, study: Study, model: str) -> None:
             len(found),
             len(channels),
         ):
-            for own, theirs in enumerate(channels):  # of a first layer
+            for own, theirs in enumerate(channels):  # a first layer: its inputs are matched
                 if theirs is not None:
                     tensor[:, own] = found[:, theirs]
 
 
 def _content(study: Study, model: str) -> dict:
-    """Read what a model starts from: the general model for its first structure, or its namesake."""
+    """Read the checkpoint that a model starts from.
+
+    It is the other study's model of the same name, or the general model for the first structure.
+    """
     source = study.training.start_from
     if source != GENERAL:
         return read_checkpoint(load_study(source).model_folder(model) / "checkpoint.pt")
@@ -60,12 +63,12 @@ def _content(study: Study, model: str) -> dict:
 
 
 def _bare(name: str) -> str:
-    """A tensor's name without that of the wrapper that networks for regions have."""
+    """A tensor's name without the prefix of the wrapper around networks for regions."""
     return name.removeprefix("network.")
 
 
 def _channels(content: dict, study: Study, model: str) -> list[int | None]:
-    """For each input channel of ours, that of theirs which shows the same, or None."""
+    """For each of our input channels, the number of theirs with the same content, or None."""
     view = CONFIGURATIONS[content["inputs"]].views[0]
     ours = CONFIGURATIONS[study.models[model].inputs].views[0]
     found = [view.index(modality) if modality in view else 0 for modality in ours]

@@ -1,10 +1,11 @@
 """Training: draw, augment, forward, loss, step, checkpoint.
 
-A batch holds slices of a few people, and each person goes through the network alone. Batch
-normalisation thus sees one head on one scanner, in training as at inference.
+A batch holds slices of a few people, and each person goes through the network separately. Batch
+normalisation therefore sees one head on one scanner, in training and at inference.
 
-Every step seeds its own generator from study, model and step. An interrupted training therefore
-goes on exactly as if it had not been interrupted, with nothing but weights and step to restore.
+Every step seeds its own generator from study, model and step number. An interrupted training
+therefore continues exactly as if it had not been interrupted; only the state of network and
+optimiser and the step number are restored.
 """
 
 from __future__ import annotations
@@ -47,29 +48,29 @@ from wmh.study import Study
 
 LEARNED = ("network", "optimiser", "log_variances")
 REACHED = ("step", "best_dice", "best_weights", "history")
-"""Parts of a :class:`Run` that an interrupted training goes on from."""
+"""Attributes of a :class:`Run` that are saved for an interrupted training to continue from."""
 
 
 class TrainingError(RuntimeError):
-    """A training that cannot go on. The message says why and what to change."""
+    """A training that cannot continue. The message says why, and what to change."""
 
 
 class Run:
-    """A training of one model of a study: what surrounds the loop that a notebook shows.
+    """The training of one model of a study: everything around the loop that a notebook shows.
 
-    It starts, or goes on where an interrupted one stopped; it keeps the best weights and the state
-    to go on from; and it says in words what went wrong. :func:`train` is the whole loop.
+    It starts, or continues where an interrupted training stopped. It keeps the best weights and the
+    state to continue from, and explains errors. :func:`train` is the whole loop.
     """
 
     def __init__(self, study: Study, model: str, learn: Slices, validate: Slices):
-        """Raises :class:`TrainingError` when memory runs out for the slices."""
+        """Raises :class:`TrainingError` when the slices do not fit into memory."""
         self.study, self.model = study, model
         self.settings, self.training = study.models[model], study.training
         self.configuration = CONFIGURATIONS[self.settings.inputs]
         torch.set_num_threads(study.compute.threads)
         keep_freed_memory()
         self.device = choose_device(study.compute.device)
-        too_large = f"{model}: {MEMORY_OF[self.device.type]} ran out for the slices"
+        too_large = f"{model}: the slices do not fit into {MEMORY_OF[self.device.type]}"
         with when_out_of_memory(partial(TrainingError, f"{too_large}. Set slices.storage to auto")):
             self.learn, self.validate = (
                 part.to(self.device, study.slices.storage) for part in (learn, validate)
@@ -85,15 +86,15 @@ class Run:
             "code": code_of("wmh.learning.training"),
             "torch": str(torch.__version__),
         }
-        # read before the first step: images and code may change while it trains
+        # read before the first step, because images and code may change during the training
         self._about = facts_of(study, model) | origin_of(study, model, self.learn, self.validate)
         self._go_on()
-        # loss, gradient norm and subjects of each step, looked at later: no step waits for a GPU
+        # loss, gradient norm and subjects of each step; read later, so that no step waits for a GPU
         self._steps: list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]] = []
         self._since = time.perf_counter()
 
     def _begin(self) -> None:
-        """Network, optimiser and the logarithms of the task weights' variances, at the start."""
+        """Make the network, the optimiser and the logarithms of the task variances."""
         torch.manual_seed(self.study.seed_for("weights", self.model))
         network = build_network(
             self.training.network, self.configuration.channels, self.settings.task
@@ -113,20 +114,23 @@ class Run:
         self.history: list[dict[str, float]] = []
 
     def _go_on(self) -> None:
-        """Go on from ``resume.pt`` if it is of this very training: of its settings, data, code."""
+        """Continue from ``resume.pt`` if it has the same settings, data and code."""
         path = self.folder / "resume.pt"
         if not path.is_file():
             return
         state = torch.load(path, map_location=self.device, weights_only=True)
         changed = [key for key, now in self._identity.items() if state["identity"].get(key) != now]
         if changed:
-            print(f"{path}: of other {', '.join(changed)}; training starts afresh")
+            print(
+                f"{path}: not used, because it was made with other {', '.join(changed)}; the "
+                "training starts from the beginning"
+            )
             return
         for name in LEARNED:
             getattr(self, name).load_state_dict(state[name])
         for name in REACHED:
             setattr(self, name, state[name])
-        print(f"Going on from step {self.step}")
+        print(f"Continuing from step {self.step}")
 
     def __enter__(self) -> Run:
         return self
@@ -136,7 +140,7 @@ class Run:
             raise self._too_large() from error
 
     def steps(self) -> Iterator[torch.Generator]:
-        """The steps still to take, with a progress bar: of each the generator of its own."""
+        """Yield each remaining step's own random generator, with a progress bar."""
         in_a_step = self.training.batch_size
         with tqdm(
             desc=f"training {self.model}",
@@ -153,11 +157,11 @@ class Run:
                 yield torch.Generator().manual_seed(seed)
 
     def precision(self) -> AbstractContextManager:
-        """In which the network is to compute: mixed precision where the study wants it."""
+        """The precision in which the network computes: mixed precision if the study says so."""
         return autocast(self.device, self.training.precision, self.training.network.dimensions)
 
     def descend(self, loss: torch.Tensor, batch: Batch) -> None:
-        """One step of the optimiser down the gradient of a loss. Nothing in it waits for a GPU."""
+        """Take one step of the optimiser along a loss's gradient, without waiting for a GPU."""
         loss.backward()
         gradient_norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
@@ -168,14 +172,14 @@ class Run:
 
     @property
     def is_to_validate(self) -> bool:
-        """True where validation is due at this step, and was not done yet."""
+        """True if validation is due at this step and was not done yet."""
         due = self.step % self.training.validate_every == 0 or self.step == self.settings.steps
         return due and self.step > (self.history[-1]["step"] if self.history else 0)
 
     def keep_best(self, scores: dict[str, float]) -> None:
         """Add validation scores to the history, and keep the weights if they are the best so far.
 
-        Raises :class:`TrainingError` where a loss since the last validation was not finite.
+        Raises :class:`TrainingError` if a loss since the last validation was not finite.
         """
         train_loss = self._mean_loss()
         row = {"step": self.step, "train_loss": train_loss, **scores}
@@ -218,8 +222,8 @@ class Run:
     def _mean_loss(self) -> float:
         """Mean loss of the steps since the last validation.
 
-        Raises :class:`TrainingError` for the first whose loss or gradient is not finite: what
-        comes after it says nothing any more.
+        Raises :class:`TrainingError` for the first step whose loss or gradient is not finite; all
+        later steps are meaningless.
         """
         losses, norms, subjects = zip(*self._steps, strict=True)
         losses, norms = torch.stack(losses), torch.stack(norms)
@@ -230,36 +234,36 @@ class Run:
             raise TrainingError(
                 f"{self.model}: in step {number}, with slices of "
                 f"{', '.join(subjects[first])}, the loss is {losses[first]:.4g} and "
-                f"its gradient {norms[first]:.4g}. Look at their images (wmh check), or lower "
-                f"training.learning_rate{self._kept()}"
+                f"its gradient {norms[first]:.4g}. Check the images of these subjects (wmh check), "
+                f"or lower training.learning_rate{self._kept()}"
             )
         return float(losses.mean())
 
     def _too_large(self) -> TrainingError:
-        """Return the error for memory that ran out: for a batch, or for a person to validate on."""
+        """The error for too little memory, for a batch or for a person to validate on."""
         training, network = self.training, self.training.network
         multiple = training.people_a_batch if network.dimensions == 2 else 1
         half = training.batch_size // 2 // multiple * multiple
         when, validating = f"in step {self.step + 1}", self.step and self.is_to_validate
         if validating:
-            when = f"for all slices of a person to validate on, after step {self.step}"
+            when = f"while all slices of a person were validated, after step {self.step}"
         if half and not validating:
             remedy = f"Lower training.batch_size from {training.batch_size} to {half}"
         elif network.dimensions == 3 and not validating:
             remedy = _smaller_patch(network)
         else:
             now = self.study.slices.voxel_size_mm
-            larger = f"from {now or 'the native one'} to {1.5 * now if now else 2}"
+            larger = f"from {now or 'the native size'} to {1.5 * now if now else 2}"
             remedy = f"Raise slices.voxel_size_mm {larger}"
         memory = MEMORY_OF[self.device.type]
         return TrainingError(f"{self.model}: {memory} ran out {when}. {remedy}{self._kept()}")
 
     def _kept(self) -> str:
-        """Say from which step a stopped training goes on; nothing before the first validation."""
+        """Say from which step the training will continue; empty before the first validation."""
         if not self.history:
             return ""
         return (
-            f". With the same settings it goes on from step {self.history[-1]['step']}, kept in "
+            f". With the same settings it continues from step {self.history[-1]['step']}, kept in "
             f"{self.folder / 'resume.pt'}"
         )
 
@@ -273,10 +277,10 @@ def train(
 ) -> Path:
     """Train a model of the study and return its checkpoint's path.
 
-    Writes ``checkpoint.pt`` (the weights with the best :func:`steady_dice`, and what they were
-    trained with) and ``history.csv`` into the model's folder. While it runs, ``resume.pt`` holds
-    the state to go on from, and ``on_validation`` gets the history after each validation. Raises
-    :class:`TrainingError` when a loss is not finite or memory runs out.
+    Writes ``checkpoint.pt`` (the weights with the best :func:`steady_dice`, with settings, data and
+    code) and ``history.csv`` into the model's folder. During the training ``resume.pt`` holds the
+    state to continue from, and ``on_validation`` is called with the history after each validation.
+    Raises :class:`TrainingError` when a loss is not finite or memory runs out.
     """
     with Run(study, model, learn, validate) as run:
         settings, configuration = run.settings, run.configuration
@@ -295,16 +299,16 @@ def train(
 
 
 def steady_dice(history: list[dict[str, float]], validation_dice: float) -> float:
-    """Validation Dice, smoothed: the mean of the latest and of what it was before.
+    """Smoothed validation Dice: the mean of the latest Dice and the previous smoothed value.
 
-    On a few validation subjects Dice jumps. The best of its raw values, often an early one at a
-    high learning rate, would be luck (smoothed likewise in nnU-Net; Isensee et al. 2021).
+    With few validation subjects Dice fluctuates, and the best raw value would be luck, often early
+    at a high learning rate. nnU-Net smooths similarly (Isensee et al. 2021).
     """
     return (history[-1]["steady_dice"] + validation_dice) / 2 if history else validation_dice
 
 
 def _smaller_patch(network: NetworkSettings) -> str:
-    """Half the longest edge, as far as there is an edge of 32 voxels left; else half the width."""
+    """Advice to halve the patch's longest edge; if no edge would keep 32 voxels, the width."""
     edges = list(network.patch_size)
     longest = edges.index(max(edges))
     edges[longest] = max(edges[longest] // 32, 1) * 16

@@ -1,4 +1,4 @@
-"""Measure a network on the validation subjects, while it is trained."""
+"""Measures of a network on the validation subjects during training."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from wmh.settings import Training
 def validation_scores(
     network: nn.Module, slices: Slices, configuration: InputConfiguration, training: Training
 ) -> dict[str, float]:
-    """Loss and Dice on the validation subjects, every view averaged as at inference.
+    """Loss and Dice on the validation subjects, with views averaged as at inference.
 
-    Dice is pooled over each subject's slices and averaged over subjects (and over the 34 regions);
-    a network that predicts both structures gets the mean of the two.
+    Dice is computed over all slices of a subject and averaged over subjects (and over the 34
+    regions). A network that predicts both structures gets the mean of both.
     """
     network.eval()
     counts: dict[str, list[torch.Tensor]] = {}
@@ -79,7 +79,7 @@ def fullest_slice(
     configuration: InputConfiguration,
     training: Training,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The slice that holds most of a structure: its images (2, H, W), truth and answer (H, W)."""
+    """The slice with most of a structure: its images (2, H, W), truth and prediction (H, W)."""
     number = int(slices.labelled[structure].argmax())
     person = int(slices.subject[number])
     first, window = int(slices.spans[person, 0]), slices.windows[person]
@@ -96,7 +96,7 @@ def fullest_slice(
 
 
 def _overlap(prediction: torch.Tensor, truth: torch.Tensor, classes: int) -> torch.Tensor:
-    """Voxels in the overlap and in both masks together, of each foreground class.
+    """For each foreground class, the pixels in the overlap and the sum of both masks' pixels.
 
     Returns (classes - 1, 2). Pixels of lesion label 2 do not count.
     """
@@ -110,9 +110,9 @@ def _overlap(prediction: torch.Tensor, truth: torch.Tensor, classes: int) -> tor
 
 
 def _mean_dice(counts: torch.Tensor, structure: str) -> float:
-    """Mean Dice over subjects and classes from (subjects, classes, 2); absent classes left out.
+    """Mean Dice over subjects and classes from (subjects, classes, 2), without absent classes.
 
-    1 where truth and prediction hold no class at all: they agree, and NaN is never the best Dice.
+    It is 1 if truth and prediction hold no class at all: they agree, and NaN could not be compared.
     """
     if structure == "regions":
         counts = counts[:, : len(REGION_LABELS)]  # the two rest labels do not count

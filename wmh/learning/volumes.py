@@ -1,7 +1,7 @@
-"""Patches of volumes: drawn for a batch in training, overlapping over a whole head at inference.
+"""Patches of volumes: random ones in training, overlapping ones over the whole head at inference.
 
-A volume is a run of :class:`Slices` of one subject. Patches are cut out of the same tensors by
-indexing, so 2-D and 3-D networks share loading, splits and labels. Array axes run right, front, up.
+A volume is all :class:`Slices` of one subject. Patches are cut from the same tensors, so that 2-D
+and 3-D networks share loading, splits and labels. Array axes point right, front and up.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from wmh.learning.slices import Slices, Stack
 from wmh.settings import NetworkSettings, Training
 
 OVERLAP = 0.5
-"""Of neighbouring patches at inference, as a share of their edge."""
+"""Overlap of neighbouring patches at inference, as a share of their edge."""
 
 PATCHES_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
 class Patches:
-    """Places of patches: (B, 3) each, pixels along right and front, and numbers of slices.
+    """Positions of patches, (B, 3) each: pixels along right and front, and slice numbers.
 
-    ``low`` and ``high`` bound what there is of the patch's subject; beyond, a patch is zero.
+    ``low`` and ``high`` are the bounds of the patch's subject; a patch is zero outside of them.
     """
 
     start: torch.Tensor
@@ -38,7 +38,7 @@ class Patches:
     size: tuple[int, int, int]
 
     def of(self, stack: Stack) -> torch.Tensor:
-        """Cut the patches out of slices: (B, C, X, Y, Z) out of (N, C, H, W), or both without C."""
+        """Cut the patches from slices: (B, C, X, Y, Z) from (N, C, H, W), or both without C."""
         *in_plane, depth = self.size
         patches = []
         for (*corner, up), low, high in zip(
@@ -50,7 +50,7 @@ class Patches:
         return torch.stack(patches)
 
     def where(self, slices: Slices) -> torch.Tensor:
-        """Return their places as a network's place channels take them: (B, 3, 2)."""
+        """Their positions in the form that a network's place channels need: (B, 3, 2)."""
         first = self.low[:, 2]
         crown = slices.depth_mm[first]
         below = slices.depth_mm[(first + 1).clamp(max=self.high[:, 2] - 1)]
@@ -61,7 +61,7 @@ class Patches:
 def draw_patches(
     slices: Slices, lesion_share: float, training: Training, generator: torch.Generator
 ) -> Patches:
-    """Draw a batch of patches, a share of them so that they hold a lesion voxel drawn at random."""
+    """Draw a batch of random patches; ``lesion_share`` of them contain a random lesion voxel."""
     size = torch.tensor(training.network.patch_size)
     count = training.batch_size
     chosen = torch.randint(len(slices), (count,), generator=generator)
@@ -80,7 +80,7 @@ def draw_patches(
     start = low + (share * (slack + 1)).long()
     start[:wanted] = aimed - (share[:wanted] * size).long()
     start = torch.minimum(torch.maximum(start, low), low + slack)
-    start = torch.where(slack < 0, low + slack // 2, start)  # the subject lies in the middle
+    start = torch.where(slack < 0, low + slack // 2, start)  # a smaller subject is centred
     return Patches(start, low, high, training.network.patch_size)
 
 
@@ -91,10 +91,10 @@ def place_of_patch(
     depth_mm: torch.Tensor,
     thickness_mm: torch.Tensor,
 ) -> torch.Tensor:
-    """Start and step of the place along each axis (B, 3, 2), in the units of a slice's place.
+    """Start and step of a patch's place along each axis (B, 3, 2), in the units of a slice's place.
 
-    ``start`` (B, 3) is a patch's first voxel in slices of ``in_plane`` pixels, ``depth_mm`` (B,)
-    how far below the crown slice number ``first`` (B,) lies.
+    ``start`` (B, 3) is the patch's first voxel in slices of ``in_plane`` pixels; ``depth_mm`` (B,)
+    is the depth below the crown of slice number ``first`` (B,).
     """
     right, front = ((start[:, axis] - (in_plane[axis] - 1) / 2) / 64 for axis in (0, 1))
     depth = depth_mm - (start[:, 2] - first) * thickness_mm
@@ -111,11 +111,11 @@ def logits_of_slices(
     settings: NetworkSettings,
     shown: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Logits (N, classes, H, W) of slices (N, C, H, W); a 3-D network needs a subject's whole run.
+    """Logits (N, classes, H, W) of slices (N, C, H, W); 3-D networks need all slices of a subject.
 
-    A 2-D network normalises by the slices in the middle of the head, as it mostly learned to, of
-    these by the ones that are ``shown`` (N,) whole. A 3-D network answers for overlapping patches,
-    weighted by a Gaussian about their middle.
+    A 2-D network normalises by the slices in the middle of the head, which most of its training
+    slices come from, and only by those ``shown`` (N,) without a blank image. A 3-D network predicts
+    overlapping patches, which are weighted by a Gaussian around their middle.
     """
     if settings.dimensions == 2:
         with statistics_from(middle_of_head(depth_mm, shown)):
@@ -138,7 +138,7 @@ def _over_patches(
     network: nn.Module, volume: torch.Tensor, where: torch.Tensor, patch_size: tuple[int, int, int]
 ) -> dict[str, torch.Tensor]:
     """Logits (1, classes, X, Y, Z) of a volume (1, C, X, Y, Z) from overlapping patches."""
-    from monai.inferers import sliding_window_inference  # seconds to import, and only 3-D needs it
+    from monai.inferers import sliding_window_inference  # takes seconds to import; only for 3-D
 
     channels = volume.shape[1]
 
@@ -149,7 +149,7 @@ def _over_patches(
         there = torch.stack([corner, torch.stack(steps, dim=1) - corner], dim=2)
         return {name: scores.float() for name, scores in network(images, there).items()}
 
-    placed = torch.cat([volume, place(volume, where)], dim=1)  # patches carry where they lie
+    placed = torch.cat([volume, place(volume, where)], dim=1)  # so that patches keep their place
     return sliding_window_inference(
         placed, patch_size, PATCHES_AT_ONCE, answer, overlap=OVERLAP, mode="gaussian"
     )

@@ -1,4 +1,4 @@
-"""Pages of results that open from disk without a network: templates, and pictures put inside."""
+"""Pages of results that open from disk without a network: templates, with pictures inside."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_page(path: Path, template: str, **values: object) -> Path:
 
 @cache
 def _environment() -> jinja2.Environment:
-    """What compiles templates, each once: that takes longer than to fill one."""
+    """The environment that keeps compiled templates; compiling takes longer than filling them."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -38,19 +38,19 @@ def _environment() -> jinja2.Environment:
 
 
 def as_webp(picture: Picture.Image, quality: int = 88) -> str:
-    """A picture as base64 of a WebP file; a quality of 100 keeps every pixel as it is."""
+    """A picture as base64 of a WebP file; quality 100 is lossless."""
     encoded = io.BytesIO()
     picture.save(encoded, "WEBP", quality=quality, lossless=quality == 100, method=4)
     return base64.b64encode(encoded.getvalue()).decode()
 
 
 def webp_address(content: str) -> str:
-    """The data address of what :func:`as_webp` returns."""
+    """The data URL of a picture from :func:`as_webp`."""
     return f"data:image/webp;base64,{content}"
 
 
 def number(value: float | None, decimals: int) -> str:
-    """A number with so many decimals; a dash for what is not known."""
+    """A number with so many decimals; a dash if it is missing or infinite."""
     if value is None or pd.isna(value) or np.isinf(value):
         return "–"
     return f"{float(value):.{decimals}f}".replace("-", "−")

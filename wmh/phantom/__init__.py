@@ -1,1 +1,1 @@
-"""The simulated cohort: people drawn from templates or real heads, in the challenge's layout."""
+"""The simulated cohort: people made from a template or real heads, in the challenge's layout."""

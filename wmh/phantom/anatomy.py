@@ -1,9 +1,9 @@
 """The anatomy of a simulated head: a reference, deformed, on a scanner's native grid.
 
 The reference is the MNI152 template, or one of twenty real people's whole heads
-(:mod:`wmh.phantom.references`). It is turned into a person by a random affine and a smooth
-invertible deformation with ventricles of varying size. The template is an average: its tissue
-fractions are sharpened, and folds drawn into the cortex, where averaging has blurred them away.
+(:mod:`wmh.phantom.references`). A random affine and a smooth invertible deformation, with
+ventricles of varying size, make a person of it. The template is an average of many people.
+Therefore its tissue fractions are sharpened, and folds are drawn into the cortex.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ OBLIQUENESS_DEGREES = {
 """Standard deviation of the slices' tilt in the scanner about its x, y and z axes."""
 
 NEAR_MM = 6.0
-"""Distance from the template's brain beyond which none of it has a share of a voxel."""
+"""Beyond this distance from the template's brain, no voxel contains brain."""
 
 PART_MM, MOST_PARTS = 1.0, 3
-"""Aimed-at edge length of the parts of a native voxel, and their largest number along an axis."""
+"""Wanted edge length of the parts of a native voxel, and their largest number along an axis."""
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """One person's head on a fine grid (all arrays of the grid's fine shape, float32 unless said).
+    """One person's head on a fine grid; arrays have its fine shape and are float32 unless noted.
 
-    ``white``, ``grey`` and ``csf`` are fractions that sum to the brain's share of the voxel;
-    ``mni`` (3, x, y, z) is the template position in mm; ``from_ventricles`` and ``from_brain`` are
+    ``white``, ``grey`` and ``csf`` are fractions that add up to the brain's share of the voxel.
+    ``mni`` (3, x, y, z) is the template position in mm. ``from_ventricles`` and ``from_brain`` are
     signed distances in template mm, negative inside. ``regions`` (uint8) are the labels at the
-    centres of the box's native voxels, defined everywhere. ``around`` (uint8) says what surrounds
-    the brain, where that is known.
+    centres of the box's native voxels, defined everywhere. ``around`` (uint8) are labels of the
+    brain's surroundings, or None if unknown.
     """
 
     grid: FineGrid
@@ -58,7 +58,7 @@ class Anatomy:
 
     @property
     def kind(self) -> str:
-        """``template`` or ``heads``: what the person was made from."""
+        """The reference the person was made from: ``template`` or ``heads``."""
         return "template" if self.around is None else "heads"
 
 
@@ -69,9 +69,9 @@ def draw_anatomy(
     coarsening: int,
     margin_mm: float,
 ) -> Anatomy:
-    """Draw a person's head as a scanner sees it.
+    """Draw a person's head on a scanner's grid.
 
-    ``coarsening`` divides the in-plane resolution; ``margin_mm`` is kept around the brain.
+    ``coarsening`` divides the in-plane resolution; ``margin_mm`` is the margin around the brain.
     """
     native, head = _native_affine(generator, scanner, coarsening)
     grid = _box_around_brain(native, head, scanner, coarsening, margin_mm)
@@ -124,7 +124,7 @@ def _native_affine(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Affines of the native grid (voxel to world) and of the head (MNI to world), in mm.
 
-    The slices are tilted in the scanner; the head lies almost level in the slices.
+    The slices are tilted in the scanner; the head is almost straight in the slices.
     """
     tilt = _rotation(np.array(OBLIQUENESS_DEGREES[scanner.name]) * generator.standard_normal(3))
     voxel = np.array(scanner.voxel_size) * (coarsening, coarsening, 1)
@@ -156,7 +156,7 @@ def _coarse_shape(scanner: Scanner, coarsening: int) -> tuple[int, int, int]:
 def _box_around_brain(
     native: np.ndarray, head: np.ndarray, scanner: Scanner, coarsening: int, margin_mm: float
 ) -> FineGrid:
-    """The native voxels within ``margin_mm`` of the brain's bounding box, as far as scanned."""
+    """The box of native voxels within ``margin_mm`` of the brain's bounding box."""
     low, high = np.array([-74, -110, -66]) - margin_mm, np.array([74, 76, 84]) + margin_mm
     corners = np.array(np.meshgrid(*zip(low, high, strict=True))).reshape(3, -1).T
     index = nib.affines.apply_affine(np.linalg.inv(native) @ head, corners)
@@ -171,7 +171,7 @@ def _box_around_brain(
 def _reference_positions(
     generator: np.random.Generator, grid: FineGrid, head: np.ndarray, reference: Reference
 ) -> np.ndarray:
-    """Reference voxel of every fine voxel, (3, x, y, z) float32: affine plus deformation."""
+    """Reference voxel of every fine voxel, (3, x, y, z) float32, by affine and deformation."""
     shape = grid.fine_shape
     to_reference = np.linalg.inv(head @ reference.affine) @ grid.fine_affine
     nodes = tuple(int(n) for n in np.ceil(np.array(shape) * grid.spacing / 4).astype(int) + 1)
@@ -195,7 +195,7 @@ def _reference_positions(
 def _ventricle_widening(
     generator: np.random.Generator, positions: np.ndarray, reference: Reference
 ) -> np.ndarray:
-    """Displacement in mm, (3, x, y, z), that shows the ventricles some mm wider or narrower."""
+    """Displacement in mm, (3, x, y, z), that makes the ventricles some mm wider or narrower."""
     amount, reach = generator.uniform(-0.5, 5.0), 14.0
     padded = positions / 2 + MARGIN
 
@@ -209,7 +209,7 @@ def _ventricle_widening(
 
 
 def _smallest_stretch(positions: np.ndarray, straight: np.ndarray) -> float:
-    """Smallest local volume ratio of a deformation to its affine part; positive: invertible."""
+    """Smallest local volume ratio of a deformation to its affine part; invertible if positive."""
 
     def volume(field: np.ndarray) -> np.ndarray:
         gradients = np.stack([np.stack(np.gradient(c)) for c in field])
@@ -235,7 +235,7 @@ def _sharpen(
     brain: np.ndarray,
     cortex: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """White, grey and fluid fractions, sharper than the template's and folded in the cortex."""
+    """White, grey and fluid fractions, sharper than the template's and with folds in the cortex."""
     power = generator.uniform(1.8, 4.0)
     atrophy = generator.uniform(-0.5, 1.6)
     shape, spacing = grid.fine_shape, grid.spacing

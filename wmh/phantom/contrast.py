@@ -1,4 +1,4 @@
-"""The anatomy as a scanner shows it: tissue intensities, artefacts, bias field, noise."""
+"""From anatomy to images: tissue intensities, artefacts, bias field and noise."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from wmh.phantom.lesions import Lesions
 
 @dataclass(frozen=True)
 class Contrast:
-    """Intensities relative to white matter, and the image's quality, of one modality.
+    """Intensities relative to white matter, and image quality, of one modality.
 
-    ``lesion`` is the intensity at a lesion's core; ``noise`` the standard deviation of the noise in
-    a voxel; ``blur_mm`` the sigma of the in-plane resolution; ``bias`` the standard deviation of
-    the logarithm of the bias field; ``white_level`` the intensity of white matter in scanner units.
+    ``lesion`` is the intensity at a lesion's core. ``noise`` is the standard deviation of the noise
+    in a voxel, ``blur_mm`` the sigma of the in-plane blur, ``bias`` the standard deviation of the
+    logarithm of the bias field, ``white_level`` the intensity of white matter in scanner units.
     """
 
     grey: float
@@ -30,10 +30,10 @@ class Contrast:
     bias: float
     white_level: float
     corrected: float | None = None
-    """Share of the bias field that a correction takes away; None for most of it."""
+    """Share of the bias field that the correction removes; None for 0.8 to 1."""
 
 
-# grey, csf and lesion core relative to white matter, noise in a native voxel
+# for each scanner: grey, csf and lesion core relative to white matter; noise in a native voxel
 FLAIR_OF_SCANNER = {
     "utrecht_philips_3t": (1.20, 0.25, 1.70, 0.030),
     "singapore_siemens_3t": (1.22, 0.22, 1.66, 0.035),
@@ -51,7 +51,7 @@ T1_OF_SCANNER = {
 
 
 def draw_flair_contrast(generator: np.random.Generator, scanner: Scanner) -> Contrast:
-    """FLAIR contrast of one subject: the scanner's, varied well beyond what one scanner does."""
+    """FLAIR contrast of one subject: the scanner's, varied more than on a real scanner."""
     if scanner.name == VARIOUS.name:
         return _draw_any_flair_contrast(generator)
     grey, csf, lesion, noise = FLAIR_OF_SCANNER[scanner.name]
@@ -69,7 +69,7 @@ def draw_flair_contrast(generator: np.random.Generator, scanner: Scanner) -> Con
 
 
 def draw_t1_contrast(generator: np.random.Generator, scanner: Scanner) -> Contrast:
-    """T1 contrast of one subject, varied likewise."""
+    """T1 contrast of one subject, varied in the same way."""
     if scanner.name == VARIOUS.name:
         return _draw_any_t1_contrast(generator)
     grey, csf, lesion, noise = T1_OF_SCANNER[scanner.name]
@@ -86,7 +86,7 @@ def draw_t1_contrast(generator: np.random.Generator, scanner: Scanner) -> Contra
 
 
 def _draw_any_flair_contrast(generator: np.random.Generator) -> Contrast:
-    """FLAIR contrast of any scanner and protocol: from hardly any to strong."""
+    """FLAIR contrast of any scanner and protocol, from very weak to strong."""
     grey = generator.uniform(1.0, 1.45)
     return Contrast(
         grey=grey,
@@ -101,7 +101,7 @@ def _draw_any_flair_contrast(generator: np.random.Generator) -> Contrast:
 
 
 def _draw_any_t1_contrast(generator: np.random.Generator) -> Contrast:
-    """T1 contrast of any scanner and protocol, spin echo to inversion recovery."""
+    """T1 contrast of any scanner and protocol, from spin echo to inversion recovery."""
     grey = generator.uniform(0.5, 0.95)
     csf = grey * generator.uniform(0.06, 0.9)
     return Contrast(
@@ -122,7 +122,7 @@ def _log_uniform(generator: np.random.Generator, low: float, high: float) -> flo
 
 @dataclass(frozen=True)
 class Artefacts:
-    """All that looks like lesion or eats into it, on the fine grid, each 0 to 1."""
+    """Structures that look like lesions or hide them, on the fine grid, each 0 to 1."""
 
     rim: np.ndarray
     flair_spots: np.ndarray
@@ -133,7 +133,7 @@ class Artefacts:
 
 
 def draw_artefacts(generator: np.random.Generator, anatomy: Anatomy) -> Artefacts:
-    """Draw the ependymal rim, spots at it, septum, choroid plexus, pulsation, small vessels."""
+    """Draw ependymal rim, spots near it, septum, choroid plexus, pulsation and small vessels."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
     x, y, z = anatomy.mni
     distance = anatomy.from_ventricles
@@ -177,7 +177,7 @@ def flair_signal(
     artefacts: Artefacts,
     contrast: Contrast,
 ) -> np.ndarray:
-    """Noiseless FLAIR on the fine grid, white matter 1."""
+    """Noiseless FLAIR on the fine grid; white matter is 1."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
     white, grey, csf = _with_vessels(anatomy, artefacts)
     fine, broad = (smooth_field(generator, shape, spacing, w) for w in (2.0, 8.0))
@@ -204,13 +204,13 @@ def flair_signal(
 
 
 def _nuclei(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """1 in the deep nuclei, whose iron darkens them on FLAIR, falling to 0 around them."""
+    """1 in the deep nuclei, which iron darkens on FLAIR, falling to 0 around them."""
     deep = ((np.abs(x) - 17) / 14) ** 2 + ((y + 4) / 24) ** 2 + ((z - 3) / 14) ** 2
     return np.exp(-(deep**2))
 
 
 def _limbic_cortex(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """1 in insula, hippocampus and cingulum, brighter on FLAIR than other cortex, falling to 0."""
+    """1 in insula, hippocampus and cingulum, which are brighter on FLAIR than other cortex."""
     side = np.abs(x)
     insula = ((side - 38) / 7) ** 2 + ((y - 2) / 22) ** 2 + ((z - 2) / 14) ** 2
     hippocampus = ((side - 26) / 9) ** 2 + ((y + 18) / 20) ** 2 + ((z + 18) / 9) ** 2
@@ -226,7 +226,7 @@ def t1_signal(
     artefacts: Artefacts,
     contrast: Contrast,
 ) -> np.ndarray:
-    """Noiseless T1 on the fine grid, white matter 1."""
+    """Noiseless T1 on the fine grid; white matter is 1."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
     white, grey, csf = _with_vessels(anatomy, artefacts)
     fine, broad = (smooth_field(generator, shape, spacing, w) for w in (2.5, 9.0))
@@ -244,9 +244,10 @@ def t1_signal(
 def finish(
     generator: np.random.Generator, signal: np.ndarray, grid: FineGrid, contrast: Contrast
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Blur, average to native voxels, add bias and noise: corrected and raw image, int16.
+    """Blur, average to native voxels, add bias and noise; the corrected and the raw image (int16).
 
-    The raw image has the full bias field; in the corrected one a fifth of it or less is left.
+    The raw image has the full bias field. In the corrected one a fifth of it or less is left,
+    unless the contrast says otherwise (``corrected``).
     """
     sigma = (contrast.blur_mm / grid.spacing) * (1, 1, 0.8)
     box = grid.average(ndimage.gaussian_filter(signal.astype(np.float32), sigma, truncate=2.5))
@@ -265,13 +266,13 @@ def finish(
 def _with_vessels(
     anatomy: Anatomy, artefacts: Artefacts
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The three fractions, perivascular spaces counted as fluid."""
+    """The fractions of white and grey matter and fluid, with perivascular spaces as fluid."""
     taken = artefacts.perivascular * anatomy.white
     return anatomy.white - taken, anatomy.grey, anatomy.csf + taken
 
 
 def _core_and_ring(infarct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fluid core and gliotic ring of an infarct's severity."""
+    """Fluid core and gliotic ring of an infarct, from its severity."""
     if not infarct.any():
         return infarct, infarct
     core = soft_step((infarct - 0.85) * 20)

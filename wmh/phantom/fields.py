@@ -1,4 +1,4 @@
-"""Smooth random fields, and the fine grid a subject is drawn on before it is averaged to voxels."""
+"""Smooth random fields, and the fine grid on which a subject is drawn and then averaged."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 PLANES = 4
-"""Planes of a fine grid that are worked on at a time, by :func:`by_planes`."""
+"""Number of planes of a fine grid that :func:`by_planes` processes at a time."""
 
 
 def soft_step(x: np.ndarray) -> np.ndarray:
@@ -24,9 +24,9 @@ def soft_step(x: np.ndarray) -> np.ndarray:
 def by_planes(
     function: Callable[..., tuple[np.ndarray, ...]], *fine: np.ndarray
 ) -> tuple[np.ndarray, ...]:
-    """What ``function`` makes, voxel by voxel, of arrays (..., x, y, z), a few planes at a time.
+    """Apply a voxel-wise ``function`` to arrays (..., x, y, z), a few planes at a time.
 
-    What one of its steps leaves is then still in the processor's cache for the next.
+    Intermediate results then stay in the processor's cache.
     """
     starts = range(0, fine[0].shape[-3], PLANES)
     parts = [function(*(a[..., i : i + PLANES, :, :] for a in fine)) for i in starts]
@@ -35,10 +35,11 @@ def by_planes(
 
 @dataclass(frozen=True)
 class FineGrid:
-    """A box of native voxels, each divided into ``parts`` so that partial volume comes for free.
+    """A box of native voxels, each divided into ``parts`` along each axis.
 
-    ``affine`` and ``shape`` are the native grid's; ``start`` is the box's first native voxel and
-    ``count`` its number of native voxels along each axis.
+    Averaging the parts of a voxel gives partial volume. ``affine`` and ``shape`` are those of the
+    native grid; ``start`` is the box's first native voxel, and ``count`` its number of native
+    voxels along each axis.
     """
 
     affine: np.ndarray
@@ -80,12 +81,12 @@ class FineGrid:
         return fine / np.float32(self.parts.prod())
 
     def centres(self, fine: np.ndarray) -> np.ndarray:
-        """The fine value at (or just beside) the centre of each native voxel of the box."""
+        """The fine value at, or next to, the centre of each native voxel of the box."""
         x, y, z = (slice(int(p) // 2, None, int(p)) for p in self.parts)
         return fine[x, y, z]
 
     def embed(self, box: np.ndarray, background: float = 0) -> np.ndarray:
-        """Put an array over the box into the whole native field of view."""
+        """Put an array on the box into the whole native field of view."""
         whole = np.full(self.shape, background, dtype=box.dtype)
         x, y, z = (slice(s, s + n) for s, n in zip(self.start, self.count, strict=True))
         whole[x, y, z] = box
@@ -93,9 +94,9 @@ class FineGrid:
 
 
 def enlarge(coarse: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Trilinear interpolation of an array (x, y, z) to ``shape``, corner on corner, float32."""
+    """Trilinear interpolation of an array (x, y, z) to ``shape`` with aligned corners, float32."""
     result = coarse.astype(np.float32)
-    for axis in (2, 1, 0):  # the last one makes nearly all of it, in whole planes
+    for axis in (2, 1, 0):  # the last axis does most of the work, in whole planes
         planes = np.ascontiguousarray(np.moveaxis(result, axis, 0))
         rise = np.diff(planes, axis=0, append=planes[-1:])
         position = np.linspace(0, len(planes) - 1, shape[axis])
@@ -112,7 +113,7 @@ def enlarge(coarse: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
 def on_every_second(
     function: Callable[..., np.ndarray], positions: np.ndarray, *others: np.ndarray
 ) -> np.ndarray:
-    """A smooth function of position, worked out at every second voxel and interpolated between.
+    """A smooth function of position, computed at every second voxel and interpolated between.
 
     ``function`` gets the coordinates x, y, z of ``positions`` (3, x, y, z), then ``others``.
     """
@@ -131,8 +132,8 @@ def smooth_field(
 ) -> np.ndarray:
     """A Gaussian random field of mean 0 and standard deviation 1, float32, of shape ``shape``.
 
-    ``width_mm`` is the sigma of the Gaussian kernel that white noise is smoothed with. The noise is
-    drawn on a grid of about that spacing and enlarged, which costs little for smooth fields.
+    ``width_mm`` is the sigma of the Gaussian that smooths white noise. The noise is drawn on a grid
+    of about that spacing and enlarged, which is fast for smooth fields.
     """
     extent = np.asarray(shape) * np.asarray(spacing)
     nodes = np.maximum(np.ceil(extent / (0.8 * width_mm)).astype(int) + 1, 4)

@@ -1,4 +1,4 @@
-"""Lesion loads: the real cohort's quantiles, and simulated subjects drawn to follow them."""
+"""Lesion loads: the quantiles of a real cohort, and simulated subjects that follow them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MARKER = "simulated.json"
 
 MEASURES = ("lesion_ml", "lesions", "largest_share", "periventricular_share")
 QUANTILES = [0.05, 0.25, 0.5, 0.75, 0.95]
-"""Those that cohorts are compared by."""
+"""Quantiles by which cohorts are compared."""
 
 PERIVENTRICULAR_MM = 10.0
-"""Lesion this near to the ventricles counts as periventricular."""
+"""Lesion within this distance of the ventricles counts as periventricular."""
 
 RANK_CORRELATION = np.array(
     [
@@ -34,15 +34,15 @@ RANK_CORRELATION = np.array(
         [-0.24, -0.57, 0.13, 1.00],
     ]
 )
-"""Spearman correlations between the four measures over the same 170 subjects."""
+"""Spearman correlations between the four measures over the challenge's 170 subjects."""
 
 LARGEST_SIMULATED_ML = 90.0
-"""The one real subject above this (195 ml) is not simulated."""
+"""Largest simulated lesion volume. One real subject (195 ml) has more and is not imitated."""
 
 
 @dataclass(frozen=True)
 class LesionLoad:
-    """Lesions that a simulated person should have, in the words of :data:`MEASURES`."""
+    """Lesions that a simulated person should have; the fields are :data:`MEASURES`."""
 
     lesion_ml: float
     lesions: int
@@ -58,14 +58,16 @@ def real_quantiles() -> pd.DataFrame:
 
 
 def lesion_statistics(lesions: Image, ventricles: Image) -> dict[str, float]:
-    """The four :data:`MEASURES` of one subject; label 1 counts.
+    """The four :data:`MEASURES` of one subject, from label 1 of ``lesions``.
 
-    ``lesions`` is 26-connected on its own grid; ``ventricles`` is a mask on the same grid. The two
-    shares are NaN where there is no lesion. Raises :class:`ImageError` for an empty ventricle mask.
+    Lesions are 26-connected parts; ``ventricles`` is a mask on the same grid. The two shares are
+    NaN if there is no lesion. Raises :class:`ImageError` for an empty ventricle mask.
     """
     mask = lesions.data == 1
     if not ventricles.data.any():
-        raise ImageError(ventricles.path, "the ventricle mask is empty", "Give one with ventricles")
+        raise ImageError(
+            ventricles.path, "the ventricle mask is empty", "Give a mask that shows the ventricles"
+        )
     labels = cc3d.connected_components(mask.astype(np.uint8), connectivity=26)
     sizes = np.bincount(labels.ravel())[1:]
     total = int(mask.sum())
@@ -88,9 +90,10 @@ def read_statistics(folder: Path) -> pd.DataFrame:
 
 
 def lesion_quantiles(study: Study, cohort: pd.DataFrame) -> pd.DataFrame:
-    """Quantiles of lesion load over a study's cohort beside those of the challenge's 170 subjects.
+    """Quantiles of lesion load of a study's cohort and of the challenge's 170 subjects.
 
-    A simulated cohort knows its ventricles, so all measures are compared; of others the volume.
+    For a simulated cohort all measures are compared, because its ventricles are known; for others
+    only the lesion volume.
     """
     simulated = study.cohort.simulation is not None
     own = read_statistics(study.cohort_folder) if simulated else cohort
@@ -103,10 +106,10 @@ def lesion_quantiles(study: Study, cohort: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_lesion_loads(generator: np.random.Generator, count: int) -> list[LesionLoad]:
-    """Draw ``count`` subjects spread evenly over the real quantiles of each measure.
+    """Draw ``count`` subjects, spread evenly over the real quantiles of each measure.
 
-    The measures are correlated as the real ones are (a Gaussian copula); each is then ranked, and
-    rank k of n stands for quantile (k + 1/2) / n: a small cohort is as mixed as a large one.
+    The measures are correlated like the real ones (Gaussian copula). Each is then ranked, and rank
+    k of n gets the quantile (k + 1/2) / n, so that a small cohort is as mixed as a large one.
     """
     factor = np.linalg.cholesky(2 * np.sin(np.pi / 6 * RANK_CORRELATION))
     normal = generator.standard_normal((count, len(MEASURES))) @ factor.T

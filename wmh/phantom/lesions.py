@@ -1,8 +1,8 @@
-"""White-matter lesions: their positions, their reach, and the outline a rater would draw.
+"""White-matter lesions: their positions, their size, and the outline that a rater would draw.
 
-Periventricular caps and bands grow outwards from the lateral ventricles until they hold their share
-of the person's lesion load; deep lesions, punctate to confluent, are set one by one. Each is a
-severity from 0 to 1 on the fine grid that passes 0.5 at the outline a rater would draw.
+Periventricular caps and bands grow outwards from the lateral ventricles until they have their share
+of the person's lesion load. Deep lesions, punctate to confluent, are placed one by one. All are
+severities from 0 to 1 on the fine grid, about 0.5 at the outline that a rater would draw.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ CAPS_MM = np.array([(-17, 32, 6), (17, 32, 6), (-29, -56, 16), (29, -56, 16)], d
 """Tips of the frontal and occipital horns in MNI152, where caps are thickest."""
 
 EDGE_MM = {"template": (0.25, 0.7), "heads": (0.3, 2.0)}
-"""Softness of the edge of a lesion, by anatomy: real raters and lesions are of many kinds."""
+"""Width of a lesion's edge, by anatomy; with heads it varies more, like real raters and lesions."""
 
 OUTLINE = {"template": (-0.1, 0.6), "heads": (-1.0, 0.5)}
-"""Position of a rater's line on that edge: below 0 before half the contrast is reached."""
+"""Position of a rater's outline on that edge; below 0 it lies where contrast is below one half."""
 
 DEEP_EDGE_MM = {"template": (0.3, 0.7), "heads": (0.3, 1.2)}
 DEEP_OUTLINE = {"template": 0.4, "heads": -0.1}
-"""The same of single lesions."""
+"""The same two for deep lesions."""
 
 BRIDGED_SHARE = 0.62
-"""Only where the largest lesion is to hold more than this may the two sides' bands join."""
+"""The bands of both sides may join only if the largest lesion should hold more than this share."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Lesions:
 
 
 def draw_lesions(generator: np.random.Generator, anatomy: Anatomy, load: LesionLoad) -> Lesions:
-    """Draw lesions inside the person's white matter that come close to ``load``."""
+    """Draw lesions inside the person's white matter, with about the wanted ``load``."""
     grid = anatomy.grid
     voxel_ml = float(abs(np.linalg.det(grid.affine[:3, :3]))) / 1000
     white = grid.average(anatomy.white)
@@ -70,7 +70,7 @@ def draw_lesions(generator: np.random.Generator, anatomy: Anatomy, load: LesionL
 
 
 def _near_ventricles(anatomy: Anatomy) -> np.ndarray:
-    """Voxels of the box that count as periventricular, by the definition of the statistics."""
+    """Voxels of the box that count as periventricular in the lesion statistics."""
     native = anatomy.grid.native_spacing
     outside = anatomy.grid.average(anatomy.from_ventricles) >= 0
     return ndimage.distance_transform_edt(outside, sampling=native) <= PERIVENTRICULAR_MM
@@ -83,7 +83,7 @@ def _supratentorial(anatomy: Anatomy) -> np.ndarray:
 
 
 def _periventricular_growth(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """Height in mm (fine shape): the bands hold what lies above a level that is found later."""
+    """Height in mm (fine shape); bands are where it exceeds a level that is found later."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
     mni = anatomy.mni
     growth = -np.maximum(anatomy.from_ventricles, -1.5)
@@ -95,7 +95,7 @@ def _periventricular_growth(generator: np.random.Generator, anatomy: Anatomy) ->
     growth += generator.uniform(1.0, 4.5) * smooth_field(generator, shape, spacing, 10.0)
     growth += generator.uniform(0.3, 0.9) * smooth_field(generator, shape, spacing, 1.8)
     growth -= 4 * np.exp(-((mni[0] / 7) ** 2))  # corpus callosum and septum are mostly spared
-    growth -= generator.uniform(0.05, 0.4) * np.maximum(-mni[2] - 2, 0)  # the temporal horns, less
+    growth -= generator.uniform(0.05, 0.4) * np.maximum(-mni[2] - 2, 0)  # less at temporal horns
     return growth
 
 
@@ -107,7 +107,7 @@ def _grow_bands(
     wanted: float,
     load: LesionLoad,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bands on either side: truth on the box (bool) and severity on the fine grid."""
+    """Draw the bands on both sides: truth on the box (bool) and severity on the fine grid."""
     grid = anatomy.grid
     coarse = grid.average(growth)
     left = grid.average(anatomy.mni[0]) < 0
@@ -154,7 +154,7 @@ def _set_deep_lesions(
     wanted: float,
     load: LesionLoad,
 ) -> None:
-    """Set single lesions into ``severity`` and ``truth`` until number and volume are reached."""
+    """Add deep lesions to ``severity`` and ``truth`` until number and volume are reached."""
     grid = anatomy.grid
     there = cc3d.connected_components(truth.astype(np.uint8), connectivity=26).max()
     count = max(load.lesions - int(there), 3)
@@ -185,7 +185,7 @@ def _set_deep_lesions(
 
 
 def _deep_preference(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """Readiness for a deep lesion: clustered, and rather above than below the ventricles."""
+    """Relative probability of a deep lesion: clustered, and higher above the ventricles."""
     clusters = smooth_field(generator, anatomy.grid.fine_shape, anatomy.grid.spacing, 8.0)
     z = anatomy.mni[2]
     return np.exp(1.2 * clusters) * (0.15 + soft_step((z + 5) / 6)) * (anatomy.white**2 + 1e-6)
@@ -199,9 +199,9 @@ def _set_one(
     centre: np.ndarray,
     size: float,
 ) -> tuple[tuple[slice, ...], np.ndarray]:
-    """Set one lesion of about ``size`` voxels at the voxel ``centre`` into ``severity``.
+    """Add one lesion of about ``size`` voxels at the voxel ``centre`` to ``severity``.
 
-    Returns the native voxels around it, as slices of the box, and its outline there (bool).
+    Returns the native voxels around it, as slices of the box, and its mask there (bool).
     """
     grid, kind = anatomy.grid, anatomy.kind
     native = grid.native_spacing
@@ -240,7 +240,7 @@ def _set_one(
 
 
 def _draw_infarct(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """Severity (0 to 1, fine shape) of one old infarct at the cortex or in the deep grey matter."""
+    """Severity (0 to 1, fine shape) of one old infarct in the cortex or the deep grey matter."""
     grid = anatomy.grid
     grey = grid.average(anatomy.grey) > 0.5
     where = np.argwhere(grey & (grid.average(_supratentorial(anatomy)) > 0.5))

@@ -1,8 +1,8 @@
 """The references that simulated people are made from: the MNI152 template, or real whole heads.
 
 ``wmh fetch heads`` brings label maps of twenty people (Billot et al. 2023): FreeSurfer's labels
-inside the brain, and 502 to 530 for what surrounds it. The regions are those of the built-in atlas,
-carried onto each head's own white matter.
+inside the brain, and 502 to 530 for its surroundings. The regions come from the built-in atlas,
+registered to each head's own white matter.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from wmh.files import complete, fingerprint
 from wmh.images import Image, load_image, to_ras
 
 MARGIN = 22
-"""Voxels of 2 mm around the template, so that distances reach out to the skin."""
+"""Voxels of 2 mm added around the template, so that distances are known up to the skin."""
 
 WHITE = (2, 41, 7, 46, 16, 28, 60, 25, 57, 77, 78, 79, 85)
 """Cerebral and cerebellar white matter, brain stem, ventral diencephalon, real lesions, chiasm."""
@@ -42,19 +42,20 @@ AROUND = (502, 506, 507, 508, 509, 511, 512, 514, 515, 516, 530)
 others are small.
 """
 EDGE_MM = 0.6
-"""Standard deviation by which tissues are blurred: an edge of labels is a staircase."""
+"""Standard deviation by which tissues are blurred, because edges of labels are jagged."""
 CLOSED = 3
-"""Voxels of 2 mm over which the brain is closed before distances from it are taken."""
+"""Voxels of 2 mm by which gaps in the brain are closed before distances from it are computed."""
 KEPT_AT_ONCE = 3
+"""Number of heads that a process keeps in memory."""
 
 
 @dataclass(frozen=True)
 class Reference:
     """One brain to make people from, on a 1 mm grid; distances in mm on a padded 2 mm grid.
 
-    ``affine`` takes voxels to MNI152 mm. ``white``, ``grey`` and ``brain`` are fractions, 0 to 1
-    or, as uint8, 0 to 255; ``regions`` holds the labels 0 to 36, spread outwards. ``csf`` and
-    ``around`` (labels around the brain, :data:`AROUND`) are known of real heads alone.
+    ``affine`` maps voxels to MNI152 mm. ``white``, ``grey`` and ``brain`` are fractions, 0 to 1 or,
+    as uint8, 0 to 255. ``regions`` holds the labels 0 to 36, extended outwards. ``csf`` and
+    ``around`` (labels around the brain, :data:`AROUND`) are known only for real heads.
     """
 
     affine: np.ndarray
@@ -70,7 +71,7 @@ class Reference:
 
 @cache
 def template() -> Reference:
-    """The template, prepared once per process: fractions, ventricles, regions spread outwards."""
+    """The template as a reference, prepared once per process."""
     white, grey = mni_white_matter(1).data, mni_grey_matter(1).data
     brain = (mni_t1(1).data > 0).astype(np.float32)
     ventricles = _lateral_ventricles(brain - white - grey, mni_t1(1).affine)
@@ -87,16 +88,16 @@ def template() -> Reference:
 
 
 def head_files(folder: Path) -> list[Path]:
-    """The label maps in a folder; raises :class:`CohortError` where there is none."""
+    """The label maps in a folder; raises :class:`CohortError` if there are none."""
     files = sorted(folder.glob("training_seg_*.nii.gz"))
     if not files:
-        raise CohortError(f"{folder}: no heads here. Fetch them: wmh fetch heads")
+        raise CohortError(f"{folder}: holds no label maps. Fetch them with wmh fetch heads")
     return files
 
 
 @lru_cache(KEPT_AT_ONCE)
 def head(file: Path) -> Reference:
-    """One person's head as a reference, kept prepared in ``prepared/`` beside its label map."""
+    """One person's head as a reference, kept on disk in ``prepared/`` beside its label map."""
     kept = file.parent / "prepared" / f"{file.name.partition('.')[0]}.npz"
     stamp = fingerprint([file, Path(__file__)])
     if kept.is_file():
@@ -141,7 +142,7 @@ def _fraction(labels: np.ndarray, members: tuple[int, ...]) -> np.ndarray:
 
 
 def _spread_regions(labels: np.ndarray) -> np.ndarray:
-    """Labels on a 1 mm grid, spread outwards at 2 mm: every voxel has its own or the nearest."""
+    """Labels on a 1 mm grid, extended outwards at 2 mm: each voxel gets its own or the nearest."""
     coarse = labels[::2, ::2, ::2]
     nearest = ndimage.distance_transform_edt(
         coarse == 0, return_distances=False, return_indices=True
@@ -154,7 +155,7 @@ def _spread_regions(labels: np.ndarray) -> np.ndarray:
 def _distance_from(mask: np.ndarray, closed: int = 0) -> np.ndarray:
     """Distance in mm to the surface of a mask on a 1 mm grid, negative inside, smoothed.
 
-    It lies on a padded 2 mm grid. The mask is ``closed`` first, over so many voxels of it.
+    The result has a padded 2 mm grid. Before, gaps in the mask are closed by ``closed`` voxels.
     """
     mask = np.pad(mask[::2, ::2, ::2], MARGIN)
     if closed:
@@ -166,7 +167,7 @@ def _distance_from(mask: np.ndarray, closed: int = 0) -> np.ndarray:
 
 
 def _lateral_ventricles(csf: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """Mask of the lateral ventricles: fluid connected to the middle of either side's body."""
+    """Mask of the lateral ventricles: fluid connected to the middle of their body on each side."""
     parts, _ = ndimage.label(csf > 0.5)
     middles = nib.affines.apply_affine(np.linalg.inv(affine), [(-12, -20, 25), (12, -20, 25)])
     return np.isin(parts, [parts[tuple(np.round(m).astype(int))] for m in middles])
@@ -175,7 +176,7 @@ def _lateral_ventricles(csf: np.ndarray, affine: np.ndarray) -> np.ndarray:
 def _without_grey_rim(
     white: np.ndarray, grey: np.ndarray, ventricles: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Undo the thin grey rim that partial volume has left between ventricle and white matter."""
+    """Remove the thin grey rim between ventricles and white matter, an effect of partial volume."""
     box = bounding_box(ventricles, 12)
     near = ndimage.binary_dilation(ventricles[box], iterations=6)
     rim = np.zeros_like(grey)

@@ -1,4 +1,4 @@
-"""One simulated subject: anatomy, lesions and contrast put together."""
+"""Simulation of one subject from its anatomy, lesions and contrast."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ WHOLE_HEAD_SHARE = 0.6
 class SimulatedSubject:
     """Images of one subject, all on one native grid.
 
-    ``flair`` and ``t1`` are mostly corrected for the bias field (the challenge's ``pre/``),
-    ``flair_raw`` and ``t1_raw`` are not (``orig/``). ``lesions``: 0, 1 lesion, 2 other pathology;
-    ``regions``: 0 to 36, defined in all white matter, lesions included; ``ventricles``: mask of the
-    lateral ventricles.
+    ``flair`` and ``t1`` are mostly corrected for the bias field (the challenge's ``pre/``);
+    ``flair_raw`` and ``t1_raw`` are not (``orig/``). ``lesions`` is 1 in lesion, 2 in other
+    pathology, else 0. ``regions`` holds 0 to 36, in all white matter including lesions.
+    ``ventricles`` is a mask of the lateral ventricles.
     """
 
     flair: Image
@@ -62,9 +62,9 @@ def simulate_subject(
 ) -> SimulatedSubject:
     """Simulate one person on one scanner; the same arguments give the same voxels.
 
-    ``load`` says how much lesion to draw (by default drawn from the real quantiles);
-    ``coarsening`` divides the in-plane resolution, never the slice thickness. ``heads`` are label
-    maps of real heads, one of which is taken; the MNI152 template is where there are none.
+    ``load`` is the lesion load (by default drawn from the real quantiles). ``coarsening`` divides
+    the in-plane resolution, not the slice thickness. ``heads`` are label maps of real heads, of
+    which one is used; without them the MNI152 template is used.
     """
     generator = np.random.default_rng(seed)
     load = load or draw_lesion_loads(generator, 99)[0]

@@ -1,4 +1,4 @@
-"""Surroundings of the brain in a scan that nobody stripped: skull, scalp, fat, muscle, eyes."""
+"""The surroundings of the brain in a scan of a whole head: skull, scalp, fat, muscle, eyes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HEAD_MARGIN_MM = 20.0
 """Margin around the brain within which a whole head is drawn."""
 
 FACE_MARGIN_MM = 70.0
-"""The same of a real head, as far as it was scanned: face and neck too."""
+"""The same margin for a real head, as far as it was scanned, with face and neck."""
 
 EYES_MM = ((-33, 58, -36), (33, 58, -36))
 """Centres of the eyeballs in MNI152."""
 
 
 def draw_brain_mask(generator: np.random.Generator, anatomy: Anatomy) -> np.ndarray:
-    """The brain as a skull-stripping tool keeps it, 0 or 1: somewhat too wide or too tight."""
+    """Brain mask (0 or 1) as from a skull-stripping tool, somewhat too wide or too narrow."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
     slip = generator.uniform(-0.5, 2.5) + 1.2 * smooth_field(generator, shape, spacing, 8.0)
     inside = anatomy.from_brain < slip
@@ -34,7 +34,7 @@ def draw_brain_mask(generator: np.random.Generator, anatomy: Anatomy) -> np.ndar
 def add_head(
     generator: np.random.Generator, anatomy: Anatomy, flair: np.ndarray, t1: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Add all that is not brain to the noiseless FLAIR and T1 (fine shape, white matter 1)."""
+    """Add everything that is not brain to the noiseless FLAIR and T1 (white matter is 1)."""
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
     uneven = smooth_field(generator, shape, spacing, 18.0)
     patchy = smooth_field(generator, shape, spacing, 3.5)
@@ -85,10 +85,11 @@ def add_head(
 def add_real_head(
     generator: np.random.Generator, anatomy: Anatomy, flair: np.ndarray, t1: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Add what surrounds a real brain, each part of it with an intensity of its own.
+    """Add the surroundings of a real brain, each part with its own intensity.
 
-    Where labels do not tell fat from muscle, depth below the skin and chance do. In every third
-    head intensities are any at all, because scanners differ more outside the brain than inside.
+    Where labels do not distinguish fat from muscle, depth below the skin and chance decide. In
+    every third head the intensities are arbitrary, because scanners differ more outside the brain
+    than inside.
     """
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
     soft = np.isin(anatomy.around, [NUMBER[507], NUMBER[511]])
@@ -109,7 +110,7 @@ def add_real_head(
 
 
 def _flair_around(generator: np.random.Generator) -> np.ndarray:
-    """FLAIR intensity of each label of :data:`AROUND`, and last of muscle; white matter is 1."""
+    """FLAIR intensity of each label of :data:`AROUND`, then of muscle; white matter is 1."""
     u = generator.uniform
     fat = u(0.15, 0.5) if generator.random() < 0.4 else u(0.7, 3.0)  # saturated, or not
     values = {502: u(0.1, 1.5), 506: u(0.1, 0.5), 507: fat, 508: u(0.2, 1.2), 509: u(0.3, 2.0)}
@@ -119,7 +120,7 @@ def _flair_around(generator: np.random.Generator) -> np.ndarray:
 
 
 def _t1_around(generator: np.random.Generator) -> np.ndarray:
-    """T1 intensity of each label of :data:`AROUND`, and last of muscle."""
+    """T1 intensity of each label of :data:`AROUND`, then of muscle; white matter is 1."""
     u = generator.uniform
     fat = u(0.3, 0.7) if generator.random() < 0.15 else u(1.0, 3.0)
     values = {502: u(0.1, 1.5), 506: u(0.1, 0.4), 507: fat, 508: u(0.2, 1.0), 509: u(0.3, 1.0)}

@@ -1,9 +1,9 @@
 """A simulated cohort on disk, in the folder layout of the challenge.
 
-Each subject's folder holds a marker; once the images are written, a fingerprint of everything they
-follow from stands in it. A run that was interrupted goes on with the subjects that lack it; a
-finished one has nothing to do; other settings, another seed or a changed simulation make the
-subjects anew.
+Each subject's folder has a marker file. When all images are written, it gets a fingerprint of
+everything that they depend on. An interrupted run continues with the subjects without a
+fingerprint, and a finished one has nothing to do. After a change of settings, seed or simulation
+code the subjects are made again.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from wmh.settings import Simulation
 from wmh.study import Study, project_root
 
 WEIGHTS = {"training": 2, "test": 1}
-"""Subjects of a scanner in training for each one in the test split."""
+"""Relative numbers of a scanner's subjects in the two splits."""
 
 
 @dataclass(frozen=True)
 class PlannedSubject:
-    """A subject to simulate: its folder below the cohort's, and what its images follow from."""
+    """A subject to simulate: its folder below the cohort's, and everything its images depend on."""
 
     id: str
     folder: str
@@ -50,7 +50,7 @@ class PlannedSubject:
 
 
 def simulate_study(study: Study) -> None:
-    """Simulate the subjects of a study that asks for it; nothing is done for any other."""
+    """Simulate the subjects of a study with a simulated cohort; do nothing for any other study."""
     if study.cohort.simulation is not None:
         seed = study.seed_for("simulation")
         simulate_cohort(study.cohort_folder, study.cohort.simulation, seed, cores_here())
@@ -59,9 +59,9 @@ def simulate_study(study: Study) -> None:
 def simulate_cohort(folder: Path, simulation: Simulation, seed: int, jobs: int = 2) -> None:
     """Write the simulated cohort below ``folder``, ``jobs`` subjects at a time.
 
-    Same settings and seed, same bytes, whatever ``jobs`` is. Subjects that are complete are kept;
+    The same settings and seed give the same bytes, for any ``jobs``. Complete subjects are kept;
     simulated subjects that do not belong to these settings are removed. Raises
-    :class:`CohortError` for an unknown scanner, and for a folder that holds subjects which were not
+    :class:`CohortError` for an unknown scanner, and for a folder with subjects that were not
     simulated.
     """
     plan = plan_cohort(simulation, seed)
@@ -73,10 +73,10 @@ def simulate_cohort(folder: Path, simulation: Simulation, seed: int, jobs: int =
     if simulation.anatomy == "heads":
         heads = tuple(head_files(project_root() / simulation.heads_folder))
     else:
-        template()  # prepared before the processes part, so that forked ones share it
+        template()  # prepared here, so that the forked processes share it
     with processes(min(jobs, max(len(missing), len(heads))), start="fork") as pool:
         for _ in tqdm(pool.map(head, heads), "heads", len(heads), disable=not heads):
-            pass  # each is now kept on disk, for whoever is made from it
+            pass  # each prepared head is now on disk, for all subjects made from it
         futures = [pool.submit(_write_subject, folder, subject, heads) for subject in missing]
         for future in tqdm(
             as_completed(futures), total=len(futures), desc="simulating", unit="subject"
@@ -85,13 +85,15 @@ def simulate_cohort(folder: Path, simulation: Simulation, seed: int, jobs: int =
 
 
 def simulation_of(subjects: int, coarsening: int = 1) -> Simulation:
-    """Share ``subjects`` out over training (three scanners) and test (all five).
+    """Divide ``subjects`` over training (three scanners) and test (all five).
 
     Of 33 subjects, 18 are for training and 15 for testing. Raises :class:`CohortError` for fewer
     than eight, one for each scanner of each split.
     """
     if subjects < 8:
-        raise CohortError(f"{subjects} subjects are too few: 8 give each scanner one in each split")
+        raise CohortError(
+            f"{subjects} subjects are too few: give at least 8, one per scanner of each split"
+        )
     shared_by = [
         (split, scanner.name)
         for split in WEIGHTS
@@ -101,7 +103,7 @@ def simulation_of(subjects: int, coarsening: int = 1) -> Simulation:
     weights = np.array([WEIGHTS[split] for split, _ in shared_by], dtype=float)
     counts = np.ones(len(shared_by), dtype=int)
     for _ in range(subjects - len(shared_by)):
-        counts[np.argmin(counts / weights)] += 1  # to where the fewest are for the weight
+        counts[np.argmin(counts / weights)] += 1  # the one with fewest subjects for its weight
     shares: dict[str, dict[str, int]] = {split: {} for split in WEIGHTS}
     for (split, scanner), count in zip(shared_by, counts, strict=True):
         shares[split][scanner] = int(count)
@@ -109,7 +111,7 @@ def simulation_of(subjects: int, coarsening: int = 1) -> Simulation:
 
 
 def plan_cohort(simulation: Simulation, seed: int) -> list[PlannedSubject]:
-    """Every subject of the cohort, numbered over both splits; loads are spread in each split."""
+    """All subjects of the cohort, numbered over both splits; each split gets all lesion loads."""
     here, atlas = Path(__file__).parent, Path(wmh.atlas.__file__).parent
     facts = [*(here / "facts").glob("*.csv"), *(atlas / "facts").glob("*.csv")]
     code = fingerprint([*here.glob("*.py"), Path(scanners.__file__), atlas / "regions.py", *facts])
@@ -118,7 +120,10 @@ def plan_cohort(simulation: Simulation, seed: int) -> list[PlannedSubject]:
         counts: dict[str, int] = getattr(simulation, split)
         unknown = sorted(set(counts) - set(SIMULATED))
         if unknown:
-            raise CohortError(f"{unknown[0]!r} is no scanner; known are {', '.join(SIMULATED)}")
+            raise CohortError(
+                f"cohort.simulation.{split}: unknown scanner {unknown[0]!r}; use one of "
+                f"{', '.join(SIMULATED)}"
+            )
         names = list(Counter(counts).elements())
         loads = draw_lesion_loads(np.random.default_rng(_seed(seed, split)), len(names))
         for name, load in zip(names, loads, strict=True):
@@ -137,7 +142,7 @@ def plan_cohort(simulation: Simulation, seed: int) -> list[PlannedSubject]:
 
 
 def _write_subject(cohort: Path, subject: PlannedSubject, heads: tuple[Path, ...]) -> None:
-    """Simulate and write one subject; only the last step marks it as complete."""
+    """Simulate and write one subject; the last step marks it as complete."""
     folder = cohort / subject.folder
     _mark(folder, {"fingerprint": None})
     made = simulate_subject(
@@ -171,13 +176,13 @@ def _is_complete(cohort: Path, subject: PlannedSubject) -> bool:
 
 
 def _clear_strangers(cohort: Path, planned: set[str]) -> None:
-    """Remove simulated subjects that are not planned; refuse a folder with subjects of others."""
+    """Remove simulated subjects that are not planned; refuse a folder with real subjects."""
     for split in ("training", "test"):
         for pre in sorted((cohort / split).glob("**/pre")):
             subject = pre.parent
             if not (subject / MARKER).exists():
                 raise CohortError(
-                    f"{subject} was not simulated. Choose another folder for the simulated cohort"
+                    f"{subject}: was not simulated. Choose another folder for the simulated cohort"
                 )
             if subject.relative_to(cohort).as_posix() not in planned:
                 shutil.rmtree(subject)

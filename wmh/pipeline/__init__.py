@@ -1,1 +1,1 @@
-"""From a study file to its results: stages, their order, their record, the page that shows them."""
+"""Running a study: its stages and their order, the record of each, and the study's page."""

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, and one of them for each stage that computes on one."""
+"""The GPUs ("cards") of this machine, each used by one stage at a time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from wmh.provenance import gpus_here
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NO_CARD = ("", "-1", "NoDevFiles")
-"""What stands in ``CUDA_VISIBLE_DEVICES`` where no card may be used; the last is SLURM's."""
+"""Values of ``CUDA_VISIBLE_DEVICES`` that mean "no GPU"; SLURM writes the last one."""
 
 
 def cards_here() -> list[str]:
     """NVIDIA GPUs to compute on, as ``CUDA_VISIBLE_DEVICES`` names them.
 
-    They are those named there, by hand or by a batch system; where it is not set, all there are.
+    If that variable is set, by hand or by a batch system, these are the GPUs in it; otherwise all
+    GPUs of the machine.
     """
     given = os.environ.get(VISIBLE)
     if given is None:
@@ -30,11 +31,11 @@ def cards_here() -> list[str]:
 
 @contextmanager
 def card_of_ones_own() -> Iterator[dict[str, str]]:
-    """Hold a card that no other stage of this user computes on; waits until one is free.
+    """Wait for a GPU that no other stage of this user computes on, and hold it.
 
-    Yields the environment that shows this card alone. The system frees it when this process ends,
-    however it does. Of a single card, such as a batch system gives its job, nothing is held: which
-    jobs run on it at a time was decided by whoever gave it.
+    Yields the environment variable that makes only this GPU visible. The system frees the GPU when
+    this process ends, in whatever way. A single GPU, such as a batch system gives to a job, is not
+    held: there the batch system decides which jobs run on it.
     """
     cards = cards_here()
     if len(cards) < 2:

@@ -1,4 +1,4 @@
-"""Running a whole study: Snakemake decides what is to do, stages say how they fare."""
+"""Running a whole study: Snakemake decides which stages run; the stages print their progress."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from wmh.ready import raise_unless_ready
 from wmh.study import Study, project_root
 
 CANCEL_SECONDS = 60
-"""Time that Snakemake has to cancel the jobs of a cluster when it is stopped."""
+"""Time that Snakemake gets to cancel a cluster's jobs when the command is stopped."""
 
 
 class RunError(RuntimeError):
-    """Work that did not go through. The message names the notebook or job, and its log."""
+    """A run that failed. The message names the notebook or job, and its log."""
 
 
 def run_study(study: Study, profile: Path | None = None) -> None:
-    """Bring everything a study makes up to date: notebooks, tables, figures and pages.
+    """Bring a study's results up to date: notebooks, tables, figures and pages.
 
-    It runs here, or where a Snakemake ``profile`` says, such as on a cluster. What is already up to
-    date is left alone, and an interrupted run is gone on with. Raises :class:`RunError` when a
-    notebook fails or when the study is already being run, and :class:`StudyError` when what it
-    needs is not there.
+    It runs on this machine, or where a Snakemake ``profile`` says, such as on a cluster. Results
+    that are up to date are kept, and an interrupted run continues. Raises :class:`RunError` when a
+    notebook fails or another process runs the study, and :class:`StudyError` when something that
+    the study needs is missing.
     """
     raise_unless_profile(profile)
     raise_unless_ready(study, gpu=profile is None)
@@ -49,25 +49,27 @@ def run_study(study: Study, profile: Path | None = None) -> None:
         run_snakemake(what, again, command, root, log, lock, WMH_ROOT=str(root))
     records = [files_of(study, stage).record for stage in stages_of(study)]
     ran = [record for record in records if record.exists() and record.stat().st_mtime >= began]
-    done = f"{len(ran)} stages run" if ran else "everything was up to date"
+    done = f"{len(ran)} stages run" if ran else "all results were up to date"
     print(f"Study {study.name}: {done}, {time.time() - began:.0f} s. {index.relative_to(root)}")
 
 
 def raise_unless_profile(profile: Path | None) -> None:
-    """Raise :class:`RunError` for a folder that is no Snakemake profile."""
+    """Raise :class:`RunError` for a folder that is not a Snakemake profile."""
     if profile is not None and not (profile / "config.yaml").is_file():
-        raise RunError(f"{profile}: no Snakemake profile; it is a folder with a config.yaml")
+        raise RunError(
+            f"{profile}: not a Snakemake profile. Give a folder that holds a config.yaml, such as "
+            "profiles/slurm"
+        )
 
 
 def run_snakemake(
     what: str, again: str, command: list[str], folder: Path, log: Path, lock: int, **variables: str
 ) -> None:
-    """Run Snakemake in a folder, its output in a log, and with environment variables of its own.
+    """Run Snakemake in a folder, with its output in a log and further environment variables.
 
-    It too holds the lock (a file descriptor), so that it is given free when both have ended.
-
-    Raises :class:`RunError`, which says why ``what`` failed, or that ``again`` goes on when it was
-    stopped.
+    Snakemake also holds the lock (a file descriptor), which is therefore free only when both
+    processes have ended. Raises :class:`RunError`, which says why ``what`` failed; if it was
+    stopped, the error names ``again``, the command that continues it.
     """
     patience_seconds = CANCEL_SECONDS if "--profile" in command else 0
     with _stops_with_all_it_started(what, again, patience_seconds), log.open("w") as file:
@@ -78,8 +80,9 @@ def run_snakemake(
             stdin=subprocess.DEVNULL,
             stderr=file,
             pass_fds=[lock],
-            process_group=0,  # a Ctrl-C of the terminal reaches it through us, and once
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # `wmh ... &` is deaf
+            process_group=0,  # so that a Ctrl-C reaches Snakemake only once, through this process
+            # a shell makes `wmh ... &` ignore Ctrl-C, and Snakemake would inherit this
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ).returncode
     if code != 0:
         raise RunError(_what_failed(what, log))
@@ -87,22 +90,23 @@ def run_snakemake(
 
 @contextmanager
 def _stops_with_all_it_started(what: str, again: str, patience_seconds: float) -> Iterator[None]:
-    """Turn Ctrl-C, SIGTERM (a batch system's time limit) and a closed terminal into one line.
+    """End all processes on Ctrl-C, SIGTERM (a batch system's time limit) or a closed terminal.
 
-    Snakemake, stages, kernels and their workers end at once, or once Snakemake has cancelled the
-    jobs that it sent to a cluster; what they have done stays.
+    Snakemake, stages, kernels and their workers end at once; on a cluster, Snakemake first cancels
+    its jobs. Finished results are kept, and the error is one line.
     """
 
     def stop(number: int, frame: object) -> None:
-        # now: when Snakemake has ended, its stages are nobody's children
+        # end the children first: once Snakemake has ended, its stages could not be found any more
         kill_children(patience_seconds)
         raise RunError(
-            f"{what} was stopped by {signal.Signals(number).name}; {again} goes on where it was"
+            f"{what} was stopped by {signal.Signals(number).name}; {again} continues where it "
+            "stopped"
         )
 
     before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for one, handler in before.items():
-        if handler is not signal.SIG_IGN:  # nohup stays what it is
+        if handler is not signal.SIG_IGN:  # a signal ignored by nohup stays ignored
             signal.signal(one, stop)
     try:
         yield
@@ -112,11 +116,11 @@ def _stops_with_all_it_started(what: str, again: str, patience_seconds: float) -
 
 
 def _snakemake(study: Study, profile: Path | None) -> list[str]:
-    """The command that runs the Snakefile, here or where a profile says.
+    """The command that runs the Snakefile, on this machine or where a profile says.
 
-    Here it has all cores, and a GPU for each training that runs; its greedy scheduler needs no
-    solver to start. Snakemake's own lock is left out because a killed run would leave it locked;
-    ours ends with the process.
+    On this machine it gets all cores, and one GPU per running training. The greedy scheduler is
+    used because it needs no solver. Snakemake's own lock is switched off, because a killed run
+    would leave it locked; the lock of :func:`_only_run` ends with the process.
     """
     cards = cards_here() if study.compute.device != "cpu" else []
     here = ["--cores", str(cores_here()), "--scheduler", "greedy", "--latency-wait", "2"]
@@ -131,10 +135,10 @@ def _snakemake(study: Study, profile: Path | None) -> list[str]:
 
 @contextmanager
 def _only_run(study: Study) -> Iterator[int]:
-    """Hold the study for this process and its Snakemake; yields the lock's file descriptor.
+    """Hold the study's lock for this process and its Snakemake; yields its file descriptor.
 
-    The system gives the study free when both have ended, however they do; a run that was killed
-    takes a second or two to wind up, and is waited for.
+    The system frees the lock when both have ended, in whatever way. A killed run needs a second or
+    two to end, so the lock is tried for ten seconds.
     """
     with (study.results / ".lock").open("w") as lock:
         for _ in range(20):
@@ -144,14 +148,17 @@ def _only_run(study: Study) -> Iterator[int]:
             except BlockingIOError:
                 time.sleep(0.5)
         else:
-            raise RunError(f"study {study.name} is already being run by another process")
+            raise RunError(
+                f"study {study.name} is already being run by another process. Wait until that one "
+                "has ended, or stop it"
+            )
         yield lock.fileno()
 
 
 def _what_failed(what: str, log: Path) -> str:
-    """A line for each notebook or job that failed: why, and where its log is.
+    """One line for each notebook or job that failed: the reason, and the path of its log.
 
-    Snakemake's log says it, or those of the cluster's jobs that it names.
+    They are found in Snakemake's log, and in the logs of a cluster's jobs that it names.
     """
     text = log.read_text()
     jobs = [Path(name) for name in re.findall(r"log: (.+) \(check log", text)]
@@ -160,7 +167,8 @@ def _what_failed(what: str, log: Path) -> str:
         said = path.read_text()
         told = re.findall(r"^\s*wmh: ((?:notebook|people) .* failed: .*\S)", said, re.MULTILINE)
         failed += [line if "Log: " in line else f"{line}. Log: {path}" for line in told]
-        ended = re.search(r"[^*\n]* CANCELLED AT [^*\n]*|.* oom_kill event", said)  # or time was up
+        # SLURM's lines for a job that was cancelled, ran out of time or out of memory
+        ended = re.search(r"[^*\n]* CANCELLED AT [^*\n]*|.* oom_kill event", said)
         if ended and not told:
             failed.append(f"{what} failed: {ended[0].strip()}. Log: {path}")
     if failed:

@@ -1,7 +1,7 @@
-"""Running one notebook of a study: executed, shown as a page, its cost and versions on record.
+"""Running one notebook of a study: execute it, save it as a page, record its cost and versions.
 
-A stage leaves the executed notebook only when it went through. One that failed is kept beside its
-log, and the last line printed names both.
+Only a notebook that succeeded is saved as executed. One that failed is kept beside its log, and the
+last printed line names the log.
 """
 
 from __future__ import annotations
@@ -37,29 +37,28 @@ THREAD_VARIABLES = (
 
 
 class StageError(RuntimeError):
-    """A notebook that did not go through. The message names it, the reason and the log."""
+    """A notebook that failed. The message names it, the reason and the log."""
 
 
 def run_notebook(study: Study, stage: Stage) -> None:
-    """Run a stage's notebook and leave the executed notebook, its page and its record.
+    """Run a stage's notebook; write the executed notebook, its page and its record.
 
-    What an interrupted run has left is gone on from where it was made: trainings, region labels
-    and predictions each know of what code, settings and inputs they are. Raises
-    :class:`StageError` when a cell fails.
+    Trainings, region labels and predictions continue from an interrupted run if they were made from
+    the same code, settings and inputs. Raises :class:`StageError` when a cell fails.
     """
     files = files_of(study, stage)
     for path in (files.executed, files.page, files.record, files.log):
         path.parent.mkdir(parents=True, exist_ok=True)
     with files.log.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # waits for one that a killed run has left
+        fcntl.flock(lock, fcntl.LOCK_EX)  # waits for a stage that a killed run left running
         files.failed.unlink(missing_ok=True)
         _execute_and_record(study, stage, files)
 
 
 def reason_of(error: Exception) -> str:
-    """The reason of a failure in one line; a list that the first one announces comes along."""
+    """The reason of a failure: its first line, or all lines as one if that ends with a colon."""
     name, text = type(error).__name__, str(error)
-    if hasattr(error, "ename"):  # papermill's, for an error in a cell
+    if hasattr(error, "ename"):  # an error in a cell, as papermill reports it
         name, text = error.ename, error.evalue
     first, *others = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     told = " ".join([first, *others] if first.endswith(":") else [first]).rstrip(".")
@@ -77,7 +76,7 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles) -> None:
     output = Progress(files.log)
 
     def say() -> None:
-        shown = re.sub(r"\|[^|]*\|", "", output.last)[:100]  # a progress bar without its bar
+        shown = re.sub(r"\|[^|]*\|", "", output.last)[:100]  # a progress line without its bar
         print(f"{tag}  {time.perf_counter() - clock:.0f} s  {shown}".rstrip(), flush=True)
 
     part = files.log.with_suffix(".part.ipynb")
@@ -115,13 +114,13 @@ def _execute_and_record(study: Study, stage: Stage, files: StageFiles) -> None:
 
 
 def _processor_seconds() -> float:
-    """What this process and those it has waited for have had of the processors."""
+    """Processor time of this process and of all child processes that it has waited for."""
     return sum(os.times()[:4])
 
 
 def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
     """Run the notebook with papermill in this interpreter, and write it to ``part``."""
-    # jsonschema would build a grammar of web addresses, for longer than all else is imported
+    # without this, jsonschema builds a grammar of web addresses, which is slower than all imports
     sys.modules.setdefault("rfc3987_syntax", None)
     import papermill
 
@@ -137,7 +136,7 @@ def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
             kernel_name="python3",
             cwd=root,
             progress_bar=False,
-            request_save_on_cell_execute=False,  # twice a cell, each time checked as a whole
+            request_save_on_cell_execute=False,  # would save and check the whole notebook per cell
             start_timeout=600,  # a busy machine or a slow disk may take minutes to import
             stdout_file=output,
             stderr_file=output,
@@ -147,28 +146,28 @@ def _execute(study: Study, stage: Stage, part: Path, output: Progress) -> None:
 
 @contextmanager
 def _kernel(study: Study, card: dict[str, str]) -> Iterator[None]:
-    """Make the kernel ``python3`` this interpreter, whatever kernels and profiles a user has.
+    """Make this interpreter the kernel ``python3``, whatever kernels and profiles a user has.
 
-    Threads and hash seed are set before it starts, since results depend on them; ``card`` is the
-    environment that shows it its GPU.
+    Threads and hash seed are set before it starts, because results depend on them. ``card`` holds
+    the environment variable that makes its GPU visible.
     """
     threads = str(study.compute.threads)
     with tempfile.TemporaryDirectory(prefix="wmh-kernel-") as folder:
         environment = {
             **dict.fromkeys(THREAD_VARIABLES, threads),
             "PYTHONHASHSEED": "0",
-            "MALLOC_MMAP_MAX_": "0",  # memory given back array by array costs a third of the time
+            "MALLOC_MMAP_MAX_": "0",  # freeing the memory of each array takes a third of the time
             "MALLOC_TRIM_THRESHOLD_": str(2**30),
-            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS repeats itself only with this
+            "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # makes results of cuBLAS reproducible
             "WMH_ROOT": str(project_root()),
-            "WMH_HEADLESS": "1",  # nobody turns a control: pictures instead of widgets
+            "WMH_HEADLESS": "1",  # pictures instead of widgets, because nobody can use them
             "IPYTHONDIR": folder,
-            "SPYDER_KERNEL": "none",  # tqdm.auto then draws bars as text, which logs can hold
+            "SPYDER_KERNEL": "none",  # makes tqdm.auto draw bars as text, which a log can hold
             **card,
         }
         launch = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         specification = {
-            "argv": [*launch, "--log-level=ERROR"],  # it warns that it listens on this machine
+            "argv": [*launch, "--log-level=ERROR"],  # hides the warning about its local port
             "display_name": "Python 3",
             "language": "python",
             "env": environment,

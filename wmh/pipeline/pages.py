@@ -1,7 +1,7 @@
 """The page of a study: its claims, tables and figures, in one file that opens without a network.
 
-All cells of its tables are text. The index of each names its rows, under the heading that is the
-index's name.
+All cells of the tables are text. Each table's index holds the names of the rows, and the index's
+name is their heading.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from wmh.study import Study, load_study
 Made = TypeVar("Made")
 
 FIGURE_WIDTH = 1800
-"""Pixels a figure is shown at in the page; the file beside it holds all it has."""
+"""Largest width of a figure on the page, in pixels; the figure's own file may have more."""
 
 FIGURE_DPI, SCREEN_DPI = 300, 96
-"""Pixels to the inch of a saved figure, and of a page."""
+"""Pixels per inch of a saved figure, and of a page."""
 
 
 def write_index(study: Study) -> Path:
@@ -90,7 +90,7 @@ def subjects_table(cohort: pd.DataFrame) -> pd.DataFrame:
 
 
 def claims_at_a_glance(claims: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """Every claim: the sentence, its verdict, and the parts that this rests on."""
+    """Every claim: its sentence, its verdict, and the results that the verdict rests on."""
     return [
         (rows["sentence"].iloc[0], rows["claim_verdict"].iloc[0], evidence_table(rows))
         for _, rows in claims.groupby("claim", sort=False)
@@ -128,9 +128,9 @@ def comparisons_table(comparisons: pd.DataFrame) -> pd.DataFrame:
 def burden_table(
     burden: pd.DataFrame, agreement: pd.DataFrame | None, names: dict[str, str]
 ) -> pd.DataFrame:
-    """Mean lesion volume by region, true and as each source finds it, with its agreement.
+    """Mean lesion volume by region, true and from each source, with the source's agreement.
 
-    ``names`` are the printed ones of the sources.
+    ``names`` are the printed names of the sources.
     """
     measured = ["lesion_ml", "percent_of_region", "share_of_lesions"]
     means = burden.groupby(["source", "region", "region_name"])[measured].mean()
@@ -156,7 +156,7 @@ def burden_table(
 
 
 def _read(study: Study, name: str) -> pd.DataFrame | None:
-    """One of the study's tables; none when no stage has written it, or it has no rows."""
+    """One of the study's tables; None if no stage has written it, or it has no rows."""
     table = read_table(study, name) if study.table(name).exists() else pd.DataFrame()
     return None if table.empty else table
 
@@ -181,7 +181,7 @@ def _about(cohort: pd.DataFrame | None) -> dict | None:
 def _left_out(study: Study) -> dict:
     """Subjects that were left out: a sentence, and each subject with its problems."""
     if not study.table("left_out").exists():
-        return {"note": "Who was left out is not on record here.", "who": []}
+        return {"note": "There is no record of who was left out.", "who": []}
     who = read_left_out(study.results).to_dict("records")
     return {"note": left_out_note(study.results), "who": who}
 
@@ -196,7 +196,7 @@ def _verdicts(claims: pd.DataFrame | None) -> str:
 
 
 def _figure(path: Path, study: Study) -> dict[str, object]:
-    """A figure as the page shows it: title and caption apart, ``print_width`` in CSS pixels."""
+    """A figure for the page, with its title, caption and sizes (``print_width`` in CSS pixels)."""
     picture = Image.open(path).convert("RGB")
     print_width = round(picture.width * SCREEN_DPI / FIGURE_DPI)
     if picture.width > FIGURE_WIDTH:
@@ -215,13 +215,13 @@ def _figure(path: Path, study: Study) -> dict[str, object]:
         "source": webp_address(as_webp(picture)),
         "width": picture.width,
         "height": picture.height,
-        "print_width": print_width,  # smaller, its text could not be read
+        "print_width": print_width,  # at a smaller width its text could not be read
         "pdf": os.path.relpath(vector, study.results / "html") if vector.exists() else None,
     }
 
 
 def _title(stage: Stage) -> str:
-    """A stage as a reader sees it, e.g. ``03 Train lesions: FLAIR, repeat 2``."""
+    """A stage's name on the page, e.g. ``03 Train lesions: FLAIR, repeat 2``."""
     number, _, words = stage.notebook.partition("_")
     title = f"{number} {words.replace('_', ' ').capitalize()}"
     if stage.model:

@@ -1,8 +1,8 @@
-"""Everyone of a folder on a cluster: so many people a job, and the tables when all are there.
+"""Prediction of a folder on a cluster: several people per job, and the tables at the end.
 
-A job predicts its people as `wmh predict FOLDER` does. What came of them goes to ``OUT/.jobs/``, a
-file a job; the command that waits for them writes the tables from these. Logs stay there until all
-has gone well.
+A job predicts its people as ``wmh predict FOLDER`` does, and writes one file with their outcomes to
+``OUT/.jobs/``. The command itself waits for all jobs and writes the tables from these files. Logs
+stay in that folder until everything has succeeded.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ TASK = "jobs.json"
 def predict_on_cluster(
     study: Study | None, source: Path, out: Path, profile: Path, people_a_job: int
 ) -> list[Done]:
-    """Predict as :func:`wmh.predict.folder.predict_folder` does, where a Snakemake profile says.
+    """Predict as :func:`wmh.predict.folder.predict_folder` does, as jobs of a Snakemake profile.
 
-    Raises :class:`RunError` when a job fails, after the others have ended. Run again, it goes on:
-    who is done is kept.
+    Raises :class:`RunError` when a job fails, after all others have ended. A second call continues:
+    finished people are kept.
     """
     raise_unless_profile(profile)
     jobs = out / ".jobs"
@@ -41,7 +41,7 @@ def predict_on_cluster(
         ends = [min(start + people_a_job, len(people)) for start in starts]
         parts = {f"{s + 1}_to_{end}": (s, end) for s, end in zip(starts, ends, strict=True)}
         task = {
-            "here": str(Path.cwd()),  # messages name files as they were given
+            "here": str(Path.cwd()),  # so that messages name files as the user gave them
             "study": study and study.name,
             "source": str(source),
             "out": str(out),
@@ -62,7 +62,7 @@ def predict_on_cluster(
             run_snakemake(what, "the same command", command, jobs, jobs / "snakemake.log", lock)
         done = [one for part in parts for one in pickle.loads((jobs / f"{part}.done").read_bytes())]
         if [one.place for one in done] != [place for _, place in people]:
-            raise RunError(f"{source}: other people than at first. Run the same command again")
+            raise RunError(f"{source}: the people changed meanwhile. Run the same command again")
         return done
 
     done = predict_all(source, out, predict_these)
@@ -71,21 +71,21 @@ def predict_on_cluster(
 
 
 def run_job(part: str) -> None:
-    """Predict one job's people; called in the folder of the jobs."""
+    """Predict the people of one job; called in the folder of the jobs."""
     jobs = Path.cwd()
     task = json.loads((jobs / TASK).read_text())
     os.chdir(task["here"])
     study = load_study(task["study"]) if task["study"] else None
     source = Path(task["source"])
     people = find_people(source, Path(task["out"]))[slice(*task["parts"][part])]
-    with only_one(jobs / part):  # of a command that was killed the job may still run
+    with only_one(jobs / part):  # the same job of a killed command may still run
         done = predict_people(study, source, people, cores_here())
     with complete(jobs / f"{part}.done") as file:
         file.write_bytes(pickle.dumps(done))
 
 
 def main() -> None:
-    """``python -m wmh.pipeline.people PART``: what the Snakefile's rule calls."""
+    """``python -m wmh.pipeline.people PART``, called by the rule in ``people.smk``."""
     (part,) = sys.argv[1:]
     try:
         run_job(part)

@@ -1,6 +1,6 @@
-"""Everyone of a folder, so many people a job: `wmh predict FOLDER --profile PROFILE` runs this.
+"""Prediction of a folder, several people per job: `wmh predict FOLDER --profile PROFILE` runs this.
 
-It does so in the folder of the jobs, where wmh/pipeline/people.py has written what is to be done.
+It runs in the folder of the jobs, where wmh/pipeline/people.py has written jobs.json.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The receipt of a study: from which files, by which code, on which machine its results came."""
+"""The receipt of a study: the files, the code and the machine that its results come from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from wmh.study import Study, project_root
 
 
 def write_receipt(study: Study) -> dict:
-    """Write ``results/STUDY/receipt.json`` and return what it says."""
+    """Write ``results/STUDY/receipt.json`` and return its content."""
     records = [files_of(study, stage).record for stage in stages_of(study)]
     receipt = {
         "study": study.name,
@@ -37,7 +37,7 @@ def write_receipt(study: Study) -> dict:
 
 
 def _inputs(study: Study) -> Iterator[tuple[str, Path]]:
-    """Everything the results come from: settings, code, the lock, images, atlas, tables."""
+    """All files that the results come from: settings, code, versions, images, atlas, tables."""
     root = project_root()
     own = [root / "studies" / f"{study.name}.yaml", root / "requirements.lock", root / "Snakefile"]
     own += sorted((root / "notebooks").glob("*.ipynb"))

@@ -1,4 +1,4 @@
-"""The stages of a study: its notebooks, in the order of the story, and the files each leaves."""
+"""The stages of a study: its notebooks in the order of the story, and the files each writes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ TRAINING_NOTEBOOKS = {
     "03_train_lesions": ("lesions",),
     "04_train_regions_multitask": ("regions", "multitask"),
 }
-"""Notebooks that run once for each model of these tasks."""
+"""Notebooks that run once per model, with the tasks of their models."""
 
 ON_A_CARD = (*TRAINING_NOTEBOOKS, "05_evaluation")
-"""Notebooks that compute on the study's device; each on a GPU of its own where that is one."""
+"""Notebooks that compute on the study's device; if that is a GPU, each gets its own."""
 
 NOTEBOOKS = (
     "01_data_preparation",
@@ -33,7 +33,7 @@ NOTEBOOKS = (
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of one notebook; trainings have one for each model and repeat."""
+    """One run of one notebook; training notebooks have a stage for each model and repeat."""
 
     notebook: str
     model: str | None = None
@@ -46,14 +46,14 @@ class Stage:
 
     @property
     def title(self) -> str:
-        """The stage as the terminal names it, e.g. ``03_train_lesions flair repeat 2``."""
+        """The stage's name on the terminal, e.g. ``03_train_lesions flair repeat 2``."""
         words = [self.notebook, self.model, f"repeat {self.repeat}" if self.repeat > 1 else None]
         return " ".join(word for word in words if word)
 
 
 @dataclass(frozen=True)
 class StageFiles:
-    """The files of a stage beside its tables."""
+    """The files of a stage other than its tables."""
 
     executed: Path
     page: Path
@@ -81,13 +81,13 @@ def find_stage(study: Study, notebook: str, model: str | None = None, repeat: in
     if stage not in stages_of(study):
         known = "; ".join(known.title for known in stages_of(study))
         raise StudyError(
-            f"{stage.title}: no stage of study {study.name!r}. Its stages are: {known}"
+            f"{stage.title}: not a stage of study {study.name!r}. Its stages are: {known}"
         )
     return stage
 
 
 def files_of(study: Study, stage: Stage) -> StageFiles:
-    """The files a stage leaves in the study's results."""
+    """The files that a stage writes to the study's results."""
     results = study.results
     return StageFiles(
         executed=results / "notebooks" / f"{stage.name}.ipynb",
@@ -99,10 +99,10 @@ def files_of(study: Study, stage: Stage) -> StageFiles:
 
 
 def settings_of(study: Study, *keys: str) -> str:
-    """The settings below dotted keys such as ``models.flair``, as JSON: what a stage depends on.
+    """The settings that a stage depends on, as JSON, by dotted keys such as ``models.flair``.
 
-    ``training.repeats`` is left out: what a stage does for one repeat does not depend on how many
-    there are. Raises ``KeyError`` for a key that no study has.
+    ``training.repeats`` is left out, because a stage for one repeat does not depend on the number
+    of repeats. Raises ``KeyError`` for a key that no study has.
     """
     settings = study.model_dump(mode="json", exclude={"training": {"repeats"}})
     found = {key: reduce(getitem, key.split("."), settings) for key in keys}

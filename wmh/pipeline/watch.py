@@ -1,4 +1,4 @@
-"""Watching over a running notebook: its memory, its progress, and whether anyone still wants it."""
+"""Watching a running notebook: its memory, its progress, and whether its run still exists."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from pathlib import Path
 import psutil
 
 DRIVER = "WMH_DRIVER"
-"""Environment variable: ``host:process id`` of the run that a stage belongs to."""
+"""Environment variable with ``host:process id`` of the driver: the command that runs the study."""
 
 LOOK_EVERY_SECONDS, SAY_EVERY_SECONDS = 1.0, 20.0
 
 
 class Watch(threading.Thread):
-    """Samples the memory of this process's children, and ends them when the driver is gone.
+    """Samples the memory of this process's children, and ends them when the driver has ended.
 
-    Snakemake's ``benchmark`` would look each 30 seconds only, and not where a notebook runs alone.
-
-    ``kill -9`` of the driver cannot be caught there, so each stage looks for itself: no kernel goes
-    on computing for a run that has ended.
+    Snakemake's ``benchmark`` would sample memory only every 30 seconds, and not at all for a
+    notebook that runs without it. The driver cannot react to its own ``kill -9``. Therefore each
+    stage checks whether the driver lives, so that no kernel computes for a run that has ended.
     """
 
     def __init__(self, say: Callable[[], None]):
@@ -44,7 +43,7 @@ class Watch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Look, every second, until the stage has ended."""
+        """Check every second, until the stage has ended."""
         said = time.monotonic()
         while not self._ended.wait(LOOK_EVERY_SECONDS):
             if self._driver is not None and not is_running(self._driver):
@@ -59,8 +58,7 @@ class Watch(threading.Thread):
 class Progress(io.TextIOBase):
     """The output of a kernel: written to the log, with the last line kept for the terminal.
 
-    Of a progress bar, which draws itself again after each carriage return, the log gets the final
-    state only.
+    A progress bar overwrites itself after each carriage return; the log gets only its final state.
     """
 
     def __init__(self, log: Path):
@@ -87,23 +85,23 @@ class Progress(io.TextIOBase):
 
 
 def _as_seen(line: str) -> str:
-    """The part that a terminal shows of a line that was drawn over again after carriage returns."""
+    """The part of a line that a terminal shows: the text after the last carriage return."""
     return next((part for part in reversed(line.split("\r")) if part), "")
 
 
 def name_driver() -> str:
-    """This process, as the driver its stages look for."""
+    """This process as the value of ``WMH_DRIVER`` for its stages."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def driver_here() -> int | None:
-    """Process id of the driver when it runs on this machine; stages on a cluster have none here."""
+    """Process id of the driver if it runs on this machine; None, for instance, on a cluster."""
     host, _, process = os.environ.get(DRIVER, "").rpartition(":")
     return int(process) if process.isdigit() and host == socket.gethostname() else None
 
 
 def is_running(process: int) -> bool:
-    """True for a process that lives; one that ended but was not waited for does not."""
+    """True if a process is running; a zombie (ended, but not waited for) is not."""
     try:
         return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -111,9 +109,9 @@ def is_running(process: int) -> bool:
 
 
 def kill_children(patience_seconds: float = 0) -> None:
-    """End all processes below this one.
+    """End all processes that this one started, directly or indirectly.
 
-    Those just below may be given time to end by themselves after a Ctrl-C.
+    With ``patience_seconds``, direct children get a Ctrl-C first and so much time to end.
     """
     if patience_seconds:
         below = psutil.Process().children()

@@ -1,1 +1,1 @@
-"""One person's scan, or a folder of them: lesions, regions, burden and a page to read."""
+"""Prediction of one scan or a folder of scans: lesions, regions, burden and a report page."""

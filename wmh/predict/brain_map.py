@@ -1,6 +1,6 @@
-"""Brain map, one value per region: axial cuts of the atlas as drawings with numbered regions.
+"""A brain map with one value per region: axial cuts of the atlas with numbered regions.
 
-Drawn as SVG, so that it stays sharp, weighs little, and each region says what it is.
+It is drawn as SVG, so that it stays sharp and small, and each region can have a title.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from wmh.atlas.regions import REGION_LABELS, built_in_atlas, mni_t1, region_name
 from wmh.pages import as_webp, number, webp_address
 
 CUTS_MM = (-18, -4, 10, 24, 38, 52)
-"""World heights of the axial cuts, mm."""
+"""Heights of the axial cuts in MNI152 space, in mm."""
 
 BOX = (slice(20, 178), slice(18, 215))
-"""The brain's part of the 1 mm template, along its right and anterior axes."""
+"""The part of the 1 mm template that holds the brain, along its right and anterior axes."""
 
 ROOM_MM = 3.6
-"""A region's number is printed where a disc of this radius fits inside it."""
+"""A region's number is printed only if a disc of this radius fits inside the region."""
 
 DRAWN = Path(__file__).with_name("brain_map.json")
-"""File that holds what :func:`keep_cuts` has drawn, because that takes seconds."""
+"""File with the cuts drawn by :func:`keep_cuts`, because drawing takes seconds."""
 
 COLOURS = colormaps["YlOrRd"]
 SHADES = 6
@@ -37,7 +37,7 @@ SHADES = 6
 
 
 def paint(values: Mapping[int, float], unit: str) -> dict[int, tuple[str, str, str]]:
-    """Title, fill and ink of each region for its value (0 or more, or NaN)."""
+    """Title, fill colour and text colour of each region for its value (0 or more, or NaN)."""
     top = scale_top(values)
     return {
         label: (f"{label} {region_name(label)}: {number(value, 1)} {unit}", *_colour(value, top))
@@ -66,7 +66,7 @@ def frame_mm() -> tuple[int, int]:
 
 
 def _colour(value: float, top: float) -> tuple[str, str]:
-    """Fill for a value and the ink that can be read on it."""
+    """Fill colour for a value, and the text colour that is readable on it."""
     if not np.isfinite(value):
         return "#d9d9d9", "#1a1a1a"
     shade = COLOURS(min(value / top, 1) * 0.9)
@@ -81,20 +81,21 @@ def kept_cuts() -> list[dict]:
 
 
 def keep_cuts() -> None:
-    """Draw every cut and keep it in the package; to be done again when the atlas has changed."""
+    """Draw every cut and keep it in the package. Must be run again after a change of the atlas."""
     DRAWN.write_text(json.dumps([draw_cut(height) for height in CUTS_MM]) + "\n")
 
 
 def draw_cut(height_mm: int) -> dict[str, object]:
     """Draw one axial cut of the atlas: a grey picture of the template, and the regions in it.
 
-    Each region has its label, its outline in mm as an SVG path, and the place of its number, None
-    where it has no room.
+    Each region has its label, its outline in mm as an SVG path, and the position of its number
+    (None if the region is too small for it).
     """
     atlas, template = built_in_atlas(1), mni_t1(1)
     z = round((height_mm - atlas.affine[2, 3]) / atlas.affine[2, 2])
     labels, grey = (image.data[*BOX, z].T[::-1] for image in (atlas, template))  # front first
-    pale = 255 - 90 * np.clip(grey / np.percentile(grey[grey > 0], 99), 0, 1)  # dark tissue, paper
+    # dark tissue on a pale background, as on paper
+    pale = 255 - 90 * np.clip(grey / np.percentile(grey[grey > 0], 99), 0, 1)
     picture = Picture.fromarray(pale.astype(np.uint8))
     shapes = [_shape(labels == label, label) for label in REGION_LABELS if (labels == label).any()]
     picture = webp_address(as_webp(picture, 75))
@@ -102,7 +103,7 @@ def draw_cut(height_mm: int) -> dict[str, object]:
 
 
 def _shape(mask: np.ndarray, label: int) -> dict[str, object]:
-    from skimage import measure  # only drawing anew needs it
+    from skimage import measure  # slow to import, and needed only to draw the cuts anew
 
     smooth = np.pad(ndimage.gaussian_filter(mask.astype(float), 0.8), 1)
     contours = [

@@ -1,4 +1,4 @@
-"""BIDS derivatives: images, sidecars and a table of regions per subject, and one table of all."""
+"""BIDS derivatives: images, sidecars and a table of regions per subject; a table of the cohort."""
 
 from __future__ import annotations
 
@@ -28,27 +28,28 @@ LABEL_IMAGE, REGION_TABLE = "label-WMregions_dseg", "label-WMregions_morph"
 COHORT_TABLE = "participants_burden"
 COHORT_COLUMNS = {
     "participant_id": {"Description": "Person"},
-    "session_id": {"Description": "Session; n/a where there is one only"},
-    "source_id": {"Description": "The subject's id in the data that were given"},
-    "model": {"Description": "Model that answered for lesions"},
-    "given": {"Description": "Images it was given: FLAIR+T1, FLAIR or T1"},
+    "session_id": {"Description": "Session; n/a if the person has only one"},
+    "source_id": {"Description": "The subject's id in the input data"},
+    "model": {"Description": "Model that predicted the lesions"},
+    "given": {"Description": "Images that the model was given: FLAIR+T1, FLAIR or T1"},
     "wmh_total_ml": {"Description": "Volume of all lesions", "Units": "ml"},
     "wmh_count": {"Description": "Number of connected lesions", "Units": "1"},
-    "notices": {"Description": "What looks wrong with the images; n/a where nothing does"},
+    "notices": {"Description": "What looks wrong with the images; n/a if nothing does"},
 }
-"""The first columns of the table of all, with their meanings and units; regions' columns follow."""
+"""The first columns of the cohort's table, with meanings and units; columns of regions follow."""
 
 QUANTITIES = {
     "lesion_ml": ("wmh_ml", "Lesion volume in {}", "ml"),
     "percent_of_region": ("percent", "Share of {} that is lesion", "%"),
     "share_of_lesions": ("share", "Share of all lesion volume that lies in {}", "1"),
 }
-"""Columns of a subject's table of regions: their ending in the table of all, meaning and unit."""
+"""Columns of a subject's table of regions: ending of their name in the cohort's table, meaning and
+unit."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Place of one subject's derivatives: ``sub-1`` or ``sub-1_ses-a`` in a folder."""
+    """The files of one subject's derivatives, ``sub-1`` or ``sub-1_ses-a``, in a folder."""
 
     root: Path
     name: str
@@ -69,7 +70,7 @@ class Place:
 
     @property
     def record(self) -> Path:
-        """The sidecar that is written last and holds the fingerprint of what was predicted."""
+        """The sidecar that is written last; it holds the fingerprint of the prediction."""
         return self.file(MASK, ".json")
 
     def read_record(self) -> dict:
@@ -77,7 +78,7 @@ class Place:
         return json.loads(self.record.read_text())
 
     def is_done(self, fingerprint: str) -> bool:
-        """Return whether all files are there, predicted from what the fingerprint stands for."""
+        """Return whether all files exist and their prediction has this fingerprint."""
         kinds = (PROBABILITY, LABEL_IMAGE, MASK)
         files = [self.file(kind, ending) for kind in kinds for ending in (".nii.gz", ".json")]
         if not all(
@@ -92,7 +93,7 @@ class Place:
 
 
 def write_description(root: Path, source: Path) -> None:
-    """``dataset_description.json``, the look-up table of regions and ``.bidsignore``."""
+    """Write ``dataset_description.json``, the look-up table of regions and ``.bidsignore``."""
     data = source if source.is_dir() else source.parent
     made_by = {
         "Name": OWN_PREDICTIONS,
@@ -124,9 +125,9 @@ def write_derivatives(
     source: Path,
     fingerprint: str,
 ) -> None:
-    """Write a subject's images, table of regions and sidecars, the record last: now it is done."""
+    """Write a subject's images, table of regions and sidecars; the record last, to mark the end."""
     save_image(place.file(MASK, ".nii.gz"), found.lesions.data, found.like)
-    # three decimals, so that it packs small
+    # rounded to three decimals, so that the compressed file is small
     save_image(place.file(PROBABILITY, ".nii.gz"), np.round(found.probability, 3), found.like)
     save_image(place.file(LABEL_IMAGE, ".nii.gz"), found.regions.data, found.like)
     table = found.burden.rename(columns={"region": "index", "region_name": "name"})
@@ -157,7 +158,7 @@ def write_derivatives(
 def write_cohort_table(root: Path, subjects: Iterable[tuple[Place, str]]) -> None:
     """Write ``participants_burden.tsv`` and its data dictionary from the subjects' own files.
 
-    ``subjects`` are places that are done, each with the subject's id in the source.
+    ``subjects`` are finished subjects' places, each with the subject's id in the source.
     """
     meanings = COHORT_COLUMNS | {
         f"region_{label:02d}_{ending}": {
@@ -189,7 +190,7 @@ def write_cohort_table(root: Path, subjects: Iterable[tuple[Place, str]]) -> Non
 
 
 def write_tsv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as BIDS has it: tabs, and ``n/a`` for what is not known."""
+    """Write a table in BIDS form: separated by tabs, ``n/a`` for missing values."""
     with complete(path) as part:
         table.to_csv(part, sep="\t", index=False, na_rep="n/a", float_format="%.6g")
 
@@ -215,7 +216,7 @@ def _generated_by(model: Model) -> dict[str, object]:
 
 
 def _uri(path: Path, source: Path) -> str:
-    """A file as BIDS names it: ``bids:raw:sub-1/anat/...`` below the source, else its path."""
+    """A file's BIDS URI, ``bids:raw:sub-1/anat/...``, if it is below the source; else its path."""
     data = source if source.is_dir() else source.parent
     path, data = path.resolve(), data.resolve()
     return (

@@ -1,4 +1,4 @@
-"""Everyone of a folder or table: BIDS derivatives, a page each, and one table of all."""
+"""Prediction of all people of a folder or table: BIDS derivatives, a page each, and one table."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from wmh.study import Study
 
 @dataclass(frozen=True)
 class Done:
-    """Outcome of one subject: predicted now, kept from before, or left out for a problem."""
+    """The outcome for one subject: predicted now, kept from before, or left out with a problem."""
 
     subject: str
     place: Place
@@ -46,14 +46,13 @@ class Done:
 
 
 People = list[tuple[Found, Place]]
-"""Subjects, and the places of their derivatives."""
+"""Subjects, each with the place of its derivatives."""
 
 
 def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) -> list[Done]:
-    """Predict everyone of a folder or table here, by a study's models or the general one.
+    """Predict all people of a folder or table on this machine, ``jobs`` subjects at a time.
 
-    Where ``study`` is None the general model predicts, for ``jobs`` subjects at a time. Otherwise
-    like :func:`predict_all`.
+    The study's models predict, or the general model if ``study`` is None. See :func:`predict_all`.
     """
     return predict_all(source, out, lambda people: predict_people(study, source, people, jobs))
 
@@ -61,10 +60,10 @@ def predict_folder(study: Study | None, source: Path, out: Path, jobs: int = 2) 
 def predict_all(
     source: Path, out: Path, predict_these: Callable[[People], list[Done]]
 ) -> list[Done]:
-    """Have everyone of a BIDS data set, a challenge tree or a CSV table predicted, in that order.
+    """Predict all people of a BIDS data set, a challenge tree or a CSV table by ``predict_these``.
 
-    ``out`` becomes a BIDS derivatives data set, to which one process at a time writes. A subject
-    that cannot be predicted stops no other: it is returned with its problem, and listed in
+    ``out`` becomes a BIDS derivatives data set; one process at a time writes to it. A subject that
+    cannot be predicted does not stop the others: it is returned with its problem, and listed in
     ``left_out.tsv``. Raises :class:`wmh.cohorts.cohort.CohortError` when no subject is found.
     """
     raise_unless_writable(out)
@@ -86,14 +85,14 @@ def predict_all(
 
 
 def find_people(source: Path, out: Path) -> People:
-    """Everyone of a data set, in order; of one name for several people's derivatives, a problem."""
+    """All people of a data set, in order; a problem is added where two would get one file name."""
     found = find_subjects(source, needed=())
     places = [Place(out, bids_name(entry.subject.id)) for entry in found]
     named = Counter(place.name for place in places)
     remedy = "Give every subject an id that differs from all others in letters or digits"
 
     def doubled(entry: Found, place: Place) -> Found:
-        problem = f"several subjects would be named {place.name}"
+        problem = f"several subjects would get the name {place.name}"
         return replace(entry, problems=(Problem(entry.subject.id, problem, remedy),))
 
     return [
@@ -103,33 +102,33 @@ def find_people(source: Path, out: Path) -> People:
 
 
 def predict_people(study: Study | None, source: Path, people: People, jobs: int) -> list[Done]:
-    """Predict people of a data set, so many at a time, and write what is of each alone.
+    """Predict people of a data set, ``jobs`` at a time, and write each person's files.
 
-    Who is there already, from the same images, weights and settings, is kept. Of no subject more
-    than names, words and numbers stays in memory.
+    Results that exist already, from the same images, weights and settings, are kept. Images do not
+    stay in memory, so that it does not grow with the number of people.
     """
     predictor = Predictor(study, max(1, cores_here() // jobs))
-    _ = predictor.training  # a study's scans are looked at once, before anybody's
+    _ = predictor.training  # computed here, once, before the threads need it
     pool = ThreadPoolExecutor(jobs)
     try:
         results = pool.map(lambda one: _predict_subject(*one, predictor, source), people)
         return list(tqdm(results, "predicting", len(people), unit="subject"))
-    finally:  # once it is stopped, nobody else is begun
+    finally:  # when stopped, no further subject is begun
         pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def only_one(out: Path) -> Iterator[int]:
-    """Wait until no other process writes to a folder; what that one has done is then kept.
+    """Hold a folder's lock, so that no other process writes there; wait until it is free.
 
-    Yields the descriptor of the lock, which a process that inherits it holds too.
+    Yields the lock's descriptor; a child process that inherits it holds the lock, too.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            warnings.warn(f"{out}: waiting for another process that writes there", stacklevel=1)
+            warnings.warn(f"{out}: waiting until another process has finished there", stacklevel=1)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield lock.fileno()
 
@@ -150,22 +149,22 @@ def _predict_subject(entry: Found, place: Place, predictor: Predictor, source: P
             notices = tuple(place.read_record()["Notices"])
             return Done(subject.id, place, kept=True, notices=notices)
         found = predictor.predict(given)
-        # in the order written, the record last
+        # files move in the order in which they were written, the record last
         with all_or_nothing(place.root, place.name) as root:
             fresh = replace(place, root=root)
             write_report(fresh.report, subject.id, found, predictor)
             write_derivatives(found, fresh, given, source, fingerprint)
-            place.record.unlink(missing_ok=True)  # until all is moved the subject is not done
+            place.record.unlink(missing_ok=True)  # not done until all new files are moved
     except ImageError as error:
         problem = Problem(str(error.path), error.problem, error.remedy)
         return Done(subject.id, place, problem=problem)
     except CheckpointError as error:
         return left_out(str(error), "See `wmh predict --help`")
     except OSError as error:
-        remedy = "Make room on the disk, or name another folder; who is done is kept"
+        remedy = "Free space on the disk, or name another folder; finished subjects are kept"
         return left_out(f"{place.folder}: {error.strerror or error}", remedy)
-    except Exception as error:  # what nobody thought of must not cost the others their results
-        remedy = "This is a fault of the program; please report it with the image's header"
+    except Exception as error:  # an unexpected error must not cost the others their results
+        remedy = "This is an error in wmh; please report it together with the image's header"
         return left_out(f"{type(error).__name__}: {error}", remedy)
     said = predictor.describe(found)
     return Done(subject.id, place, notices=found.notices, predicted_by=said)

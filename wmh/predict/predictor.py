@@ -32,10 +32,10 @@ from wmh.predict.training_distribution import Quantity, compare_scan, training_s
 from wmh.study import Study
 
 NEAR_MM = 5.0
-"""Lesion this near to a region belongs to it."""
+"""A lesion voxel within this distance of a region belongs to the region."""
 
 MOST_OUTSIDE = 0.1
-"""Share of the lesion volume that may lie outside the regions before a warning."""
+"""Largest share of the lesion volume outside the regions that causes no warning."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class ScanPrediction:
     region_model: Model
     threshold: float
     mirrored: bool
-    """True where lesions are the mean with those from the mirrored images."""
+    """True if the lesion probability is averaged with that of the mirrored images."""
     of_images: tuple[str, ...] = ()
-    """Things that look wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
+    """What looks wrong with the images: :func:`wmh.cohorts.plausible.notices`."""
     quantities: tuple[Quantity, ...] = ()
-    """The images beside the training scans; none where these are not known."""
+    """The images compared with the training scans; empty if these are not known."""
 
     @cached_property
     def burden(self) -> pd.DataFrame:
@@ -68,7 +68,7 @@ class ScanPrediction:
 
     @cached_property
     def lesion_ml(self) -> float:
-        """All lesion volume in ml, also that outside every region."""
+        """Volume of all lesions in ml, inside and outside of regions."""
         return float(np.count_nonzero(self.lesions.data) * self.lesions.voxel_ml)
 
     @property
@@ -85,12 +85,12 @@ class ScanPrediction:
         return (
             *self.of_images,
             f"{self.outside_ml:.1f} of {self.lesion_ml:.1f} ml of lesion lie outside the 34 "
-            "white-matter regions, where true lesions are rare; look at the slices",
+            "white-matter regions, where true lesions are rare; look at these slices",
         )
 
     @property
     def unlike(self) -> list[str]:
-        """Sentences on how the images are unlike the training scans."""
+        """Sentences that say in what way the images differ from the training scans."""
         return [quantity.unlike for quantity in self.quantities if quantity.unlike]
 
     @cached_property
@@ -100,9 +100,10 @@ class ScanPrediction:
 
 
 def lesions_labelled(regions: np.ndarray, lesions: Image) -> np.ndarray:
-    """Region labels (x, y, z), lesions near white matter included: each the nearest label.
+    """Region labels (x, y, z) in which lesion voxels near a region get the nearest label.
 
-    A lesion looks like no white matter, on a T1 least of all, and yet lies in a region.
+    A lesion does not look like white matter, least of all on a T1, so that a network may leave it
+    without a region.
     """
     if not regions.any():
         return regions
@@ -118,9 +119,10 @@ def lesions_labelled(regions: np.ndarray, lesions: Image) -> np.ndarray:
 
 
 class Predictor:
-    """Models that predict, each read once: a study's, or the general one where none is named.
+    """The models that predict: a study's, or the general model if ``study`` is None.
 
-    Of a study, those trained on exactly what is given predict.
+    Each is read once. Of a study's models, those trained on exactly the given images are used
+    first.
     """
 
     def __init__(self, study: Study | None, threads: int):
@@ -135,11 +137,11 @@ class Predictor:
 
     @cached_property
     def training(self) -> pd.DataFrame | None:
-        """:func:`wmh.predict.training_distribution.training_scans`; None where not known."""
+        """Table of :func:`wmh.predict.training_distribution.training_scans`; None if not known."""
         return self.general.training_scans if self.general else training_scans(self.study)
 
     def models(self, given: Collection[str]) -> tuple[Model, Model]:
-        """The models for lesions and for regions, from the given modalities; one may do both."""
+        """The models for lesions and for regions from the given modalities; may be the same."""
         if self.general:
             return self.general.model_of("lesions"), self.general.model_of("regions")
         lesions, regions = self._names(given)
@@ -152,20 +154,20 @@ class Predictor:
         return [choose_model(self.study, task, given) for task in ("lesions", "regions")]
 
     def describe(self, prediction: ScanPrediction) -> str:
-        """Say in a few words which model predicted, and from what."""
+        """Name the model that predicted the lesions, and the images it was given."""
         model = prediction.lesion_model
         who = "general model" if self.general else f"model {model.name} of study {model.study}"
         return f"{who}, given {' and '.join(prediction.originals)}"
 
     def predict(self, given: Mapping[str, Path]) -> ScanPrediction:
-        """Predict from images by modality, FLAIR and T1 or one of the two.
+        """Predict from the files of a FLAIR, a T1 or both, by modality.
 
-        Raises :class:`wmh.images.ImageError` for an image that cannot be used and
-        :class:`wmh.learning.models.CheckpointError` when no model predicts from these.
+        Raises :class:`wmh.images.ImageError` for an image that cannot be used, and
+        :class:`wmh.learning.models.CheckpointError` when no model predicts from these modalities.
         """
         if not given:
             raise ImageError(None, "no image given", "Give --flair, --t1 or both")
-        torch.set_num_threads(self.threads)  # a setting of each thread
+        torch.set_num_threads(self.threads)  # here, because each Python thread has its own setting
         images = {modality: load_image(path) for modality, path in given.items()}
         with ThreadPoolExecutor(1) as beside:
             doubts = beside.submit(notices, images)
@@ -173,27 +175,27 @@ class Predictor:
             try:
                 prediction = self._predict(images)
             except ImageError:
-                doubts.result()  # that the two do not overlap says more than what came of it
+                doubts.result()  # its error, such as "do not overlap", is the cause: raise it first
                 raise
         return replace(
             prediction, of_images=tuple(doubts.result()), quantities=tuple(quantities.result())
         )
 
     def _predict(self, images: dict[str, Image]) -> ScanPrediction:
-        """Lesions and regions; the images themselves are looked at beside it."""
+        """Predict lesions and regions, without the checks of the images."""
         lesion_model, region_model = self.models(images)
-        prepared = cache(partial(prepare, images))  # most often the same for both models
+        prepared = cache(partial(prepare, images))  # both models mostly need the same voxel size
         found = predict_prepared(
             lesion_model, prepared(lesion_model.voxel_size_mm), self.evaluation
         )
         if not np.isfinite(found.probability).all():
             raise ImageError(
                 found.like.path,
-                f"model {lesion_model.name!r} answers with what is no number",
-                "Look at the images; if they are as they should be, train the model again",
+                f"model {lesion_model.name!r} predicts probabilities that are NaN or infinite",
+                "Look at the images; if they are all right, train the model again",
             )
         regions = found.regions
-        if region_model is not lesion_model:  # mirrored, regions gain 0.008 and take twice as long
+        if region_model is not lesion_model:  # mirroring takes twice as long for 0.008 more Dice
             unmirrored = self.evaluation.model_copy(update={"mirroring": False})
             person = prepared(region_model.voxel_size_mm)
             regions = predict_prepared(region_model, person, unmirrored).regions
@@ -212,7 +214,7 @@ class Predictor:
         )
 
     def fingerprint(self, given: Mapping[str, Path]) -> str:
-        """A hash of all that a prediction depends on: images, weights, settings, version."""
+        """A hash of everything that a prediction depends on: images, weights, settings, version."""
         names = [] if self.general else self._names(given)
         weights = [_sha256(self.study.model_folder(name) / "checkpoint.pt") for name in names]
         parts = {
@@ -225,7 +227,7 @@ class Predictor:
 
 
 def _sha256(path: Path) -> str:
-    """Of a file's content; of a file that cannot be read, a word that says so."""
+    """SHA-256 of a file's content, or ``unreadable`` if it cannot be read."""
     try:
         return sha256_of(path)
     except OSError:

@@ -1,4 +1,4 @@
-"""A subject's picture, and the page ``report.html``: one file that opens without a network."""
+"""A subject's picture and its page ``report.html``, one file that opens without a network."""
 
 from __future__ import annotations
 
@@ -32,24 +32,25 @@ from wmh.predict.predictor import Predictor, ScanPrediction
 from wmh.provenance import commit_here
 
 DPI = 200
-"""Of the picture, whose slices are then about as fine as those of a scan."""
+"""Resolution of the picture, chosen so that its slices are about as fine as a scan's."""
 
 LARGEST_BYTES = 4_000_000
-"""Of all slices in a page, as base64; the coarsest of ``SIZES`` is taken if none stays below."""
+"""Largest size of all slices of a page as base64. If none of ``SIZES`` fits, the last is used."""
 
 SIZES = ((80, 384), (65, 320), (50, 256), (35, 208))
 """WebP quality and longest edge in pixels, the best first."""
 
 HEAD = 0.02
-"""Share of a slice that is brighter than a fifth of the image's bright end, where there is head."""
+"""A slice shows head if more than this share of it is in the rough head mask."""
 
 
 @dataclass(frozen=True)
 class Slices:
-    """Axial slices, from the lowest with head to the highest; pictures as base64 of WebP.
+    """Axial slices from the lowest with head to the highest; pictures are base64 of WebP.
 
-    Left of each picture is the subject's left. ``outlines`` are SVG paths along the edges of lesion
-    voxels, in voxels of ``columns`` x ``rows``; ``lesion_ml`` is the lesion volume of each slice.
+    The left of each picture is the subject's left. ``outlines`` are SVG paths along the edges of
+    lesion voxels, in voxels of ``columns`` x ``rows``; ``lesion_ml`` is the lesion volume of each
+    slice.
     """
 
     pictures: dict[str, list[str]]
@@ -62,14 +63,14 @@ class Slices:
     first: int
     """Number of the lowest slice in the image, counted from 1."""
     fullest: int
-    """Place in the lists of the slice that is shown first: that with most lesion in the brain."""
+    """Index of the slice that is shown first: the one with most lesion in the brain."""
 
     def __len__(self) -> int:
         return len(self.outlines)
 
 
 def write_picture(path: Path, found: ScanPrediction, note: str) -> Path:
-    """Write the picture of a scan; ``note`` says which model predicted from what."""
+    """Write the picture of a scan; ``note`` says which model predicted it from which images."""
     figure = overview(found.images, found.lesions, found.regions, found.burden, note)
     return save_picture(figure, path, DPI)
 
@@ -105,7 +106,7 @@ def _views(model: Model, found: ScanPrediction) -> list[str]:
 
 
 def slices_of(found: ScanPrediction) -> Slices:
-    """Cut a scan into pictures, no larger in all than a page can carry."""
+    """Cut a scan into pictures that together stay below ``LARGEST_BYTES``."""
     reference = next(iter(found.images.values()))
     box, (first, end) = head_box(reference), _span(reference, found.lesions)
 
@@ -156,7 +157,7 @@ def outline_path(mask: np.ndarray) -> str:
 
 
 def _runs(lines: np.ndarray) -> Iterable[tuple[int, int, int]]:
-    """Line, start and length of every run of true values."""
+    """Line number, start and length of every run of true values in the lines of an array."""
     edges = np.diff(np.pad(lines.astype(np.int8), ((0, 0), (1, 1))), axis=1)
     line, start = np.nonzero(edges == 1)
     _, end = np.nonzero(edges == -1)
@@ -164,7 +165,7 @@ def _runs(lines: np.ndarray) -> Iterable[tuple[int, int, int]]:
 
 
 def _span(image: Image, lesions: Image) -> tuple[int, int]:
-    """The first slice with head or lesion, and the first one past the last."""
+    """The first slice with head or lesion, and the one after the last."""
     share = rough_head(to_ras(image).data).mean(axis=(0, 1))
     filled = (share > HEAD) | to_ras(lesions).data.any(axis=(0, 1))
     there = np.flatnonzero(filled) if filled.any() else np.arange(len(share))
@@ -172,7 +173,7 @@ def _span(image: Image, lesions: Image) -> tuple[int, int]:
 
 
 def _opening(found: ScanPrediction) -> int:
-    """The slice with most lesion in the brain, or of a brain without any that with most brain."""
+    """The slice with most lesion in the brain; without lesion, the one with most brain."""
     inside = in_regions(found.lesions, found.regions)
     masks = (inside, found.regions, head_mask(next(iter(found.images.values()))))
     return fullest_slice(next((mask for mask in masks if mask.data.any()), masks[-1]))
@@ -190,5 +191,5 @@ def _grey(window: tuple[float, float], quality: int, edge: int, plane: np.ndarra
 
 
 def _coloured(colours: np.ndarray, plane: np.ndarray) -> str:
-    """Region labels in their colours; clear where there is none. Nothing for an empty slice."""
+    """Region labels in their colours, transparent where there is none; empty for an empty slice."""
     return as_webp(Picture.fromarray(colours[plane]), 100) if plane.any() else ""

@@ -1,4 +1,4 @@
-"""One person's scan: lesions, their probability, regions, burden, a picture and a page."""
+"""Prediction of one person's scan: lesions, probability, regions, burden, a picture and a page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from wmh.study import Study
 
 @dataclass(frozen=True)
 class Written:
-    """Prediction for one scan, the model that made it, and the files it went to."""
+    """The prediction for one scan, the name of the model, and the written files."""
 
     prediction: ScanPrediction
     predicted_by: str
@@ -43,16 +43,16 @@ def predict_scan(
 ) -> Written:
     """Predict one person's lesions and regions and write them to ``out``.
 
-    A study's models predict, or the general model where ``study`` is None. ``lesions.nii.gz``,
+    The study's models predict, or the general model if ``study`` is None. ``lesions.nii.gz``,
     ``probability.nii.gz`` and ``regions.nii.gz`` lie on the grid of the FLAIR, or of the T1 when it
-    is alone. ``burden.csv`` holds lesion volumes (ml) per region, ``overview.png`` shows them and
-    ``report.html`` lets you look closer. The originals are only read. What looks wrong is said on
-    the terminal and on the page.
+    is alone. ``burden.csv`` holds lesion volumes (ml) per region; ``overview.png`` and
+    ``report.html`` show all results. The originals are only read. Whatever looks wrong is reported
+    on the terminal and on the page.
     """
     raise_unless_writable(out)
     given = {"FLAIR": flair, "T1": t1}
     given = {modality: path for modality, path in given.items() if path is not None}
-    with ThreadPoolExecutor(1) as beside:  # what draws takes a second to read
+    with ThreadPoolExecutor(1) as beside:  # the drawing modules take a second to import
         beside.submit(import_module, "wmh.predict.report")
         predictor = Predictor(study, cores_here())
         found = predictor.predict(given)
@@ -60,14 +60,16 @@ def predict_scan(
 
     say(found.notices)
     if found.unlike:
-        say([f"unlike the training scans; {out / 'report.html'} says how: {found.unlike[0]}"])
+        say(
+            [f"the scan is unlike the training scans: {found.unlike[0]}; see {out / 'report.html'}"]
+        )
     predicted_by = predictor.describe(found)
     name = next(iter(found.originals.values())).path.name.partition(".nii")[0]
     with all_or_nothing(out) as fresh, ThreadPoolExecutor(1) as beside:
         page = beside.submit(report.write_report, fresh / "report.html", name, found, predictor)
         written = [
             save_image(fresh / "lesions.nii.gz", found.lesions.data, found.like),
-            # three decimals, so that it packs small
+            # rounded to three decimals, so that the compressed file is small
             save_image(fresh / "probability.nii.gz", found.probability.round(3), found.like),
             save_image(fresh / "regions.nii.gz", found.regions.data, found.like),
             write_table(found.burden, fresh / "burden.csv"),
@@ -78,10 +80,11 @@ def predict_scan(
 
 
 def label_by_model(out: Path, images: Mapping[str, Image], lesions: Path | None) -> float | None:
-    """Write the regions that the general model sees in a person's images, by modality.
+    """Write the regions that the general model finds in a person's images (by modality).
 
-    They lie on the grid of the FLAIR, or of the T1 when it is alone; each known lesion belongs to
-    the nearest. Returns the contrast of the T1 at their border: whether they follow the picture.
+    They lie on the grid of the FLAIR, or of the T1 when it is alone. Known lesions get the nearest
+    region. Returns the T1's contrast at the border of the regions, which shows whether they follow
+    the image; None without a T1.
     """
     model = load_general(choose_device("auto")).model_of("regions")
     torch.set_num_threads(cores_here())

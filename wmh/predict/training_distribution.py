@@ -1,6 +1,6 @@
-"""The distribution of the training scans, and where a scan lies in it.
+"""Comparison of a scan with the training scans, by size, voxel size and intensities.
 
-The study's training scans are described once, from the images that ``cohort.csv`` names, and kept
+The training scans of a study are measured once, from the images that ``cohort.csv`` names, and kept
 in ``results/STUDY/training_scans.csv``: extent and voxel size (mm) along the closest right,
 anterior and superior axes, and quantiles of intensities, normalised as the networks see them.
 """
@@ -27,11 +27,11 @@ QUANTILES = tuple(range(5, 100, 10))
 """Percentiles of normalised intensity by which scans are compared."""
 
 SLACK = 1.15
-"""A length may leave the training scans' range by this factor before a warning."""
+"""A length outside the training scans' range by more than this factor causes a warning."""
 
 FARTHEST = 1.5
-"""Intensities may lie so many times as far from the training scans' mean as the farthest of these
-before a warning."""
+"""Intensities cause a warning if their distance from the training scans' mean is larger by this
+factor than that of the farthest training scan."""
 
 EXTENT = ["extent_right_mm", "extent_anterior_mm", "extent_superior_mm"]
 VOXEL = ["voxel_right_mm", "voxel_anterior_mm", "voxel_superior_mm"]
@@ -48,7 +48,7 @@ INTENSITY = [f"intensity_p{q:02d}" for q in QUANTILES]
 
 @dataclass(frozen=True)
 class Quantity:
-    """One thing about a scan beside its range over the training scans."""
+    """One measured value of a scan, with its range over the training scans."""
 
     modality: str
     name: str
@@ -57,13 +57,14 @@ class Quantity:
     low: float
     high: float
     unlike: str | None
-    """Message that says how the value is unlike the training scans; None where it is not."""
+    """How the value differs from those of the training scans; None if it does not."""
 
 
 def training_scans(study: Study) -> pd.DataFrame | None:
-    """The study's training scans, one row per image; None when its cohort is not at hand.
+    """The study's training scans, one row per image; None if its cohort is not available.
 
-    Read from ``training_scans.csv`` if that is newer than the cohort table; written there else.
+    They are read from ``training_scans.csv`` if that is newer than the cohort table; otherwise they
+    are measured and written there.
     """
     cohort, kept = study.results / "cohort.csv", study.results / "training_scans.csv"
     if kept.is_file() and not (cohort.is_file() and cohort.stat().st_mtime > kept.stat().st_mtime):
@@ -91,7 +92,7 @@ def training_scans(study: Study) -> pd.DataFrame | None:
 
 
 def describe_scan(image: Image) -> dict[str, float]:
-    """Extent, voxel size and intensity of one scan, by the columns of ``training_scans.csv``."""
+    """Extent, voxel size and intensity of one scan, as columns of ``training_scans.csv``."""
     ras = to_ras(image)
     extent = ras.voxel_size * ras.data.shape
     normalised = normalise(image)
@@ -103,10 +104,10 @@ def describe_scan(image: Image) -> dict[str, float]:
 
 
 def compare_scan(images: Mapping[str, Image], training: pd.DataFrame | None) -> list[Quantity]:
-    """Each quantity of the given images (originals, by modality) beside the training scans'.
+    """Compare the given images (originals, by modality) with the training scans.
 
-    The geometry of an image on the first one's grid is not told twice. Nothing where the training
-    scans are not known.
+    The geometry of a second image is left out if it has the first one's grid. The list is empty if
+    the training scans are not known.
     """
     if training is None:
         return []

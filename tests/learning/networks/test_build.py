@@ -99,7 +99,7 @@ def test_a_size_that_does_not_halve_is_answered_all_the_same(architecture, size)
 @pytest.mark.parametrize("architecture", ARCHITECTURES[1:])
 def test_a_size_of_which_one_pixel_is_left_is_refused_in_one_line(architecture):
     network = build_network(tiny(architecture, 2), 1, "lesions")
-    with pytest.raises(ValueError, match=r"^images of \(16, 8\) pixels: one edge must be more"):
+    with pytest.raises(ValueError, match=r"^images of \(16, 8\) pixels are too small"):
         network(torch.rand(1, 1, 16, 8), where(1, 2))
 
 

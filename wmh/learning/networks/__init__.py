@@ -1,1 +1,4 @@
-"""Networks: one encoder, and one decoder and head for each structure a task predicts."""
+"""Networks: one encoder, and a decoder with a head for each structure that a task predicts.
+
+The structures are ``lesions`` and ``regions``.
+"""

@@ -17,7 +17,7 @@ from wmh.settings import NetworkSettings
 def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Module:
     """Build the network of a task for a number of input channels, with random weights.
 
-    It takes images (B, channels, ...) and where they lie, and gives logits (B, classes, ...) for
+    The network maps images (B, channels, ...) and their position to logits (B, classes, ...) for
     each structure of the task.
     """
     structures = STRUCTURES[task]
@@ -31,7 +31,7 @@ def build_network(settings: NetworkSettings, channels: int, task: str) -> nn.Mod
 
 
 def parts_of(network: nn.Module) -> pd.DataFrame:
-    """Count the parameters of a network, one line per part, and a last one for all."""
+    """The number of parameters of a network: one row per part, and a last row for all."""
     counts: dict[str, int] = {}
     for name, parameter in network.named_parameters():
         words = name.removeprefix("network.").split(".")
@@ -42,14 +42,14 @@ def parts_of(network: nn.Module) -> pd.DataFrame:
 
 
 def to_device(network: nn.Module, device: torch.device | str) -> nn.Module:
-    """Move a network; 2-D convolutions are fastest with channels last."""
+    """Move a network to a device; 2-D convolutions are fastest with channels last."""
     if any(parameter.ndim == 5 for parameter in network.parameters()):
         return network.to(device)
     return network.to(device, memory_format=torch.channels_last)
 
 
 def _parts(settings: NetworkSettings, channels: int, structures: tuple[str, ...]) -> Parts:
-    """Encoder and decoders. MONAI takes seconds to import, so only who needs it waits."""
+    """Encoder and decoders. Imported only when needed, because importing MONAI takes seconds."""
     match settings.architecture:
         case "unet":
             from wmh.learning.networks.unet3d import parts

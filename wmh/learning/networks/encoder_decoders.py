@@ -1,4 +1,4 @@
-"""One encoder, run once, and a decoder with a head of its own for each structure."""
+"""A network with one encoder, and for each structure its own decoder and head."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ STRUCTURES = {
 """Structures that a network of each task predicts."""
 
 Parts = tuple[nn.Module, dict[str, nn.Module]]
-"""An encoder, from images to a list of features; for each structure, a decoder of that list."""
+"""An encoder from images to a list of features, and for each structure a decoder of that list."""
 
 MULTIPLE = 16
-"""Edges of what the encoder sees are multiples of this: four halvings, or UNETR's patches of 16."""
+"""Images are padded to multiples of this: for four halvings, or for UNETR's patches of 16."""
 
 
 class EncoderDecoders(nn.Module):
-    """A network made of :data:`Parts`; like the 2-D U-Net, it sees the place if asked for regions.
+    """A network made of :data:`Parts`; as the 2-D U-Net, it gets the place if it predicts regions.
 
-    Takes images of any size with an edge of more than 16.
+    It accepts images of any size, if at least one edge is larger than 16.
     """
 
     def __init__(self, parts: Parts, structures: tuple[str, ...]):
@@ -42,12 +42,15 @@ class EncoderDecoders(nn.Module):
     def forward(self, images: torch.Tensor, where: torch.Tensor) -> dict[str, torch.Tensor]:
         """From (B, channels, ...) to logits (B, classes, ...) for each structure.
 
-        ``where`` says where the images lie, as :func:`place` takes it. Raises ``ValueError`` for
-        images of which nothing but one pixel would be left.
+        ``where`` is the position of the images, as for :func:`place`. Raises ``ValueError`` for
+        images that the encoder would reduce to a single pixel.
         """
         edges = tuple(images.shape[2:])
         if max(edges) <= MULTIPLE:
-            raise ValueError(f"images of {edges} pixels: one edge must be more than {MULTIPLE}")
+            raise ValueError(
+                f"images of {edges} pixels are too small: at least one edge must be larger than "
+                f"{MULTIPLE}"
+            )
         if self.sees_place:
             images = torch.cat([images, place(images, where)], dim=1)
         padded, inside = pad_to_multiple(images, MULTIPLE)
@@ -56,7 +59,7 @@ class EncoderDecoders(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The way up, whose levels each meet the features skipped to them, and the head."""
+    """The levels on the way up, each joined with skipped features, and the head."""
 
     def __init__(self, levels: Iterable[nn.Module], head: nn.Module):
         super().__init__()
@@ -73,13 +76,13 @@ class Decoder(nn.Module):
 def pad_to_multiple(images: torch.Tensor, multiple: int) -> tuple[torch.Tensor, tuple[object, ...]]:
     """Add background on all sides of (B, C, ...) so that every edge is a multiple of ``multiple``.
 
-    Also returns where in the result the images lie, as an index.
+    Also returns the position of the images in the result, as an index.
     """
     return pad_to(images, [edge + -edge % multiple for edge in images.shape[2:]])
 
 
 def pad_to(images: torch.Tensor, least: Sequence[int]) -> tuple[torch.Tensor, tuple[object, ...]]:
-    """Likewise, so that the edges of (B, C, ...) are these at least."""
+    """Add background as :func:`pad_to_multiple` so that edges of (B, C, ...) are these or more."""
     edges = images.shape[2:]
     missing = [max(0, wanted - edge) for wanted, edge in zip(least, edges, strict=True)]
     before = [count // 2 for count in missing]

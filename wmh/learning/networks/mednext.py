@@ -1,6 +1,6 @@
-"""MedNeXt-S with kernels of 3 (Roy et al. 2023), from MONAI, taken apart into encoder and decoder.
+"""MedNeXt-S with kernels of 3 (Roy et al. 2023), from MONAI, split into encoder and decoder.
 
-MONAI's class has the published layers; its forward knows one output.
+MONAI's class has the published layers, but its ``forward`` supports only one output.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def parts(dimensions: int, channels: int, width: int, structures: tuple[str, ...
 
 
 class Encoder(nn.Module):
-    """Stem, the way down and the bottleneck."""
+    """The stem, the levels on the way down and the bottleneck."""
 
     def __init__(self, network: MedNeXt):
         super().__init__()
@@ -50,17 +50,17 @@ class Encoder(nn.Module):
 
 
 def _every_second(shortcut: nn.Module, inputs: tuple[torch.Tensor]) -> torch.Tensor:
-    """Every second voxel along each axis: all that a kernel of 1 with a stride of 2 looks at.
+    """Every second voxel along each axis, which is all that a kernel of 1 with stride 2 uses.
 
-    PyTorch 2.15 takes the gradients of such a convolution of fewer than 16 channels, the last axis
-    of them, beyond the memory it has on a CPU: at best the process dies.
+    This avoids an error of PyTorch 2.15: on a CPU, the gradients of such a convolution with fewer
+    than 16 channels access memory outside of the tensor, and the process can crash.
     """
     (image,) = inputs
     return image[(..., *[slice(None, None, 2)] * (image.ndim - 2))]
 
 
 class Decoder(nn.Module):
-    """The way up, and the head."""
+    """The levels on the way up, and the head."""
 
     def __init__(self, network: MedNeXt):
         super().__init__()

@@ -1,8 +1,8 @@
 """MultiResUNet (Ibtehaz and Rahman 2020, doi 10.1016/j.neunet.2019.08.025), in 2-D and 3-D.
 
-A U-Net whose pairs of convolutions are MultiRes blocks, figure 4 of the paper, and whose skip
-connections are Res paths, figure 5. As in the authors' own code (nibtehaz/MultiResUNet), every
-convolution but those that double the resolution has batch normalisation in place of a bias.
+A U-Net in which MultiRes blocks (figure 4 of the paper) replace the pairs of convolutions, and Res
+paths (figure 5) the skip connections. As in the authors' own code (nibtehaz/MultiResUNet), all
+convolutions have batch normalisation instead of a bias, except those that double the resolution.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torch import nn
 from wmh.learning.networks.encoder_decoders import CLASSES, Parts
 
 ALPHA = 1.67
-"""Scales the width of a MultiRes block so that the whole has about a U-Net's parameters."""
+"""Factor on the width of a MultiRes block, so that the network has about a U-Net's parameters."""
 
 SHARES = (0.167, 0.333, 0.5)
-"""Of a block's width in its three convolutions, about a sixth, a third and a half."""
+"""Shares of a block's width in its three convolutions: about a sixth, a third and a half."""
 
 LEVELS = (1, 2, 4, 8, 16)
-"""Width of each level, in multiples of the first."""
+"""Width of each level, in multiples of the first level's."""
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 DOUBLING = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -28,7 +28,7 @@ HALVING = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 def parts(dimensions: int, channels: int, width: int, structures: tuple[str, ...]) -> Parts:
-    """Five levels; ``width`` is that of the U-Net it stands in for, 32 in the paper."""
+    """Five levels; ``width`` is that of a U-Net with as many parameters, 32 in the paper."""
     encoder = Encoder(dimensions, channels, width)
     return encoder, {
         structure: Decoder(dimensions, width, CLASSES[structure]) for structure in structures
@@ -84,9 +84,9 @@ class Decoder(nn.Module):
 
 
 class MultiResBlock(nn.Module):
-    """Three convolutions of 3 in a row, their outputs side by side, and a 1 x 1 shortcut.
+    """Three successive convolutions of 3 with their outputs concatenated, and a 1 x 1 shortcut.
 
-    In a row they see as far as kernels of 3, 5 and 7.
+    In succession they see as far as kernels of 3, 5 and 7.
     """
 
     def __init__(self, dimensions: int, channels: int, width: int):
@@ -111,7 +111,7 @@ class MultiResBlock(nn.Module):
 
 
 class ResUnit(nn.Module):
-    """A convolution of 3 beside a 1 x 1 shortcut: one link of a Res path."""
+    """A convolution of 3 added to a 1 x 1 shortcut: one unit of a Res path."""
 
     def __init__(self, dimensions: int, channels: int, width: int):
         super().__init__()
@@ -127,7 +127,7 @@ class ResUnit(nn.Module):
 
 
 def res_path(dimensions: int, channels: int, width: int, length: int) -> nn.Sequential:
-    """So many residual units in a row between encoder and decoder."""
+    """A Res path of ``length`` successive residual units, from encoder to decoder."""
     widths = [channels, *[width] * length]
     return nn.Sequential(*(ResUnit(dimensions, i, width) for i in widths[:-1]))
 

@@ -1,4 +1,4 @@
-"""Batch normalisation by the person at hand, and by which of the person's slices."""
+"""Batch normalisation by the statistics of one person, from all or some of the person's slices."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 MIDDLE_MM = (10.0, 120.0)
-"""Depths below the crown at which a head's middle begins and ends: most of the brain, no neck."""
+"""Depths below the crown between which the middle of a head lies: most of the brain, no neck."""
 
 Chosen = slice | torch.Tensor
-"""Some slices of a batch, as an index."""
+"""An index of some slices of a batch."""
 
-_chosen: ContextVar[Chosen | None] = ContextVar("chosen", default=None)  # of each thread
+_chosen: ContextVar[Chosen | None] = ContextVar("chosen", default=None)  # separate in each thread
 
 
 class PersonNorm(nn.BatchNorm2d):
-    """Normalises by the slices of the batch, or by those that :func:`statistics_from` names."""
+    """Normalises by all slices of the batch, or by those that :func:`statistics_from` chooses."""
 
     def __init__(self, layer: nn.BatchNorm2d):
         super().__init__(layer.num_features, layer.eps, track_running_stats=False)
         self.weight, self.bias = layer.weight, layer.bias
-        # timm's layers also hold what comes after them
+        # timm's layers also hold the dropout and activation that follow
         self.drop = getattr(layer, "drop", nn.Identity())
         self.act = getattr(layer, "act", nn.Identity())
 
@@ -37,8 +37,9 @@ class PersonNorm(nn.BatchNorm2d):
             return self.act(self.drop(super().forward(features)))
         seen = features[chosen]
         mean, variance = torch.zeros_like(self.bias), torch.ones_like(self.bias)
-        functional.batch_norm(seen, mean, variance, training=True, momentum=1.0)  # fills the two
-        variance *= 1 - len(self.bias) / seen.numel()  # which count one value less than there are
+        # fills mean and variance; the variance is the unbiased one, so make it the biased one
+        functional.batch_norm(seen, mean, variance, training=True, momentum=1.0)
+        variance *= 1 - len(self.bias) / seen.numel()
         normalised = functional.batch_norm(
             features, mean, variance, self.weight, self.bias, training=False, eps=self.eps
         )
@@ -47,7 +48,7 @@ class PersonNorm(nn.BatchNorm2d):
 
 @contextmanager
 def statistics_from(chosen: Chosen) -> Iterator[None]:
-    """Meanwhile networks normalise all slices of a batch by those chosen. No gradients."""
+    """Inside this context, networks normalise a batch by the chosen slices, without gradients."""
     before = _chosen.set(chosen)
     try:
         yield
@@ -56,27 +57,28 @@ def statistics_from(chosen: Chosen) -> Iterator[None]:
 
 
 def middle_of_head(depth_mm: torch.Tensor, shown: torch.Tensor | None = None) -> Chosen:
-    """Return the slices that lie in the middle of the head, in order; all of them where none does.
+    """The slices in the middle of the head, in order, or all slices if none lies there.
 
-    Of those in the middle only the ones ``shown`` (N,) as all others are, without a blank channel.
+    With ``shown`` (N,), only slices in which no image is blank are taken.
 
-    Most slices that a network learns from lie there, because lesions do. Crown and neck hold little
-    tissue; were they counted at inference, the middle would be normalised as it never was before.
+    Most training slices come from the middle of the head, because lesions lie there. Crown and neck
+    have little tissue. If they counted at inference, the middle would be normalised differently
+    from training.
     """
     inside = (depth_mm >= MIDDLE_MM[0]) & (depth_mm <= MIDDLE_MM[1])
     numbers = (inside if shown is None else inside & shown).nonzero()[:, 0]
     if not len(numbers):
         return slice(None)
-    run = slice(int(numbers[0]), int(numbers[-1]) + 1)  # which costs no copy
+    run = slice(int(numbers[0]), int(numbers[-1]) + 1)  # indexing by a slice needs no copy
     return run if run.stop - run.start == len(numbers) else numbers
 
 
 def normalise_by_batch(network: nn.Module) -> nn.Module:
-    """Have batch normalisation use the batch at hand always, in training and after.
+    """Make batch normalisation always use the statistics of the current batch.
 
-    A batch is one person's slices. Scanners differ in more than gain; statistics learned on those
-    of the training subjects would not fit another (adaptive batch normalisation; Li et al. 2017).
-    UNETR, MedNeXt and the 3-D U-Net have no such layers.
+    A batch holds slices of one person. Scanners differ not only in gain, and statistics learned on
+    the training subjects' scanners would not fit another one (adaptive batch normalisation; Li et
+    al. 2017). UNETR, MedNeXt and the 3-D U-Net have no such layers.
     """
     for parent in list(network.modules()):
         for name, layer in parent.named_children():

@@ -1,7 +1,7 @@
-"""Place of each pixel, as further channels of an image.
+"""The place of each pixel in the head, as further channels of an image.
 
-One slice or patch alone does not tell left from right or a gyrus from the one above it (coordinate
-convolution; Liu et al. 2018).
+From one slice or patch alone, a network cannot tell left from right, or a gyrus from the one above
+it (coordinate convolution; Liu et al. 2018).
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import torch
 PLACE_CHANNELS = 3
 
 WAVES = 3
-"""Wavelengths of the finer place, each half of the one before."""
+"""Number of wavelengths of :func:`fine_place`, each half of the one before."""
 
 FINE_PLACE_CHANNELS = PLACE_CHANNELS * (1 + 2 * WAVES)
 
 
 def place(images: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
-    """Three channels that say where each pixel of images (B, C, ...) lies, each about -1 to 1.
+    """Three channels with the place of each pixel of images (B, C, ...), each about -1 to 1.
 
-    Slices (B, C, H, W) come with their depth below the crown (B,) in mm, patches (B, C, X, Y, Z)
-    with the start and the step along each axis, (B, 3, 2), in units of the channel itself.
+    For slices (B, C, H, W), ``where`` is their depth below the crown (B,) in mm. For patches
+    (B, C, X, Y, Z), it is the start and the step along each axis (B, 3, 2), in the units of the
+    channels.
     """
     if images.ndim == 4:
         return place_in_slice(images, where)
@@ -35,10 +36,10 @@ def place(images: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
 
 
 def place_in_slice(images: torch.Tensor, depth_mm: torch.Tensor) -> torch.Tensor:
-    """Three channels (B, 3, H, W) that say where a pixel lies, each about -1 to 1.
+    """Three channels (B, 3, H, W) with the place of each pixel, each about -1 to 1.
 
-    Pixels right and in front of the middle of the head, in units of 64, and mm below the crown, in
-    units of 75 from a middle of 75.
+    The first two are the distances in pixels to the right and to the front from the middle of the
+    head, divided by 64. The third is (depth below the crown in mm - 75) / 75.
     """
     samples, _, height, width = images.shape
     right = (torch.arange(height, device=images.device) - (height - 1) / 2) / 64
@@ -54,10 +55,10 @@ def place_in_slice(images: torch.Tensor, depth_mm: torch.Tensor) -> torch.Tensor
 
 
 def fine_place(place: torch.Tensor) -> torch.Tensor:
-    """The place and its sines and cosines at several wavelengths, from (B, 3, ...).
+    """The place (B, 3, ...) with its sines and cosines at several wavelengths: (B, 21, ...).
 
-    A pixel's class can so change within millimetres although its place hardly does (Fourier
-    features; Tancik et al. 2020). Returns (B, 21, ...).
+    With them a pixel's class can change within millimetres, although its place hardly changes
+    (Fourier features; Tancik et al. 2020).
     """
     turns = [place * (torch.pi / 2 * 2**wave) for wave in range(WAVES)]
     return torch.cat([place, *(f(turn) for turn in turns for f in (torch.sin, torch.cos))], dim=1)

@@ -1,4 +1,4 @@
-"""Place of each region in the training subjects' slices, as a first guess to be corrected."""
+"""An atlas of where regions lie in the training slices: a first guess that the network corrects."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from wmh.learning.networks.encoder_decoders import CLASSES
 
 BIN_PIXELS = 4
 BIN_MM = 6.0
-"""Size of a bin of the atlas in plane and along the depth below the crown."""
+"""Size of a bin of the atlas, in plane and along the depth below the crown."""
 
 BINS = (28, 48, 48)
-"""Bins along depth, right and front: 168 mm below the crown, 192 pixels about the middle."""
+"""Bins along depth, right and front: 168 mm below the crown, 192 pixels around the middle."""
 
 SLICES_AT_ONCE = 64
-"""That are counted into the atlas; there may be more than fit in memory."""
+"""Slices that are read and counted at a time, because all may not fit into memory."""
 
 MOSTLY_NONE = 0.8
-"""Probability of background from which no region is drawn."""
+"""Probability of background from which :meth:`WithRegionPrior.likeliest` shows no region."""
 
 FAINT = 1e-3
-"""Pseudocount: no region is ruled out anywhere."""
+"""Added to each frequency, so that every region is possible everywhere."""
 
 
 class WithRegionPrior(nn.Module):
     """A network for slices whose region logits start from an atlas of the training subjects.
 
-    The atlas is the logarithm of how often each region was seen at each place (a spatial prior, as
-    in atlas-based segmentation; Ashburner and Friston 2005). It stays as it was counted, and the
-    network learns what to add to it. Nothing else changes, so any architecture can be wrapped.
+    The atlas is the logarithm of the frequency of each region at each place (a spatial prior, as in
+    atlas-based segmentation; Ashburner and Friston 2005). The network's logits are added to it; it
+    is counted once and not trained. Nothing else changes, so that any architecture can be wrapped.
     """
 
     def __init__(self, network: nn.Module):
@@ -39,13 +39,13 @@ class WithRegionPrior(nn.Module):
         self.register_buffer("atlas", torch.zeros(BINS[0], CLASSES["regions"], *BINS[1:]))
 
     def forward(self, images: torch.Tensor, depth_mm: torch.Tensor) -> dict[str, torch.Tensor]:
-        """From slices (B, C, H, W) and their depth (B,) in mm to logits, as the network's own."""
+        """From slices (B, C, H, W) and their depth (B,) in mm to logits, as the network does."""
         logits = self.network(images, depth_mm)
         logits["regions"] = logits["regions"] + self.guess(depth_mm, tuple(images.shape[2:]))
         return logits
 
     def guess(self, depth_mm: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """The atlas at slices (B,) of some depth, interpolated: (B, classes, *size)."""
+        """The atlas interpolated at slices with these depths (B,): (B, classes, *size)."""
         depth = (depth_mm.to(self.atlas.device, torch.float32) / BIN_MM).clamp(0, BINS[0] - 1.001)
         above = depth.long()
         share = (depth - above)[:, None, None, None]
@@ -59,13 +59,13 @@ class WithRegionPrior(nn.Module):
 
     @torch.no_grad()
     def likeliest(self, depth_mm: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-        """The atlas to look at: the likeliest region (B, *size), 0 where there is hardly any."""
+        """The likeliest region (B, *size) of the atlas, to look at; 0 where it is background."""
         share = self.guess(depth_mm, size).softmax(dim=1)
         return torch.where(share[:, 0] < MOSTLY_NONE, share[:, 1:].argmax(dim=1) + 1, 0)
 
     @torch.no_grad()
     def fit(self, regions: torch.Tensor, depth_mm: torch.Tensor) -> None:
-        """Count labels (N, H, W) of slices of some depth (N,) in mm into the atlas."""
+        """Fill the atlas with the frequencies of labels (N, H, W) of slices at depth (N,) in mm."""
         classes, size = CLASSES["regions"], regions.shape[1:]
         right, front = (
             (torch.arange(edge) // BIN_PIXELS + (bins - edge // BIN_PIXELS) // 2).clamp(0, bins - 1)

@@ -1,7 +1,8 @@
 """The 2-D U-Net, with any encoder of segmentation-models-pytorch.
 
-ResNet-18 and -34 (He et al. 2016) are written out here, and so is the decoder: layers are called as
-those of torchvision and of segmentation-models-pytorch, which takes seconds to import.
+ResNet-18 and -34 (He et al. 2016) and the decoder are defined here, because
+segmentation-models-pytorch takes seconds to import. Their layers have the same names as in
+torchvision and segmentation-models-pytorch.
 """
 
 from __future__ import annotations
@@ -17,22 +18,23 @@ from wmh.learning.networks.place import FINE_PLACE_CHANNELS, PLACE_CHANNELS, fin
 from wmh.settings import NetworkSettings
 
 BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
-"""Blocks of each of the four layers."""
+"""Number of blocks in each of the four layers."""
 
 WIDTHS = (64, 128, 256, 512)
 
 DETAIL_CHANNELS = 16
 SEEN_CHANNELS, HIDDEN_CHANNELS = 48, 96
-"""Channels that the head of the regions takes from the image, and those of its hidden layer."""
+"""Channels that the head of the regions computes from the features, and those of its hidden layer.
+"""
 
 
 class SharedEncoder(nn.Module):
-    """A U-Net with one encoder and, for each structure, a decoder and a head of its own.
+    """A U-Net with one encoder and, for each structure, its own decoder and head.
 
-    Encoders halve the slice before their first block, too coarse for lesions of a pixel or two. Two
-    convolutions at full resolution therefore bypass the encoder and meet the decoder at the head,
-    as the topmost skip connection of the original U-Net does (Ronneberger et al. 2015). With them
-    the decoder may end at half resolution. A network that predicts regions is also told the
+    Encoders halve the slice before their first block, which is too coarse for lesions of one or two
+    pixels. Therefore two convolutions at full resolution bypass the encoder and join the decoder at
+    the head, like the topmost skip connection of the original U-Net (Ronneberger et al. 2015). With
+    them the decoder may end at half resolution. A network that predicts regions also gets the
     :func:`place` of each pixel.
     """
 
@@ -59,7 +61,7 @@ class SharedEncoder(nn.Module):
     def forward(self, images: torch.Tensor, depth_mm: torch.Tensor) -> dict[str, torch.Tensor]:
         """From (B, channels, H, W) to logits (B, classes, H, W) for each structure.
 
-        ``depth_mm`` (B,) says how far below the crown each slice lies.
+        ``depth_mm`` (B,) is the depth of each slice below the crown.
         """
         where = place(images, depth_mm) if self.sees_place else None
         if self.sees_place:
@@ -84,15 +86,15 @@ class LesionHead(nn.Module):
         self.decide = nn.Conv2d(width, CLASSES["lesions"], kernel_size=1)
 
     def forward(self, features: torch.Tensor, where: torch.Tensor | None) -> torch.Tensor:
-        """Logits (B, 2, H, W); a lesion looks alike everywhere, so ``where`` is left aside."""
+        """Logits (B, 2, H, W); ``where`` is not used, as lesions look the same everywhere."""
         return self.decide(self.see(features))
 
 
 class RegionHead(nn.Module):
     """From features at full resolution and the place of each pixel to region logits.
 
-    Most borders between regions cannot be seen in the image; they lie where the atlas has them. The
-    head therefore weighs, pixel by pixel, what is seen against where it is.
+    Most borders between regions are not visible in the image, but defined by the atlas. The head
+    therefore combines, pixel by pixel, the features with the place.
     """
 
     def __init__(self, channels: int):
@@ -112,9 +114,9 @@ class RegionHead(nn.Module):
 
 
 def build_encoder(name: str, channels: int, depth: int) -> nn.Module:
-    """An encoder with random weights: from (B, channels, H, W) to its features, the images first.
+    """An encoder with random weights: from (B, channels, H, W) to a list of ``depth`` + 1 features.
 
-    ``out_channels`` says how many channels each of the ``depth`` + 1 has.
+    The first features are the images themselves; ``out_channels`` are the channels of each.
     """
     if name in BLOCKS:
         return ResNet(BLOCKS[name], channels, depth)
@@ -124,7 +126,7 @@ def build_encoder(name: str, channels: int, depth: int) -> nn.Module:
 
 
 class ResNet(nn.Module):
-    """The layers of a ResNet down to a depth, each of which halves the image."""
+    """The layers of a ResNet down to a depth; each halves the image."""
 
     def __init__(self, blocks: tuple[int, ...], channels: int, depth: int):
         super().__init__()
@@ -154,7 +156,7 @@ class ResNet(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Two convolutions, added to a shortcut."""
 
     def __init__(self, before: int, width: int, stride: int = 1):
         super().__init__()
@@ -176,10 +178,10 @@ class Block(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From an encoder's features back to full resolution, each depth meeting the one above it.
+    """From an encoder's features back to full resolution, joining the features of each depth.
 
-    With one number of ``channels`` fewer than the encoder has depths, the last block works at half
-    resolution, and what it gives is only enlarged.
+    If ``channels`` has one number less than the encoder has depths, the last block works at half
+    resolution, and its output is only enlarged.
     """
 
     def __init__(self, encoder_channels: list[int], channels: tuple[int, ...]):
@@ -192,7 +194,7 @@ class Decoder(nn.Module):
             self.blocks.append(nn.Sequential(OrderedDict(conv1=first, conv2=second)))
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """From features of every depth, the images first, to (B, channels[-1], H, W)."""
+        """From the features of all depths, the images first, to (B, channels[-1], H, W)."""
         images, *skips, seen = features
         for block, skip in zip(self.blocks, [*skips[::-1], None], strict=False):
             size = (images if skip is None else skip).shape[2:]
@@ -202,7 +204,7 @@ class Decoder(nn.Module):
 
 
 def convolution(before: int, width: int) -> nn.Sequential:
-    """A convolution of 3 x 3 pixels, normalised and rectified."""
+    """A convolution of 3 x 3 pixels, batch normalisation and ReLU."""
     return nn.Sequential(
         nn.Conv2d(before, width, kernel_size=3, padding=1, bias=False),
         nn.BatchNorm2d(width),

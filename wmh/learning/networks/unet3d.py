@@ -1,4 +1,4 @@
-"""The 3-D U-Net of MONAI (Falk et al. 2019), taken apart into encoder and decoder."""
+"""The 3-D U-Net of MONAI (Falk et al. 2019), split into encoder and decoder."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parts(dimensions: int, channels: int, width: int, structures: tuple[str, ...
 
 
 class Encoder(nn.Module):
-    """The way down."""
+    """The levels of the U-Net on the way down."""
 
     def __init__(self, unet: BasicUNet):
         super().__init__()

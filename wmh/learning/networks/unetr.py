@@ -1,9 +1,8 @@
-"""UNETR (Hatamizadeh et al. 2022): a transformer's tokens, MONAI's blocks around them.
+"""UNETR (Hatamizadeh et al. 2022): PyTorch's transformer with MONAI's convolutional blocks.
 
-MONAI's whole class is made for one image size and one output. Slices differ in size between cohorts
-and people; the learned position of each token is therefore interpolated to the grid of tokens at
-hand, as vision transformers do at other resolutions (Dosovitskiy et al. 2021). The transformer is
-PyTorch's own.
+MONAI's own class supports one image size and one output. Here slices differ in size between cohorts
+and people. Therefore the learned positions of tokens are interpolated to the image's grid of
+tokens, as vision transformers do at other resolutions (Dosovitskiy et al. 2021).
 """
 
 from __future__ import annotations
@@ -18,20 +17,20 @@ from torch.nn import functional
 from wmh.learning.networks.encoder_decoders import CLASSES, MULTIPLE, Decoder, Parts
 
 LAYERS, HEADS = 12, 12
-"""Of the transformer; as published."""
+"""Layers and attention heads of the transformer, as published."""
 
 SKIPPED = (3, 6, 9)
-"""Layers whose tokens reach the decoder by a skip connection, the finest first."""
+"""Layers whose tokens reach the decoder through a skip connection, the finest first."""
 
 TOKENS = 8
-"""Positions are learned on a grid of so many tokens along each axis."""
+"""Number of tokens along each axis of the grid on which positions are learned."""
 
 CONVOLUTION = {2: nn.Conv2d, 3: nn.Conv3d}
 INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 def parts(dimensions: int, channels: int, width: int, structures: tuple[str, ...]) -> Parts:
-    """Tokens of 24 ``width`` channels and convolutions of half ``width``; published is 32."""
+    """Tokens of 24 ``width`` channels, convolutions of half ``width``; published: 32."""
     hidden, features = 24 * width, width // 2
     encoder = Encoder(dimensions, channels, hidden, features)
     widths = [hidden, 8 * features, 4 * features, 2 * features, features]
