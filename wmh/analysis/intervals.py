@@ -64,22 +64,24 @@ def difference_interval(
 
 
 def correlation_interval(
-    statistic: Callable[[np.ndarray], float], subjects: int, alpha: float = 0.05
+    statistic: Callable[[np.ndarray], float], people: np.ndarray, alpha: float = 0.05
 ) -> tuple[float, float]:
     """Jackknife interval, on Fisher's z scale, of a correlation of a set of subjects.
 
-    ``statistic`` takes the positions of subjects. An intraclass correlation of resampled subjects
-    is biased, since copies agree with each other; leaving out one at a time has no such copies.
+    ``statistic`` takes the positions of subjects, ``people`` says who each subject is: one person
+    at a time is left out, with all sessions. An intraclass correlation of resampled subjects
+    is biased, since copies agree with each other; leaving out has no such copies.
     Simulated for skewed burdens, a bootstrap interval said to hold 95 % held 73 to 87 %, this one
     83 to 90 % (15 to 110 subjects).
     """
-    everyone = np.arange(subjects)
+    everyone = np.arange(len(people))
     estimate = statistic(everyone)
     if not np.isfinite(estimate) or estimate >= 1:
         return float(estimate), float(estimate)
-    without = np.arctanh([statistic(np.delete(everyone, i)) for i in everyone])
-    spread = np.sum((without - without.mean()) ** 2) * (subjects - 1) / subjects
-    half = stdtrit(subjects - 1, 1 - alpha / 2) * np.sqrt(spread)
+    names = np.unique(people)
+    without = np.arctanh([statistic(everyone[people != name]) for name in names])
+    spread = np.sum((without - without.mean()) ** 2) * (len(names) - 1) / len(names)
+    half = stdtrit(len(names) - 1, 1 - alpha / 2) * np.sqrt(spread)
     return float(np.tanh(np.arctanh(estimate) - half)), float(np.tanh(np.arctanh(estimate) + half))
 
 
