@@ -88,7 +88,8 @@ def relate_burden(
 
     One row per region: region, region_name, n, ``slope`` (standard deviations of burden for one of
     the variable) with its 95 % interval, p, p_holm. Without rows where fewer than four subjects
-    more than terms are left. Raises ``ValueError`` for columns the participants do not have.
+    more than terms are left. Raises ``ValueError`` for columns the participants do not have, and
+    for a variable that is the same for all or told by the covariates.
     """
     from statsmodels.regression.linear_model import OLS  # a second, for one notebook
 
@@ -184,8 +185,13 @@ def _design(people: pd.DataFrame, variable: str, covariates: Sequence[str]) -> n
     if values.isna().any():
         word = people.loc[values.isna(), variable].iloc[0]
         raise ValueError(f"{variable} is not a number everywhere: {word!r}. Write it as in 70.5")
-    columns = [np.ones(len(people)), (values - values.mean()) / values.std()]
+    others = [np.ones((len(people), 1))]
     if covariates:
-        others = pd.get_dummies(people[list(covariates)], drop_first=True)
-        columns.append(others.to_numpy(dtype=float))
-    return np.column_stack(columns)
+        dummies = pd.get_dummies(people[list(covariates)], drop_first=True)
+        others.append(dummies.to_numpy(dtype=float))
+    known, own = np.column_stack(others), (values - values.mean()).to_numpy()
+    left = own - known @ np.linalg.lstsq(known, own, rcond=None)[0]
+    if len(people) > known.shape[1] and np.abs(left).max() <= 1e-9 * np.abs(values).max():
+        rest = f"cannot be told from {', '.join(covariates)}" if own.any() else "is all the same"
+        raise ValueError(f"{variable} {rest}: of these people nothing can be said of it")
+    return np.column_stack([others[0], own / values.std(), *others[1:]])
