@@ -26,8 +26,8 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "general.pt.gz"
 class General:
     """The general model, and all that is to be known where it answers.
 
-    ``trained_on`` are the data sets and ``scores`` how well it did on people it never saw, as rows
-    of tables to be printed. ``training_scans`` is that of
+    ``trained_on`` are the data sets and ``scores`` how well models trained alike did on people they
+    never saw, as rows of tables to be printed. ``training_scans`` is that of
     :func:`wmh.predict.training_distribution.training_scans`, with which a scan can be compared
     where there is no cohort.
     """

@@ -29,8 +29,8 @@ class CheckpointError(ValueError):
 class Model:
     """A trained network, ready to predict, or several whose probabilities are averaged.
 
-    ``slice_thickness_mm`` is the median one of the subjects it learned from. ``versions``,
-    ``commit`` and ``dirty`` are of the code that trained it.
+    ``slice_thickness_mm`` is the one that few of the subjects it learned from had thinner slices
+    than. ``versions``, ``commit`` and ``dirty`` are of the code that trained it.
     """
 
     name: str
