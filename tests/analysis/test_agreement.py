@@ -11,11 +11,12 @@ from wmh.analysis.agreement import (
     agreement_summary,
     bland_altman,
     icc_agreement,
+    icc_within_regions,
     profile_correlation,
     regional_icc,
     volume_agreement,
 )
-from wmh.analysis.burden import error_parts, paired_profiles, predicted_sources
+from wmh.analysis.burden import error_parts, paired_profiles, predicted_sources, profiles
 from wmh.analysis.statistics import FLAIR, T1
 from wmh.figures.printed import agreement_table, volume_table
 
@@ -190,6 +191,16 @@ def test_repeats_are_judged_one_by_one_and_not_pooled():
     assert totals["icc"].nunique() == 3
     shown = agreement_table(summary.reset_index(), agreements, NAMES)
     assert shown.loc["Joint model", "ICC(A,1) of the sum"].count(";") == 2
+
+
+def test_sessions_of_a_person_count_in_the_agreement_but_are_no_further_people():
+    once = burden_of()
+    often = pd.concat([once.assign(subject=once["subject"] + f"_ses-{n}") for n in "ab"])
+    (n, icc), (n_often, icc_often) = (icc_within_regions(b, "joint") for b in (once, often))
+    assert n_often == n == 12
+    assert icc_often == pytest.approx(icc, rel=0.01)  # that of 24, but as sure as that of 12
+    assert len(profiles(often, "truth")) == 12
+    assert len(paired_profiles(often, "joint")[0]) == 24
 
 
 def test_parts_of_errors_are_summed_over_the_34_regions():

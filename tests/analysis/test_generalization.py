@@ -67,6 +67,18 @@ def test_load_dependence_is_spearmans(metrics):
     assert table["ci_low"][1] < rho < table["ci_high"][1]
 
 
+def test_sessions_of_a_person_have_one_load(metrics):
+    lesion_ml = pd.Series(np.exp(np.arange(24) / 5.0), index=[f"sub-{i:02}" for i in range(24)])
+    once = metrics.assign(subject=metrics["subject"].map("sub-{:02}".format))
+    names = [f"{name}_ses-{n}" for n in "ab" for name in lesion_ml.index]
+    often = pd.concat([once.assign(subject=once["subject"] + f"_ses-{n}") for n in "ab"])
+    table, expected = (
+        load_dependence(m, "lesions", "dice", (FLAIR, T1), ml)
+        for m, ml in ((often, pd.Series([*lesion_ml] * 2, index=names)), (once, lesion_ml))
+    )
+    pd.testing.assert_frame_equal(table, expected)
+
+
 @pytest.mark.filterwarnings("error")
 def test_few_subjects_in_one_order_prove_little_and_equal_ones_nothing(metrics):
     rising = metrics[metrics["subject"].astype(int) < 3].copy()

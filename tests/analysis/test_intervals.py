@@ -87,14 +87,26 @@ def test_correlation_interval_covers_about_as_often_as_it_says():
     normal = RNG.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], (300, 30))
     covered = 0
     for sample in normal:
-        low, high = correlation_interval(lambda at, s=sample: np.corrcoef(s[at].T)[0, 1], 30)
+        low, high = correlation_interval(
+            lambda at, s=sample: np.corrcoef(s[at].T)[0, 1], np.arange(30)
+        )
         covered += low < 0.6 < high
     assert covered / 300 == pytest.approx(0.95, abs=0.04)
 
 
 def test_a_perfect_correlation_has_an_interval_of_no_width():
-    assert correlation_interval(lambda at: 1.0, 5) == (1.0, 1.0)
-    assert np.isnan(correlation_interval(lambda at: np.nan, 5)).all()
+    assert correlation_interval(lambda at: 1.0, np.arange(5)) == (1.0, 1.0)
+    assert np.isnan(correlation_interval(lambda at: np.nan, np.arange(5))).all()
+
+
+def test_a_second_session_alike_says_no_more_of_people():
+    once = RNG.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], 12)
+    twice = np.concatenate([once, once])
+    intervals = [
+        correlation_interval(lambda at, v=values: np.corrcoef(v[at].T)[0, 1], people)
+        for values, people in ((once, np.arange(12)), (twice, np.tile(np.arange(12), 2)))
+    ]
+    assert intervals[1] == pytest.approx(intervals[0])
 
 
 def test_difference_of_two_groups_against_scipy():

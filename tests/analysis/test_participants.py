@@ -168,6 +168,16 @@ def test_a_variable_with_a_word_among_its_numbers_is_refused():
         relate_burden(profiles, people, "age")
 
 
+def test_a_variable_that_varies_with_nothing_or_only_with_a_covariate_is_refused():
+    profiles = correlated_profiles(20)
+    days = np.random.default_rng(0).normal(25_000, 3000, 20)
+    people = pd.DataFrame({"age": days / 365.25, "days": days, "same": 70.0}, index=profiles.index)
+    with pytest.raises(ValueError, match="same is all the same"):
+        relate_burden(profiles, people, "same", ["age"])
+    with pytest.raises(ValueError, match="age cannot be told from days"):
+        relate_burden(profiles, people, "age", ["days"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -263,6 +263,19 @@ def published(shared):
     return metrics, expected, compare(metrics, comparisons, Evaluation(), seed=0)
 
 
+def test_sessions_of_a_person_are_no_further_people():
+    """Every person seen three times: as many people, as sure, as had they been seen once."""
+    once = table_of(FLAIR, T1, n=12)
+    visits = [once.assign(subject="sub-" + once["subject"] + f"_ses-{n}") for n in range(3)]
+    often = pd.concat(visits, ignore_index=True)
+    planned = [Comparison("one", "lesions", "dice", T1, FLAIR)]
+    for of_metrics in (
+        lambda metrics: compare(metrics, planned, SETTINGS, seed=0),
+        lambda metrics: means(metrics, SETTINGS, seed=0),
+    ):
+        pd.testing.assert_frame_equal(of_metrics(often), of_metrics(once))
+
+
 @pytest.mark.shared
 def test_published_p_values_and_differences(published):
     _, expected, found = published

@@ -319,6 +319,12 @@ def test_splits_that_are_known_stay_and_half_known_ones_are_refused():
         decide_splits(known + subjects(2), 0.5, seed=1)
 
 
+def test_further_people_leave_the_splits_of_the_others_to_be_drawn():
+    further = [Subject("p1", "training", "here", None, None, further=True)]
+    decided = decide_splits([*subjects(4), *further], 0.5, seed=1)
+    assert decided == [*decide_splits(subjects(4), 0.5, seed=1), *further]
+
+
 def test_validation_takes_all_sessions_of_a_person():
     learn, validate = validation_split(subjects(6, sessions=2, split="training"), 0.3, seed=3)
     assert not {s.person for s in learn} & {s.person for s in validate}

@@ -53,6 +53,14 @@ def test_lesions_land_at_their_place_in_mni():
     assert not carry_to_mni(Image(lesions.data * 0, lesions.affine), np.eye(4)).data.any()
 
 
+@pytest.mark.parametrize("place", [(-20.9, -20.9, 0), (-150, -150, -90)])
+def test_a_lesion_between_or_beyond_the_templates_voxels_is_no_error(place):
+    lesion = Image(
+        np.ones((1, 1, 1), dtype=np.uint8), nib.affines.from_matvec(np.eye(3) / 2, place)
+    )
+    assert not carry_to_mni(lesion, np.eye(4)).data.any()
+
+
 def test_brain_maps_show_the_subjects_left_on_the_left():
     figure = Figure()
     axes = figure.subplots()

@@ -215,3 +215,19 @@ def test_regions_that_are_not_known_cost_nothing():
     of_one = loss_of({"regions": scores[:1]}, {"regions": labels[:1]}, LossSettings())
     of_half = loss_of({"regions": scores}, {"regions": half}, LossSettings())
     assert of_half == pytest.approx(float(of_one), rel=1e-5)
+
+
+@pytest.mark.parametrize("lesions_in_regions", [1.0, 5.0])
+def test_a_batch_whose_regions_are_all_unknown_teaches_lesions_alone(lesions_in_regions):
+    torch.manual_seed(0)
+    scores = {
+        "lesions": torch.randn(2, 2, 4, 4, requires_grad=True),
+        "regions": torch.randn(2, 37, 4, 4, requires_grad=True),
+    }
+    labels = {"lesions": torch.randint(0, 2, (2, 4, 4)), "regions": torch.full((2, 4, 4), LEFT_OUT)}
+    settings = LossSettings(lesions_in_regions=lesions_in_regions)
+    loss = loss_of(scores, labels, settings)
+    loss.backward()
+    alone = loss_of({"lesions": scores["lesions"]}, labels, settings)
+    assert loss.item() == pytest.approx(alone.item(), rel=1e-5)
+    assert scores["lesions"].grad.any() and not scores["regions"].grad.any()

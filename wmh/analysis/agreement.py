@@ -11,6 +11,7 @@ import scipy  # it imports scipy.stats only when that is used
 from wmh.analysis.burden import paired_profiles, predicted_sources
 from wmh.analysis.intervals import correlation_interval
 from wmh.analysis.statistics import LESIONS, Configuration, subject_values
+from wmh.cohorts.cohort import people_of
 
 Interval = tuple[float, float, float]
 """An estimate with its interval, or a bias with its limits of agreement."""
@@ -23,6 +24,7 @@ def agreement(burden: pd.DataFrame, alpha: float = 0.05) -> pd.DataFrame:
 
     There is one row per repeat, source and region, and a row ``all`` for the sum over the 34. It
     holds n, mean_truth_ml, ICC(A,1) with its interval, and Bland and Altman's bias and limits (ml).
+    Sessions of one person count as subjects here; with many of them the interval is too narrow.
     """
     rows = []
     for repeat, table in burden.groupby("repeat"):
@@ -98,22 +100,20 @@ def profile_correlation(burden: pd.DataFrame, source: str) -> pd.Series:
 def icc_within_regions(
     burden: pd.DataFrame, source: str, alpha: float = 0.05
 ) -> tuple[int, Interval]:
-    """Number of subjects, and :func:`regional_icc` averaged over repeats, with jackknife interval.
+    """Number of people, and :func:`regional_icc` averaged over repeats, with jackknife interval.
 
-    The interval is NaN for fewer than three subjects.
+    The interval is NaN for fewer than three people.
     """
-    pairs = [
-        [profile.to_numpy() for profile in paired_profiles(one, source)]
-        for _, one in burden.groupby("repeat")
-    ]
-    subjects, limits = len(pairs[0][0]), (NAN, NAN)
+    profiles = [paired_profiles(one, source) for _, one in burden.groupby("repeat")]
+    pairs = [(truth.to_numpy(), found.to_numpy()) for truth, found in profiles]
+    people, limits = people_of(profiles[0][0].index.to_series()).to_numpy(str), (NAN, NAN)
 
     def mean_icc(drawn: np.ndarray) -> float:
         return float(np.mean([regional_icc(true[drawn], found[drawn]) for true, found in pairs]))
 
-    if subjects > 2:
-        limits = correlation_interval(mean_icc, subjects, alpha)
-    return subjects, (mean_icc(np.arange(subjects)), *limits)
+    if len(set(people)) > 2:
+        limits = correlation_interval(mean_icc, people, alpha)
+    return len(set(people)), (mean_icc(np.arange(len(people))), *limits)
 
 
 def regional_icc(truth: np.ndarray, found: np.ndarray) -> float:

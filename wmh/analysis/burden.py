@@ -15,7 +15,7 @@ import pandas as pd
 
 from wmh.analysis.metrics import raise_unless_same_shape
 from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, REGIONS, REST_LABELS
-from wmh.cohorts.cohort import Subject, load_lesions, read_cohort
+from wmh.cohorts.cohort import Subject, load_lesions, people_of, read_cohort
 from wmh.cores import cores_here
 from wmh.images import load_labels
 from wmh.study import Study
@@ -108,19 +108,28 @@ def cohort_burden(study: Study) -> pd.DataFrame:
 
 
 def profiles(burden: pd.DataFrame, source: str, quantity: str = "lesion_ml") -> pd.DataFrame:
-    """Burden of subjects (rows) in the 34 regions (columns) of one source, mean over repeats."""
-    rows = burden[(burden["source"] == source) & ~burden["region"].isin(REST_LABELS)]
-    wide = rows.assign(subject=rows["subject"].astype(str)).pivot_table(
-        index="subject", columns="region", values=quantity, dropna=False
-    )
-    return wide.reindex(columns=list(REGION_LABELS))
+    """People (rows) by the 34 regions (columns) of one source.
+
+    The mean over repeats, and over the sessions of a person.
+    """
+    return _profiles(burden.assign(subject=people_of(burden["subject"])), source, quantity)
 
 
 def paired_profiles(burden: pd.DataFrame, source: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Profiles (ml) of the truth and of a source, for the subjects that have both."""
-    truth, found = profiles(burden, TRUTH), profiles(burden, source)
+    """Profiles (ml) of truth and of a source over the subjects that have both.
+
+    Each session counts: averaged first, predictions would agree better than any of them does.
+    """
+    burden = burden.assign(subject=burden["subject"].astype(str))
+    truth, found = (_profiles(burden, one, "lesion_ml") for one in (TRUTH, source))
     both = truth.index.intersection(found.index)
     return truth.loc[both], found.loc[both]
+
+
+def _profiles(burden: pd.DataFrame, source: str, quantity: str) -> pd.DataFrame:
+    rows = burden[(burden["source"] == source) & ~burden["region"].isin(REST_LABELS)]
+    wide = rows.pivot_table(index="subject", columns="region", values=quantity, dropna=False)
+    return wide.reindex(columns=list(REGION_LABELS))
 
 
 def error_parts(burden: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import scipy
 
 from wmh.analysis.intervals import difference_interval
 from wmh.analysis.statistics import Configuration, holm, scanner_of, values_table
+from wmh.cohorts.cohort import people_of
 from wmh.settings import Evaluation
 
 
@@ -62,7 +63,7 @@ def load_dependence(
     over the configurations. p is at least 2 / n!, the probability of a perfect order or its reverse
     by chance. There is no correlation (NaN) if all values are equal.
     """
-    volumes = lesion_ml.set_axis(lesion_ml.index.astype(str))
+    volumes = lesion_ml.groupby(people_of(lesion_ml.index.to_series())).mean()
     rows = []
     for configuration, column in values_table(metrics, structure, metric, configurations).items():
         values = column.dropna()

@@ -64,23 +64,24 @@ def difference_interval(
 
 
 def correlation_interval(
-    statistic: Callable[[np.ndarray], float], subjects: int, alpha: float = 0.05
+    statistic: Callable[[np.ndarray], float], people: np.ndarray, alpha: float = 0.05
 ) -> tuple[float, float]:
     """Jackknife interval, on Fisher's z scale, of a correlation over subjects.
 
-    ``statistic`` takes the indices of subjects. A bootstrap would be biased for an intraclass
-    correlation, because copies of a subject agree with each other; leaving out one subject at a
-    time makes no copies. In simulations with skewed burdens (15 to 110 subjects), a nominal 95 %
-    interval contained the true value in 73 to 87 % of cases by bootstrap, and in 83 to 90 % by this
-    method.
+    ``statistic`` takes the indices of subjects, and ``people`` (one name per subject) says who each
+    of them is: one person at a time is left out, with all sessions. A bootstrap would be biased for
+    an intraclass correlation, because copies of a subject agree with each other; leaving out makes
+    no copies. In simulations with skewed burdens (15 to 110 subjects), a nominal 95 % interval
+    contained the true value in 73 to 87 % of cases by bootstrap, and in 83 to 90 % by this method.
     """
-    everyone = np.arange(subjects)
+    everyone = np.arange(len(people))
     estimate = statistic(everyone)
     if not np.isfinite(estimate) or estimate >= 1:
         return float(estimate), float(estimate)
-    without = np.arctanh([statistic(np.delete(everyone, i)) for i in everyone])
-    spread = np.sum((without - without.mean()) ** 2) * (subjects - 1) / subjects
-    half = stdtrit(subjects - 1, 1 - alpha / 2) * np.sqrt(spread)
+    names = np.unique(people)
+    without = np.arctanh([statistic(everyone[people != name]) for name in names])
+    spread = np.sum((without - without.mean()) ** 2) * (len(names) - 1) / len(names)
+    half = stdtrit(len(names) - 1, 1 - alpha / 2) * np.sqrt(spread)
     return float(np.tanh(np.arctanh(estimate) - half)), float(np.tanh(np.arctanh(estimate) + half))
 
 

@@ -92,11 +92,11 @@ def relate_burden(
     One row per region: region, region_name, n, ``slope`` (in standard deviations of burden per
     standard deviation of the variable) with its 95 % interval, p, p_holm. The table is empty unless
     there are at least four subjects more than terms. Raises ``ValueError`` for columns that the
-    participants do not have.
+    participants do not have, and for a variable that is the same for all or follows from the
+    covariates.
     """
-    from statsmodels.regression.linear_model import (
-        OLS,
-    )  # takes a second; only one notebook needs it
+    # takes a second, and only one notebook needs it
+    from statsmodels.regression.linear_model import OLS
 
     missing = [name for name in (variable, *covariates) if name not in participants]
     if missing:
@@ -196,8 +196,16 @@ def _design(people: pd.DataFrame, variable: str, covariates: Sequence[str]) -> n
             f"participants.table: column {variable} holds {word!r}, which is not a number. Write "
             "numbers such as 70.5"
         )
-    columns = [np.ones(len(people)), (values - values.mean()) / values.std()]
+    others = [np.ones((len(people), 1))]
     if covariates:
-        others = pd.get_dummies(people[list(covariates)], drop_first=True)
-        columns.append(others.to_numpy(dtype=float))
-    return np.column_stack(columns)
+        dummies = pd.get_dummies(people[list(covariates)], drop_first=True)
+        others.append(dummies.to_numpy(dtype=float))
+    known, own = np.column_stack(others), (values - values.mean()).to_numpy()
+    left = own - known @ np.linalg.lstsq(known, own, rcond=None)[0]
+    if len(people) > known.shape[1] and np.abs(left).max() <= 1e-9 * np.abs(values).max():
+        why = f"follows from {', '.join(covariates)}" if own.any() else "is the same for everybody"
+        raise ValueError(
+            f"participants.table: column {variable} {why}, so nothing can be said about it. Choose "
+            "another variable or other covariates"
+        )
+    return np.column_stack([others[0], own / values.std(), *others[1:]])

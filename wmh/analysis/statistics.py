@@ -1,9 +1,9 @@
 """Comparisons of models on the same subjects, from the tidy table of measures.
 
 Every test belongs to a family, and Holm's correction is made within a family. The repeats of a
-study (column ``repeat``) are first averaged for each subject, so that the sample consists of
-subjects and not of trainings. ``repeat_sd``, the standard deviation over repeats of the mean over
-subjects, shows how far the repeats lie apart.
+study (column ``repeat``) are first averaged for each subject, and the sessions of a person
+likewise, so that the sample consists of people and not of trainings or visits. ``repeat_sd``, the
+standard deviation over repeats of the mean over subjects, shows how far the repeats lie apart.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import scipy
 
 from wmh.analysis.intervals import mean_interval
 from wmh.analysis.metrics import FIVE_MEASURES
+from wmh.cohorts.cohort import people_of
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.settings import Evaluation
 
@@ -146,11 +147,12 @@ def means(metrics: pd.DataFrame, settings: Evaluation, seed: int) -> pd.DataFram
     keys = ["model", "inputs_given", "structure", "metric"]
     rows = []
     for key, group in metrics.groupby(keys, sort=False):
-        values = subject_values(group, key[2], key[3], Configuration(key[0], key[1]))
+        values = people_means(group)
         known = values.dropna()
         interval = mean_interval(known.to_numpy(), scanner_of(group)[known.index], settings, seed)
         numbers = (len(known), len(values) - len(known), known.mean(), known.std(), *interval)
-        by_repeat = pd.Series([one["value"].mean() for _, one in group.groupby("repeat")])
+        of_repeats = [people_means(repeat) for _, repeat in group.groupby("repeat")]
+        by_repeat = pd.Series([repeat.mean() for repeat in of_repeats])
         rows.append((*key, *numbers, len(by_repeat), by_repeat.std()))
     numbers = ["n", "n_missing", "mean", "sd", "ci_low", "ci_high", "repeats", "repeat_sd"]
     return pd.DataFrame(rows, columns=[*keys, *numbers])
@@ -239,14 +241,19 @@ def measured(
 def subject_values(
     metrics: pd.DataFrame, structure: str, metric: str, configuration: Configuration
 ) -> pd.Series:
-    """One value per subject: the mean over repeats; NaN if a repeat has no value."""
+    """One value per person: the mean over repeats and sessions; NaN if one of them has no value."""
     rows = metrics[
         (metrics["structure"] == structure)
         & (metrics["metric"] == metric)
         & (metrics["model"] == configuration.model)
         & (metrics["inputs_given"] == configuration.given)
     ]
-    return rows.groupby(rows["subject"].astype(str))["value"].mean(skipna=False)
+    return people_means(rows)
+
+
+def people_means(rows: pd.DataFrame) -> pd.Series:
+    """Mean value of each person's rows, NaN when one of them is."""
+    return rows.groupby(people_of(rows["subject"]))["value"].mean(skipna=False)
 
 
 def values_table(
@@ -266,5 +273,5 @@ def paired_values(metrics: pd.DataFrame, comparison: Comparison) -> pd.DataFrame
 
 
 def scanner_of(metrics: pd.DataFrame) -> pd.Series:
-    """The scanner of each subject."""
-    return metrics.groupby(metrics["subject"].astype(str))["scanner"].first()
+    """The scanner of each person; of several sessions, that of the first."""
+    return metrics.groupby(people_of(metrics["subject"]))["scanner"].first()

@@ -40,6 +40,20 @@ class CohortError(ValueError):
     """A cohort that cannot be used. The message names the folder, table or subject."""
 
 
+def person_of(identity: str) -> str:
+    """Who a subject is: a person may have come for several sessions, named ``sub-1_ses-2``.
+
+    >>> person_of("sub-1_ses-2"), person_of("007")
+    ('sub-1', '007')
+    """
+    return identity.partition("_ses-")[0]
+
+
+def people_of(subjects: pd.Series) -> pd.Series:
+    """Who each of many subjects is; all sessions of a person are one."""
+    return subjects.map({name: person_of(str(name)) for name in subjects.unique()})
+
+
 @dataclass(frozen=True)
 class Subject:
     """One person: identity, split, scanner and the files that belong to them."""
@@ -56,8 +70,8 @@ class Subject:
 
     @property
     def person(self) -> str:
-        """The id without the session: ``sub-1_ses-2`` is person ``sub-1``."""
-        return self.id.partition("_ses-")[0]
+        """The id without the session, by :func:`person_of`."""
+        return person_of(self.id)
 
 
 @dataclass(frozen=True)

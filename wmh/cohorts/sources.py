@@ -91,15 +91,20 @@ def find_challenge(folder: Path | str) -> list[Subject]:
 def decide_splits(subjects: list[Subject], test_share: float, seed: int) -> list[Subject]:
     """Draw a split for every subject if the source gives none; all sessions of a person get one.
 
-    Raises :class:`CohortError` when some subjects have a split and others have none.
+    Further people have theirs already. Raises :class:`CohortError` when some of the others have a
+    split and others have none.
     """
-    open_ones = [s.id for s in subjects if s.split == UNDECIDED]
+    own = [s for s in subjects if not s.further]
+    open_ones = [s.id for s in own if s.split == UNDECIDED]
     if not open_ones:
         return subjects
-    if len(open_ones) < len(subjects):
+    if len(open_ones) < len(own):
         raise CohortError(
-            f"{len(open_ones)} of {len(subjects)} subjects have no split ({open_ones[0]}, ...). "
+            f"{len(open_ones)} of {len(own)} subjects have no split ({open_ones[0]}, ...). "
             "Give training or test for all of them, or for none"
         )
-    test = draw_people(subjects, test_share, seed)
-    return [replace(s, split="test" if s.person in test else "training") for s in subjects]
+    test = draw_people(own, test_share, seed)
+    return [
+        s if s.further else replace(s, split="test" if s.person in test else "training")
+        for s in subjects
+    ]

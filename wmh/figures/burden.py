@@ -52,6 +52,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         _draw_agreement(part, pairs, names, totals)
     maps = {source: brain.paint_regions(mean) for source, mean in percent.items()}
     brain.draw_maps(panels, maps, scale)
+    everyone = len(profiles(cohort, TRUTH))
     several = (
         f"Coloured branches: the {groups.max()} groups with the largest mean silhouette."
         if groups.max() > 1
@@ -59,7 +60,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     )
     caption = (
         "Regional lesion burden. (a) True burden, percent of each region that is lesion, one "
-        f"column for each of the {cohort['subject'].nunique()} training and test subjects, ordered "
+        f"column for each of the {everyone} training and test subjects, ordered "
         "by Ward's clustering of their regional profile (square roots of each region's share of "
         f"all lesion volume). {several} (b) Mean over test subjects on the atlas "
         "(axial cuts, heights z in mm; L: the subject's left). "
@@ -76,7 +77,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     caption += "Nothing is tested here. "
     if (repeats := burden["repeat"].nunique()) > 1:
         caption += f"Predicted volumes, and the ICCs, are means over {repeats} trainings. "
-    return figure, caption + parts.cohort_words(study, burden["subject"].nunique())
+    return figure, caption + parts.cohort_words(study, len(profiles(burden, TRUTH)))
 
 
 def pair_with_truth(burden: pd.DataFrame, source: str) -> pd.DataFrame:

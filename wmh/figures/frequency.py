@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cache
 from itertools import product
 
@@ -97,7 +98,8 @@ def carry_to_mni(lesions: Image, matrix: np.ndarray) -> Image:
     index = np.clip(nib.affines.apply_affine(to_template, corners), 0, last)
     low, high = np.floor(index.min(axis=0)), np.ceil(index.max(axis=0)) + 1
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-    carried.data[box] = resample_to(moved, cut(template, box)).data
+    with suppress(ImageError):  # so small that it lies between voxels, or outside the template
+        carried.data[box] = resample_to(moved, cut(template, box)).data
     return carried
 
 

@@ -279,7 +279,7 @@ def mixed_model_words(model: MixedModel) -> str:
         values = f"{model.n_values} values of n = {model.n_subjects}"
         return f"No mixed model: {values} are too few, or all alike."
     tests = "; ".join(
-        f"{row.term}: χ²({row.df}) = {row.likelihood_ratio:.1f}, {p_text(row.p)}"
+        f"{row.term}: F({row.df}, {row.df_error}) = {row.F:.1f}, {p_text(row.p)}"
         for row in model.tests.itertuples()
     )
     concerns = "; ".join(model.concerns) or "nothing stands out"

@@ -26,8 +26,8 @@ WEIGHTS = Path(__file__).parents[1] / "weights" / "general.pt.gz"
 class General:
     """The general model, with the facts that reports show.
 
-    ``trained_on`` (data sets) and ``scores`` (on people unseen in training) are rows of tables to
-    print. ``training_scans`` is the table of
+    ``trained_on`` (data sets) and ``scores`` (of models trained in the same way, on people they had
+    not seen) are rows of tables to print. ``training_scans`` is the table of
     :func:`wmh.predict.training_distribution.training_scans`, with which a scan is compared.
     """
 

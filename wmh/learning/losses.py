@@ -78,15 +78,19 @@ def structure_loss(
         weight[0] = settings.background_weight
     log_probability = scores.log_softmax(dim=1)
     probability = log_probability.exp()
+    nothing = (target == LEFT_OUT).all()  # known of the batch, which then costs nothing
     if structure == "regions" and settings.lesions_in_regions != 1:
         known = target != LEFT_OUT
         own = torch.where(known, target, 0)
         counts = weight[own] * known
         is_lesion = labels["lesions"].flatten() == 1
         counts = torch.where(is_lesion, settings.lesions_in_regions * counts, counts)
-        entropy = -(log_probability.gather(1, own[:, None])[:, 0] * counts).sum() / counts.sum()
+        entropy = -(log_probability.gather(1, own[:, None])[:, 0] * counts).sum()
+        entropy = entropy / torch.where(nothing, 1, counts.sum())
     else:
-        entropy = functional.nll_loss(log_probability, target, weight, ignore_index=LEFT_OUT)
+        known = torch.where(nothing, 0, target)
+        entropy = functional.nll_loss(log_probability, known, weight, ignore_index=LEFT_OUT)
+        entropy = torch.where(nothing, 0, entropy)
     loss = settings.cross_entropy * entropy + settings.dice * dice_loss(probability, target)
     if settings.skeleton_recall:
         skeleton = labels[structure + SKELETON].flatten().long()
