@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from wmh.cohorts.cohort import read_cohort, read_left_out
 from wmh.encoders import nearest_encoders
-from wmh.study import Study, StudyError, load_study, project_root
+from wmh.study import Study, StudyError, load_study, made, project_root
 
 STUDIES = sorted(p.stem for p in (project_root() / "studies").glob("*.yaml"))
 
@@ -202,3 +203,14 @@ def test_a_study_in_another_encoding_or_with_a_number_as_key_is_named(tmp_path, 
     (tmp_path / "x.yaml").write_bytes(content)
     with pytest.raises(StudyError, match=words):
         load_study(tmp_path / "x.yaml")
+
+
+def test_a_file_that_is_not_made_yet_is_named_with_its_notebook(tmp_path):
+    with pytest.raises(StudyError, match=r"metrics\.csv.* Run notebook 05_evaluation "):
+        made(tmp_path / "metrics.csv")
+    with pytest.raises(StudyError, match="Run notebook 02_atlas_registration "):
+        made(tmp_path / "1.nii.gz", "02_atlas_registration")
+    with pytest.raises(StudyError, match="Run notebook 01_data_preparation "):
+        read_cohort(tmp_path / "cohort.csv")
+    with pytest.raises(StudyError, match="Run notebook 01_data_preparation "):
+        read_left_out(tmp_path)

@@ -15,6 +15,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, Field, ValidationError
 
+from wmh.results import TABLES
 from wmh.settings import (
     CohortSettings,
     Compute,
@@ -30,7 +31,10 @@ from wmh.settings import (
 
 
 class StudyError(ValueError):
-    """Settings that cannot be used. The message names the file, the key and what is allowed."""
+    """Settings that cannot be used, or results that are not there yet.
+
+    The message names the file, and the key and what is allowed or the notebook to run first.
+    """
 
 
 class Study(Settings):
@@ -143,6 +147,17 @@ def load_study(name: str | Path) -> Study:
         )
     except (ValidationError, TypeError) as error:
         raise StudyError(f"{path}: {_first_problem(error)}") from error
+
+
+def made(path: Path, notebook: str | None = None) -> Path:
+    """The path to a file that an earlier notebook makes; a table's notebook is known by its name.
+
+    Raises :class:`StudyError`, which names file and notebook, where it is not there yet.
+    """
+    if not path.is_file():
+        maker = notebook or next(name for name, tables in TABLES.items() if path.stem in tables)
+        raise StudyError(f"{path}: not there yet. Run notebook {maker} of this study first")
+    return path
 
 
 def project_root() -> Path:
