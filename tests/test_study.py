@@ -205,6 +205,26 @@ def test_a_study_in_another_encoding_or_with_a_number_as_key_is_named(tmp_path, 
         load_study(tmp_path / "x.yaml")
 
 
+def test_a_study_that_was_read_is_read_again(smoke, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(smoke))
+    study = load_study(path)
+    path.write_text(yaml.safe_dump(smoke | {"seed": 7}))
+    assert (load_study(study).seed, load_study(study.of_repeat(1)).seed) == (7, 7)
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path):
+    flair = "  flair: {task: lesions, inputs: flair, steps: 1}\n"
+    message = refused(f"title: x\nmodels:\n{flair}{flair}", tmp_path)
+    assert "the key flair stands there twice" in message
+    assert "line 4" in message
+
+
+def test_a_model_that_a_study_lacks_is_named_with_those_it_has():
+    with pytest.raises(StudyError, match=r"no model flare; its models are flair, t1"):
+        load_study("smoke").find_model("flare")
+
+
 def test_a_file_that_is_not_made_yet_is_named_with_its_notebook(tmp_path):
     with pytest.raises(StudyError, match=r"metrics\.csv.* Run notebook 05_evaluation "):
         made(tmp_path / "metrics.csv")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 from wmh.results import TABLES
 from wmh.settings import (
@@ -53,6 +53,7 @@ class Study(Settings):
     compute: Compute = Compute()
     repeat: Count = 1
     """The repeat of the trainings that this is about; :meth:`of_repeat` sets it, not the file."""
+    _file: Path = PrivateAttr()
 
     @property
     def results(self) -> Path:
@@ -109,6 +110,14 @@ class Study(Settings):
         folder = self.results / "predictions" / self.run_name(model) / given
         return folder / f"{subject}_{kind}.nii.gz"
 
+    def find_model(self, name: str) -> ModelSettings:
+        """A model's settings by its name; raises :class:`StudyError` for one it does not have."""
+        if name not in self.models:
+            raise StudyError(
+                f"study {self.name} has no model {name}; its models are {', '.join(self.models)}"
+            )
+        return self.models[name]
+
     def models_of(self, *tasks: str) -> list[str]:
         """Names of the models trained for any of these tasks, in the order of the study file."""
         return [name for name, model in self.models.items() if model.task in tasks]
@@ -123,30 +132,48 @@ class Study(Settings):
         return int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big")
 
 
-def load_study(name: str | Path) -> Study:
+def load_study(name: str | Path | Study) -> Study:
     """Read ``studies/NAME.yaml``, or the file itself when a path to one is given.
 
-    Raises :class:`StudyError`, in one line, for a missing file, broken YAML, an unknown key or a
-    value that is not allowed.
+    A study that was read is read again, as when a notebook's cell is run once more. Raises
+    :class:`StudyError`, in one line, for a missing file, broken YAML, an unknown key or a value
+    that is not allowed.
     """
-    path = Path(name)
+    path = name._file if isinstance(name, Study) else Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = project_root() / "studies" / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (project_root() / "studies").glob("*.yaml")))
         raise StudyError(f"{path}: no such study. Known are: {known}")
     try:
-        settings = yaml.safe_load(path.read_bytes())  # whose encoding it finds, or names
+        # from bytes, whose encoding it finds, or names
+        settings = yaml.load(path.read_bytes(), _EachKeyOnce)
     except yaml.YAMLError as error:
         raise StudyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
         raise StudyError(f"{path}: a study is a list of 'key: value' lines; this file has none")
     try:
-        return Study(
+        study = Study(
             name=path.stem, repeat=1, **{str(key): value for key, value in settings.items()}
         )
     except (ValidationError, TypeError) as error:
         raise StudyError(f"{path}: {_first_problem(error)}") from error
+    study._file = path.resolve()
+    return study
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML without objects, and without a key twice, of which the last would silently count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} stands there twice", key.start_mark
+                )
+            keys.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 def made(path: Path, notebook: str | None = None) -> Path:
