@@ -137,8 +137,10 @@ def simulate(
     coarsening: Annotated[int, typer.Option(min=1, help="In-plane coarsening factor.")] = 2,
 ) -> None:
     """Simulate a cohort in the challenge's folder layout."""
+    from wmh.images import raise_unless_writable
     from wmh.phantom.writing import simulate_cohort, simulation_of
 
+    raise_unless_writable(folder)
     simulate_cohort(folder, simulation_of(subjects, coarsening), seed)
 
 

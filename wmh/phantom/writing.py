@@ -118,7 +118,10 @@ def plan_cohort(simulation: Simulation, seed: int) -> list[PlannedSubject]:
         counts: dict[str, int] = getattr(simulation, split)
         unknown = sorted(set(counts) - set(SIMULATED))
         if unknown:
-            raise CohortError(f"{unknown[0]!r} is no scanner; known are {', '.join(SIMULATED)}")
+            raise CohortError(
+                f"cohort.simulation.{split}: {unknown[0]!r} is no scanner; known are "
+                f"{', '.join(SIMULATED)}"
+            )
         names = list(Counter(counts).elements())
         loads = draw_lesion_loads(np.random.default_rng(_seed(seed, split)), len(names))
         for name, load in zip(names, loads, strict=True):
