@@ -76,7 +76,7 @@ def test_a_misspelt_group_is_named_with_the_one_that_was_meant(smoke, tmp_path):
 def test_an_encoder_that_is_not_installed_is_refused_with_the_nearest(smoke, tmp_path):
     smoke["training"]["network"]["encoder"] = "resnet81"
     message = refused(smoke, tmp_path)
-    assert "training.network.encoder: Value error, no such encoder; did you mean " in message
+    assert "training.network.encoder: no such encoder; did you mean " in message
     assert "resnet18" in message
 
 
@@ -223,6 +223,51 @@ def test_a_key_that_stands_twice_is_named(tmp_path):
 def test_a_model_that_a_study_lacks_is_named_with_those_it_has():
     with pytest.raises(StudyError, match=r"no model flare; its models are flair, t1"):
         load_study("smoke").find_model("flare")
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value", "words"),
+    [
+        ("slices", "voxel_size_mm", 0.001, "slices.voxel_size_mm: Input should be greater"),
+        ("training", "weight_decay", -1, "training.weight_decay: Input should be greater"),
+        ("training", "augmentation", {"gamma": [-1, 2]}, "training.augmentation.gamma.0: Input"),
+        (
+            "training",
+            "augmentation",
+            {"scaling": [2, 1]},
+            "scaling: the smaller number comes first",
+        ),
+        ("evaluation", "alpha", 0, "evaluation.alpha: Input should be greater"),
+    ],
+)
+def test_a_number_that_nothing_can_be_computed_with_is_refused(
+    smoke, tmp_path, group, key, value, words
+):
+    smoke[group][key] = value
+    assert words in refused(smoke, tmp_path)
+
+
+def test_a_study_without_models_or_subjects_is_refused(smoke, tmp_path):
+    assert "models: Dictionary should have at least 1 item" in refused(
+        smoke | {"models": {}}, tmp_path
+    )
+    smoke["cohort"]["simulation"]["test"] = {}
+    assert "cohort.simulation.test: Dictionary should" in refused(smoke, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["my model", "flair/t1", "../flair", "-flair"])
+def test_a_name_that_cannot_name_a_file_is_refused(smoke, tmp_path, name):
+    smoke["models"][name] = smoke["models"]["flair"]
+    assert "use letters, digits, '_', '-' and '.'" in refused(smoke, tmp_path)
+    with pytest.raises(StudyError, match=r"my study\.yaml: name: use letters"):
+        (tmp_path / "my study.yaml").write_text("title: x")
+        load_study(tmp_path / "my study.yaml")
+
+
+def test_what_is_wrong_with_a_group_is_told_without_its_content(smoke, tmp_path):
+    smoke["training"]["batch_size"] = 7
+    message = refused(smoke, tmp_path)
+    assert message.endswith(": training: batch_size must be a multiple of people_a_batch, 2")
 
 
 def test_a_file_that_is_not_made_yet_is_named_with_its_notebook(tmp_path):

@@ -5,6 +5,7 @@ Settings are checked when they are read: an unknown key or a wrong value is refu
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,20 @@ def at_home(path: Path) -> Path:
         return path
 
 
+def in_order(limits: tuple[float, float]) -> tuple[float, float]:
+    """A range whose first number is not above its second."""
+    if limits[0] > limits[1]:
+        raise ValueError("the smaller number comes first")
+    return limits
+
+
+def as_file_name(name: str) -> str:
+    """A name that can name a file, and stands in commands as it is."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError("use letters, digits, '_', '-' and '.', beginning with a letter or digit")
+    return name
+
+
 UserPath = Annotated[Path, AfterValidator(at_home)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -35,7 +50,8 @@ AtLeastOne = Annotated[float, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 PatchEdge = Annotated[int, Field(ge=16, multiple_of=16)]
-Range = tuple[float, float]
+FileName = Annotated[str, AfterValidator(as_file_name)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(in_order)]
 
 
 class Settings(BaseModel):
@@ -47,8 +63,8 @@ class Settings(BaseModel):
 class Simulation(Settings):
     """Subjects to simulate of each of the challenge's scanners, or of ``various``."""
 
-    training: dict[str, Count]
-    test: dict[str, Count]
+    training: Annotated[dict[str, Count], Field(min_length=1)]
+    test: Annotated[dict[str, Count], Field(min_length=1)]
     anatomy: Literal["template", "heads"] = "template"
     """From the MNI152 template, or from real people's whole heads (``wmh fetch heads``)."""
     heads_folder: UserPath = Path("data/heads")
@@ -97,7 +113,7 @@ class RegionSettings(Settings):
 class SliceSettings(Settings):
     """The 2-D slices a network sees: axial, in native space, resampled in plane only."""
 
-    voxel_size_mm: Positive | None = None
+    voxel_size_mm: Annotated[float, Field(ge=0.1, le=20)] | None = None
     """In-plane voxel size; None keeps the native one."""
     precision: Literal["float32", "float16"] = "float32"
     storage: Literal["auto", "device", "host", "disk"] = "auto"
@@ -206,7 +222,7 @@ class Training(Settings):
     batch_size: Count = 16
     """Slices or patches of a step, drawn with replacement: it may exceed what the cohort holds."""
     learning_rate: Positive = 2e-3
-    weight_decay: float = 1e-2
+    weight_decay: NotNegative = 1e-2
     people_a_batch: Count = 2
     """People whose slices make up a batch, in equal parts."""
     further_share: Share = 0.4
@@ -245,7 +261,7 @@ class Evaluation(Settings):
     slices_at_once: Count = 64
     """A person with more goes through a 2-D network in several parts, each spread over the head."""
     bootstrap_samples: Count = 5000
-    alpha: Share = 0.05
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
 class Participants(Settings):

@@ -21,6 +21,7 @@ from wmh.settings import (
     Compute,
     Count,
     Evaluation,
+    FileName,
     ModelSettings,
     Participants,
     RegionSettings,
@@ -40,14 +41,14 @@ class StudyError(ValueError):
 class Study(Settings):
     """All settings of one study."""
 
-    name: str
+    name: FileName
     title: str
     seed: Annotated[int, Field(ge=0)] = 2025
     cohort: CohortSettings
     regions: RegionSettings = RegionSettings()
     slices: SliceSettings = SliceSettings()
     training: Training = Training()
-    models: dict[str, ModelSettings]
+    models: Annotated[dict[FileName, ModelSettings], Field(min_length=1)]
     evaluation: Evaluation = Evaluation()
     participants: Participants | None = None
     compute: Compute = Compute()
@@ -214,7 +215,9 @@ def _first_problem(error: ValidationError | TypeError) -> str:
         return f"{key}: unknown key; {meant}allowed are {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{key}: missing; it must be given"
-    return f"{key}: {problem['msg']}; found {problem.get('input')!r}"
+    said, found = problem["msg"].removeprefix("Value error, "), problem.get("input")
+    # what is wrong with a group names its keys: the whole of it would only hide that
+    return f"{key}: {said}" + f"; found {found!r}" * (not isinstance(found, dict) or not found)
 
 
 def _settings_at(keys: tuple) -> list[str]:
