@@ -83,12 +83,13 @@ def label_by_model(out: Path, images: Mapping[str, Image], lesions: Path | None)
     They lie on the grid of the FLAIR, or of the T1 when it is alone; each known lesion belongs to
     the nearest. Returns the contrast of the T1 at their border: whether they follow the picture.
     """
+    mask = None if lesions is None else load_labels(lesions, range(3))
     model = load_general(choose_device("auto")).model_of("regions")
     torch.set_num_threads(cores_here())
     found = predict(model, images)
     labels = found.regions
-    if lesions is not None:
-        known = resample_to(load_labels(lesions, range(3)), found.like, order=0)
+    if mask is not None:
+        known = resample_to(mask, found.like, order=0)
         labels = lesions_labelled(labels, replace(known, data=known.data == 1))
     save_image(out, labels, found.like)
     t1 = found.images.get("T1")
