@@ -88,7 +88,8 @@ def relate_burden(
 
     One row per region: region, region_name, n, ``slope`` (standard deviations of burden for one of
     the variable) with its 95 % interval, p, p_holm. Without rows where fewer than four subjects
-    more than terms are left. Raises ``ValueError`` for columns the participants do not have.
+    more than terms are left. Raises ``ValueError`` for columns the participants do not have, or
+    from which nothing can be told: of words, of words among numbers, or saying what others say.
     """
     from statsmodels.regression.linear_model import OLS  # a second, for one notebook
 
@@ -97,11 +98,19 @@ def relate_burden(
         known = ", ".join(map(str, participants.columns))
         raise ValueError(f"the participants have no column {', '.join(missing)}; there are {known}")
     people = participants.set_axis(participants.index.astype(str))[[variable, *covariates]].dropna()
+    if variable in covariates:
+        raise ValueError(f"{variable} is the variable and cannot be its own covariate")
     both = profiles.index.astype(str).intersection(people.index)
     scores = normal_scores(profiles.set_axis(profiles.index.astype(str)).loc[both])
     design = _design(people.loc[both], variable, covariates)
     if len(both) < design.shape[1] + 4:
         return pd.DataFrame(columns=RELATION)
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        terms = " and ".join((variable, *covariates))
+        raise ValueError(
+            f"{terms} cannot be told apart in these {len(both)} subjects: one is the same for all, "
+            "or follows from the others. Leave it out"
+        )
     rows = []
     for region in scores:
         slope = (float("nan"),) * 4
@@ -124,8 +133,11 @@ def relate_own_table(study: Study, profiles: pd.DataFrame) -> tuple[pd.DataFrame
         return pd.DataFrame(columns=RELATION), "This study names no table of participants."
     table, variable, covariates = study.participants.model_dump().values()
     people = read_participants(project_root() / table, profiles.index)
+    try:
+        relation = relate_burden(profiles, people, variable, covariates)
+    except ValueError as error:
+        raise CohortError(f"{table}: {error} (participants of study {study.name})") from error
     note = match_note(people, profiles.index, (variable, *covariates))
-    relation = relate_burden(profiles, people, variable, covariates)
     terms = " and ".join((variable, *covariates))
     return relation, note + f" Too few to relate burden to {terms}." * relation.empty
 
@@ -184,8 +196,14 @@ def _design(people: pd.DataFrame, variable: str, covariates: Sequence[str]) -> n
     if values.isna().any():
         word = people.loc[values.isna(), variable].iloc[0]
         raise ValueError(f"{variable} is not a number everywhere: {word!r}. Write it as in 70.5")
-    columns = [np.ones(len(people)), (values - values.mean()) / values.std()]
+    spread = values.std()
+    columns = [np.ones(len(people)), (values - values.mean()) / (spread if spread > 0 else 1)]
     if covariates:
+        for name in covariates:
+            is_number = pd.to_numeric(people[name], errors="coerce").notna()
+            if is_number.any() and not is_number.all():
+                word = people.loc[~is_number, name].iloc[0]
+                raise ValueError(f"{name} holds numbers and {word!r}. Write one or the other")
         others = pd.get_dummies(people[list(covariates)], drop_first=True)
         columns.append(others.to_numpy(dtype=float))
     return np.column_stack(columns)
