@@ -41,9 +41,13 @@ def browse(
     """Controls for subject, image, what is shown over it, and slice, above the picture.
 
     Over FLAIR or T1: the outline of the true lesions, any of ``predictions`` with its errors in
-    colour, or any of ``regions``. In a run without anyone at it, the picture of the first choices.
+    colour, or any of ``regions``, as far as all subjects have them by now. In a run without anyone
+    at it, the picture of the first choices.
     """
-    predictions, regions = predictions or {}, regions or {}
+    predictions, regions = (
+        {name: of for name, of in (given or {}).items() if all(of(s.id).exists() for s in subjects)}
+        for given in (predictions, regions)
+    )
     views = ["true lesions", *predictions, *regions]
     people = {f"{subject.id} ({subject.scanner}, {subject.split})": subject for subject in subjects}
     scans = lru_cache(maxsize=2)(load_pair)
