@@ -63,11 +63,12 @@ def atlas():
 
 
 def images():
-    """The files of a cohort that is not simulated, as far as they exist."""
-    place = STUDY.cohort_folder
-    if STUDY.cohort.source == "simulated":
+    """The files of a cohort that is not simulated, and of further people, as far as they exist."""
+    if STUDY.cohort.simulated_alone:
         return []
-    return [str(place)] if place.is_file() else sorted(map(str, place.rglob("*.nii.gz")))
+    from wmh.cohorts.sources import files_read
+
+    return [str(path) for path in files_read(STUDY)]
 
 
 def run(notebook):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from wmh.cohorts.cohort import read_cohort, read_left_out
 from wmh.encoders import nearest_encoders
-from wmh.study import Study, StudyError, load_study, project_root
+from wmh.study import Study, StudyError, load_study, made, project_root
 
 STUDIES = sorted(p.stem for p in (project_root() / "studies").glob("*.yaml"))
 
@@ -75,7 +76,7 @@ def test_a_misspelt_group_is_named_with_the_one_that_was_meant(smoke, tmp_path):
 def test_an_encoder_that_is_not_installed_is_refused_with_the_nearest(smoke, tmp_path):
     smoke["training"]["network"]["encoder"] = "resnet81"
     message = refused(smoke, tmp_path)
-    assert "training.network.encoder: Value error, no such encoder; did you mean " in message
+    assert "training.network.encoder: no such encoder; did you mean " in message
     assert "resnet18" in message
 
 
@@ -202,3 +203,79 @@ def test_a_study_in_another_encoding_or_with_a_number_as_key_is_named(tmp_path, 
     (tmp_path / "x.yaml").write_bytes(content)
     with pytest.raises(StudyError, match=words):
         load_study(tmp_path / "x.yaml")
+
+
+def test_a_study_that_was_read_is_read_again(smoke, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(smoke))
+    study = load_study(path)
+    path.write_text(yaml.safe_dump(smoke | {"seed": 7}))
+    assert (load_study(study).seed, load_study(study.of_repeat(1)).seed) == (7, 7)
+
+
+def test_a_key_that_stands_twice_is_named(tmp_path):
+    flair = "  flair: {task: lesions, inputs: flair, steps: 1}\n"
+    message = refused(f"title: x\nmodels:\n{flair}{flair}", tmp_path)
+    assert "the key flair stands there twice" in message
+    assert "line 4" in message
+
+
+def test_a_model_that_a_study_lacks_is_named_with_those_it_has():
+    with pytest.raises(StudyError, match=r"no model flare; its models are flair, t1"):
+        load_study("smoke").find_model("flare")
+
+
+@pytest.mark.parametrize(
+    ("group", "key", "value", "words"),
+    [
+        ("slices", "voxel_size_mm", 0.001, "slices.voxel_size_mm: Input should be greater"),
+        ("training", "weight_decay", -1, "training.weight_decay: Input should be greater"),
+        ("training", "augmentation", {"gamma": [-1, 2]}, "training.augmentation.gamma.0: Input"),
+        (
+            "training",
+            "augmentation",
+            {"scaling": [2, 1]},
+            "scaling: the smaller number comes first",
+        ),
+        ("evaluation", "alpha", 0, "evaluation.alpha: Input should be greater"),
+    ],
+)
+def test_a_number_that_nothing_can_be_computed_with_is_refused(
+    smoke, tmp_path, group, key, value, words
+):
+    smoke[group][key] = value
+    assert words in refused(smoke, tmp_path)
+
+
+def test_a_study_without_models_or_subjects_is_refused(smoke, tmp_path):
+    assert "models: Dictionary should have at least 1 item" in refused(
+        smoke | {"models": {}}, tmp_path
+    )
+    smoke["cohort"]["simulation"]["test"] = {}
+    assert "cohort.simulation.test: Dictionary should" in refused(smoke, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["my model", "flair/t1", "../flair", "-flair"])
+def test_a_name_that_cannot_name_a_file_is_refused(smoke, tmp_path, name):
+    smoke["models"][name] = smoke["models"]["flair"]
+    assert "use letters, digits, '_', '-' and '.'" in refused(smoke, tmp_path)
+    with pytest.raises(StudyError, match=r"my study\.yaml: name: use letters"):
+        (tmp_path / "my study.yaml").write_text("title: x")
+        load_study(tmp_path / "my study.yaml")
+
+
+def test_what_is_wrong_with_a_group_is_told_without_its_content(smoke, tmp_path):
+    smoke["training"]["batch_size"] = 7
+    message = refused(smoke, tmp_path)
+    assert message.endswith(": training: batch_size must be a multiple of people_a_batch, which is 2")
+
+
+def test_a_file_that_is_not_made_yet_is_named_with_its_notebook(tmp_path):
+    with pytest.raises(StudyError, match=r"metrics\.csv.* Run notebook 05_evaluation "):
+        made(tmp_path / "metrics.csv")
+    with pytest.raises(StudyError, match="Run notebook 02_atlas_registration "):
+        made(tmp_path / "1.nii.gz", "02_atlas_registration")
+    with pytest.raises(StudyError, match="Run notebook 01_data_preparation "):
+        read_cohort(tmp_path / "cohort.csv")
+    with pytest.raises(StudyError, match="Run notebook 01_data_preparation "):
+        read_left_out(tmp_path)

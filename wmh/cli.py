@@ -147,8 +147,10 @@ def simulate(
     ] = 2,
 ) -> None:
     """Simulate a cohort in the challenge's folder layout."""
+    from wmh.images import raise_unless_writable
     from wmh.phantom.writing import simulate_cohort, simulation_of
 
+    raise_unless_writable(folder)
     simulate_cohort(folder, simulation_of(subjects, coarsening), seed)
 
 

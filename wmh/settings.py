@@ -5,6 +5,7 @@ Settings are checked when they are read: an unknown key or a wrong value is refu
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -28,6 +29,20 @@ def at_home(path: Path) -> Path:
         return path
 
 
+def in_order(limits: tuple[float, float]) -> tuple[float, float]:
+    """A range whose first number is not above its second."""
+    if limits[0] > limits[1]:
+        raise ValueError("the smaller number comes first")
+    return limits
+
+
+def as_file_name(name: str) -> str:
+    """A name that can name a file, and stands in commands as it is."""
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError("use letters, digits, '_', '-' and '.', beginning with a letter or digit")
+    return name
+
+
 UserPath = Annotated[Path, AfterValidator(at_home)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -35,7 +50,8 @@ AtLeastOne = Annotated[float, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 PatchEdge = Annotated[int, Field(ge=16, multiple_of=16)]
-Range = tuple[float, float]
+FileName = Annotated[str, AfterValidator(as_file_name)]
+Range = Annotated[tuple[Positive, Positive], AfterValidator(in_order)]
 
 
 class Settings(BaseModel):
@@ -47,8 +63,8 @@ class Settings(BaseModel):
 class Simulation(Settings):
     """Number of subjects to simulate on each scanner: the challenge's five, or ``various``."""
 
-    training: dict[str, Count]
-    test: dict[str, Count]
+    training: Annotated[dict[str, Count], Field(min_length=1)]
+    test: Annotated[dict[str, Count], Field(min_length=1)]
     anatomy: Literal["template", "heads"] = "template"
     """Source of the anatomy: the MNI152 template, or label maps of twenty real people's whole heads
     (``wmh fetch heads``)."""
@@ -99,7 +115,7 @@ class RegionSettings(Settings):
 class SliceSettings(Settings):
     """The 2-D slices that a network sees: axial, in native space, resampled in plane only."""
 
-    voxel_size_mm: Positive | None = None
+    voxel_size_mm: Annotated[float, Field(ge=0.1, le=20)] | None = None
     """In-plane voxel size; None keeps the native one."""
     precision: Literal["float32", "float16"] = "float32"
     """Number format in which slices are stored."""
@@ -214,7 +230,7 @@ class Training(Settings):
     """Slices or patches per step. They are drawn with replacement, so there may be more of them
     than the cohort has."""
     learning_rate: Positive = 2e-3
-    weight_decay: float = 1e-2
+    weight_decay: NotNegative = 1e-2
     people_a_batch: Count = 2
     """Number of people in a batch; each gives the same number of slices."""
     further_share: Share = 0.4
@@ -254,7 +270,7 @@ class Evaluation(Settings):
     """Most slices that a 2-D network predicts at once. A person with more slices is predicted in
     several parts, each spread over the head."""
     bootstrap_samples: Count = 5000
-    alpha: Share = 0.05
+    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
 
 class Participants(Settings):

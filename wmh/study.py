@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
+from wmh.results import TABLES
 from wmh.settings import (
     CohortSettings,
     Compute,
     Count,
     Evaluation,
+    FileName,
     ModelSettings,
     Participants,
     RegionSettings,
@@ -30,25 +32,29 @@ from wmh.settings import (
 
 
 class StudyError(ValueError):
-    """Settings that cannot be used. The message names the file, the key and what is allowed."""
+    """Settings that cannot be used, or results that are not there yet.
+
+    The message names the file, and the key and what is allowed or the notebook to run first.
+    """
 
 
 class Study(Settings):
     """All settings of one study."""
 
-    name: str
+    name: FileName
     title: str
     seed: Annotated[int, Field(ge=0)] = 2025
     cohort: CohortSettings
     regions: RegionSettings = RegionSettings()
     slices: SliceSettings = SliceSettings()
     training: Training = Training()
-    models: dict[str, ModelSettings]
+    models: Annotated[dict[FileName, ModelSettings], Field(min_length=1)]
     evaluation: Evaluation = Evaluation()
     participants: Participants | None = None
     compute: Compute = Compute()
     repeat: Count = 1
     """Which of the repeated trainings is meant; set by :meth:`of_repeat`, not in the file."""
+    _file: Path = PrivateAttr()
 
     @property
     def results(self) -> Path:
@@ -106,6 +112,14 @@ class Study(Settings):
         folder = self.results / "predictions" / self.run_name(model) / given
         return folder / f"{subject}_{kind}.nii.gz"
 
+    def find_model(self, name: str) -> ModelSettings:
+        """A model's settings by its name; raises :class:`StudyError` for one it does not have."""
+        if name not in self.models:
+            raise StudyError(
+                f"study {self.name} has no model {name}; its models are {', '.join(self.models)}"
+            )
+        return self.models[name]
+
     def models_of(self, *tasks: str) -> list[str]:
         """Names of the models trained for any of these tasks, in the order of the study file."""
         return [name for name, model in self.models.items() if model.task in tasks]
@@ -122,30 +136,59 @@ class Study(Settings):
         return int.from_bytes(hashlib.sha256(words.encode()).digest()[:4], "big")
 
 
-def load_study(name: str | Path) -> Study:
+def load_study(name: str | Path | Study) -> Study:
     """Read ``studies/NAME.yaml``, or the file at a path that ends in ``.yaml`` or ``.yml``.
 
-    Raises :class:`StudyError`, in one line, for a missing file, broken YAML, an unknown key or a
-    value that is not allowed.
+    A study that was read is read again, as when a notebook's cell is run once more. Raises
+    :class:`StudyError`, in one line, for a missing file, broken YAML, an unknown key or a value
+    that is not allowed.
     """
-    path = Path(name)
+    path = name._file if isinstance(name, Study) else Path(name)
     if path.suffix not in (".yaml", ".yml"):
         path = project_root() / "studies" / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in (project_root() / "studies").glob("*.yaml")))
         raise StudyError(f"{path}: no such study. There are: {known}")
     try:
-        settings = yaml.safe_load(path.read_bytes())  # as bytes: yaml finds the encoding itself
+        # as bytes: yaml finds the encoding itself
+        settings = yaml.load(path.read_bytes(), _EachKeyOnce)
     except yaml.YAMLError as error:
         raise StudyError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
         raise StudyError(f"{path}: no settings found. A study file holds lines of 'key: value'")
     try:
-        return Study(
+        study = Study(
             name=path.stem, repeat=1, **{str(key): value for key, value in settings.items()}
         )
     except (ValidationError, TypeError) as error:
         raise StudyError(f"{path}: {_first_problem(error)}") from error
+    study._file = path.resolve()
+    return study
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML without objects, and without a key twice, of which the last would silently count."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value} stands there twice", key.start_mark
+                )
+            keys.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def made(path: Path, notebook: str | None = None) -> Path:
+    """The path to a file that an earlier notebook makes; a table's notebook is known by its name.
+
+    Raises :class:`StudyError`, which names file and notebook, where it is not there yet.
+    """
+    if not path.is_file():
+        maker = notebook or next(name for name, tables in TABLES.items() if path.stem in tables)
+        raise StudyError(f"{path}: not there yet. Run notebook {maker} of this study first")
+    return path
 
 
 def project_root() -> Path:
@@ -179,7 +222,9 @@ def _first_problem(error: ValidationError | TypeError) -> str:
         return f"{key}: unknown key; {meant}allowed are {', '.join(allowed)}"
     if problem["type"] == "missing":
         return f"{key}: missing; add it to the file"
-    return f"{key}: {problem['msg']}; found {problem.get('input')!r}"
+    said, found = problem["msg"].removeprefix("Value error, "), problem.get("input")
+    # what is wrong with a group names its keys: the whole of it would only hide that
+    return f"{key}: {said}" + f"; found {found!r}" * (not isinstance(found, dict) or not found)
 
 
 def _settings_at(keys: tuple) -> list[str]:

@@ -126,6 +126,32 @@ def test_too_few_people_are_related_to_nothing_and_the_note_says_so(tmp_path):
     assert note.endswith("too few to relate burden to risk and age.")
 
 
+@pytest.mark.parametrize(
+    ("variable", "covariates", "words"),
+    [
+        ("Age", (), "no column Age. Set variable and covariates to columns of the table: age, months"),
+        ("site", (), "site cannot be told apart in these 20 subjects"),
+        ("age", ("months",), "age and months cannot be told apart"),
+        ("age", ("age",), "age is the variable and cannot be its own covariate"),
+        ("age", ("dose",), "column dose holds numbers and '4,5'. Write one or the other"),
+    ],
+)
+def test_columns_that_tell_nothing_are_named_with_their_table(
+    tmp_path, variable, covariates, words
+):
+    profiles = correlated_profiles(20)
+    age = np.arange(20) + 50
+    people = pd.DataFrame({"age": age, "months": 12 * age, "site": 1, "dose": [*age[1:], "4,5"]})
+    table = tmp_path / "people.csv"
+    people.set_axis(profiles.index).rename_axis("id").to_csv(table)
+    settings = Participants(table=table, variable=variable, covariates=covariates)
+    study = load_study("smoke").model_copy(update={"participants": settings})
+    with pytest.raises(CohortError) as refused:
+        relate_own_table(study, profiles)
+    assert str(refused.value).startswith(f"{table}: ")
+    assert words in str(refused.value)
+
+
 def test_participants_are_matched_by_person(tmp_path):
     path = tmp_path / "participants.tsv"
     path.write_text("participant_id\tage\tsex\nsub-01\t70\tF\nsub-02\tn/a\tM\n")
@@ -172,9 +198,9 @@ def test_a_variable_that_varies_with_nothing_or_only_with_a_covariate_is_refused
     profiles = correlated_profiles(20)
     days = np.random.default_rng(0).normal(25_000, 3000, 20)
     people = pd.DataFrame({"age": days / 365.25, "days": days, "same": 70.0}, index=profiles.index)
-    with pytest.raises(ValueError, match="same is all the same"):
+    with pytest.raises(ValueError, match="same and age cannot be told apart in these"):
         relate_burden(profiles, people, "same", ["age"])
-    with pytest.raises(ValueError, match="age cannot be told from days"):
+    with pytest.raises(ValueError, match="age and days cannot be told apart"):
         relate_burden(profiles, people, "age", ["days"])
 
 

@@ -54,6 +54,13 @@ def test_each_control_changes_the_picture(subjects, monkeypatch):
     assert len(seen) == 6
 
 
+def test_what_is_not_made_yet_cannot_be_chosen(subjects, monkeypatch):
+    monkeypatch.delenv(HEADLESS, raising=False)
+    over = layers(subjects)
+    over["predictions"]["t1"] = lambda name: subjects[0].lesions.with_name(f"{name}_none.nii.gz")
+    assert browse(subjects, **over).children[2].options == ("true lesions", "flair", "registered")
+
+
 def test_errors_are_in_colour(subjects, monkeypatch):
     monkeypatch.delenv(HEADLESS, raising=False)
     *_, over, _, picture = browse(subjects, **layers(subjects)).children

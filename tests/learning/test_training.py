@@ -66,26 +66,56 @@ def test_an_interrupted_training_ends_with_the_same_weights(study, monkeypatch, 
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-@pytest.mark.parametrize("notebook", ["03_train_lesions", "04_train_regions_multitask"])
-def test_the_loop_that_a_notebook_shows_gives_the_same_bits(study, notebook, cut_before_step):
+def notebook_loop(notebook: str) -> str:
+    """The cell that a notebook trains in, after its imports."""
     cells = json.loads((NOTEBOOKS / f"{notebook}.ipynb").read_text())["cells"]
     imports, *others = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     (loop,) = [cell for cell in others if "run.descend(" in cell]
+    return f"{imports}\n{loop}"
+
+
+@pytest.mark.parametrize("notebook", ["03_train_lesions", "04_train_regions_multitask"])
+def test_the_loop_that_a_notebook_shows_gives_the_same_bits(study, notebook, cut_before_step):
     for model in ("flair", "multitask"):
         whole = weights(train(study, model, LEARN, VALIDATE))
         with cut_before_step(4):
             train(study, model, LEARN, VALIDATE)  # and the notebook goes on
-        settings = study.models[model]
-        names = {
-            "study": study,
-            "settings": settings,
-            "configuration": CONFIGURATIONS[settings.inputs],
-            "run": Run(study, model, LEARN, VALIDATE),
-        }
-        exec(imports, names)
-        exec(loop, names)
+        names = {"run": Run(study, model, LEARN, VALIDATE)}
+        exec(notebook_loop(notebook), names)
         shown = weights(names["checkpoint"])
         assert all(torch.equal(whole[name], shown[name]) for name in whole)
+
+
+@pytest.mark.parametrize("stopped_in", ["step", "validation"])
+def test_a_cell_that_was_interrupted_and_runs_again_gives_the_same_bits(study, capsys, stopped_in):
+    whole = weights(train(study, "flair", LEARN, VALIDATE))
+    run = Run(study, "flair", LEARN, VALIDATE)
+    loop, names = notebook_loop("03_train_lesions"), {"run": run}
+
+    def stop(*_):
+        if run.step == (3 if stopped_in == "step" else 4):
+            raise KeyboardInterrupt
+
+    if stopped_in == "step":
+        run.optimiser.register_step_post_hook(stop)
+    else:
+        run.network.register_forward_hook(stop)
+    with pytest.raises(KeyboardInterrupt):
+        exec(loop, names)
+    run.network.load_state_dict(run.best_weights)  # to look at what it finds so far
+    exec(loop, names)
+    again = weights(names["checkpoint"])
+    assert "Going on from step 2" in capsys.readouterr().out
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+    exec(loop, names)
+    assert "flair: all 6 steps were taken; a new Run begins afresh" in capsys.readouterr().out
+
+
+def test_nothing_is_finished_before_the_first_validation(study):
+    run = Run(study, "flair", LEARN, VALIDATE)
+    with pytest.raises(TrainingError, match="flair: no weights are kept"):
+        run.finish()
+    assert not (run.folder / "history.csv").exists()
 
 
 def test_a_state_of_other_data_is_not_gone_on_from(study, monkeypatch, capsys):

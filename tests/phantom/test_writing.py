@@ -5,10 +5,13 @@ import hashlib
 import nibabel as nib
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from wmh.cli import app
 from wmh.cohorts.check import read_subject
 from wmh.cohorts.cohort import CohortError, Found
 from wmh.cohorts.sources import find_challenge
+from wmh.images import ImageError
 from wmh.phantom.lesion_load import read_statistics
 from wmh.phantom.writing import plan_cohort, simulate_cohort, simulation_of
 from wmh.settings import Simulation
@@ -102,16 +105,14 @@ def test_subjects_that_were_not_simulated_are_never_touched(tmp_path):
     real = tmp_path / "training/Utrecht/17"
     (real / "pre").mkdir(parents=True)
     (real / "wmh.nii.gz").write_bytes(b"a rater's work")
-    with pytest.raises(CohortError, match=r"17 was not simulated\. Choose another folder"):
+    with pytest.raises(CohortError, match=r"17: was not simulated\. Choose another folder"):
         simulate_cohort(tmp_path, SIMULATION, seed=5)
     assert (real / "wmh.nii.gz").exists()
 
 
 def test_an_unknown_scanner_is_named():
-    with pytest.raises(
-        CohortError, match="unknown scanner 'Utrecht'; use one of utrecht_philips_3t"
-    ):
-        plan_cohort(Simulation(training={"Utrecht": 2}, test={}), seed=1)
+    with pytest.raises(CohortError, match=r"training: unknown scanner 'Utrecht'; use one of "):
+        plan_cohort(Simulation(training={"Utrecht": 2}, test={"Utrecht": 1}), seed=1)
 
 
 def test_ids_are_numbers_that_occur_once():
@@ -129,3 +130,10 @@ def test_33_subjects_are_18_to_train_on_and_15_to_test_on():
     assert set(simulation.test.values()) == {3}
     with pytest.raises(CohortError, match="7 subjects are too few"):
         simulation_of(7)
+
+
+def test_the_command_simulates_nobody_for_a_place_that_is_no_folder(tmp_path):
+    (tmp_path / "notes.txt").touch()
+    result = CliRunner().invoke(app, ["simulate", str(tmp_path / "notes.txt")])
+    assert isinstance(result.exception, ImageError)
+    assert "notes.txt: is a file, not a folder" in str(result.exception)

@@ -252,6 +252,23 @@ def test_a_stage_that_fails_is_named_with_reason_and_log_and_made_up_for_by_the_
     assert claims.exists()
 
 
+@pytest.mark.parametrize("name", ["scans/flair.nii", "people.csv", "more.csv"])
+def test_an_image_that_a_table_names_is_read_again_once_it_changed(checkout, name):
+    settings = yaml.safe_load(checkout.path("studies/smoke.yaml").read_text())
+    settings["cohort"] = {"source": "csv", "folder": "people.csv", "further": "more.csv"}
+    settings["models"] = {"flair": {"task": "lesions", "inputs": "flair", "steps": 1}}
+    checkout.path("studies/own.yaml").write_text(yaml.safe_dump(settings))
+    checkout.path("scans").mkdir(exist_ok=True)
+    checkout.path("scans/flair.nii").write_text("an image")
+    checkout.path("people.csv").write_text("id,flair,t1,lesions\n1,scans/flair.nii,a.nii,b.nii\n")
+    checkout.path("more.csv").write_text("id,flair,t1,lesions\n")
+    checkout.run("own")
+    assert "rule data_preparation" not in checkout.snakemake("--dry-run", study="own")
+    with checkout.path(name).open("a") as file:
+        file.write("\n")
+    assert "rule data_preparation" in checkout.snakemake("--dry-run", study="own")
+
+
 @pytest.mark.parametrize("study", ["demo", "paper"])
 def test_the_plan_of_a_study_builds_without_its_data(checkout, study):
     planned = checkout.snakemake("--dry-run", study=study)

@@ -13,6 +13,7 @@ from tests.predict.conftest import write_scan
 from wmh.images import Image, ImageError
 from wmh.learning.inference import predict_prepared
 from wmh.learning.models import CheckpointError
+from wmh.predict import scan
 from wmh.predict.derivatives import Place, write_derivatives
 from wmh.predict.predictor import Predictor, ScanPrediction, lesions_labelled
 from wmh.predict.report import slices_of, write_report
@@ -182,3 +183,9 @@ def test_a_page_opens_at_the_slice_with_most_lesion_in_the_brain():
     assert slices_of(prediction_with(lesions)).fullest == 6
     lesions[5, 5, 6] = 0
     assert slices_of(prediction_with(lesions)).fullest == 0  # all slices hold as much brain
+
+
+def test_a_lesion_mask_that_is_not_there_is_named_before_any_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(scan, "load_general", None)
+    with pytest.raises(ImageError, match=r"mask\.nii\.gz: no such file"):
+        scan.label_by_model(tmp_path / "out.nii.gz", {}, tmp_path / "mask.nii.gz")

@@ -18,7 +18,7 @@ from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, REGIONS, REST_LABELS
 from wmh.cohorts.cohort import Subject, load_lesions, people_of, read_cohort
 from wmh.cores import cores_here
 from wmh.images import load_labels
-from wmh.study import Study
+from wmh.study import Study, made
 
 TRUTH = "truth"
 
@@ -96,7 +96,9 @@ def cohort_burden(study: Study) -> pd.DataFrame:
 
     def true_burden(subject: Subject) -> pd.DataFrame:
         lesions = load_lesions(subject)
-        regions = load_labels(subject.true_regions or study.region_labels(subject.id))
+        regions = load_labels(
+            subject.true_regions or made(study.region_labels(subject.id), "02_atlas_registration")
+        )
         table = regional_burden(lesions.data, regions.data, lesions.voxel_ml)
         about = {"subject": subject.id, "split": subject.split, "scanner": subject.scanner}
         return table.assign(**about, source=TRUTH)[[*about, "source", *table]]

@@ -92,8 +92,8 @@ def relate_burden(
     One row per region: region, region_name, n, ``slope`` (in standard deviations of burden per
     standard deviation of the variable) with its 95 % interval, p, p_holm. The table is empty unless
     there are at least four subjects more than terms. Raises ``ValueError`` for columns that the
-    participants do not have, and for a variable that is the same for all or follows from the
-    covariates.
+    participants do not have or that mix words and numbers, and for a variable that holds words, is
+    the same for everybody or follows from the covariates.
     """
     # takes a second, and only one notebook needs it
     from statsmodels.regression.linear_model import OLS
@@ -102,15 +102,23 @@ def relate_burden(
     if missing:
         known = ", ".join(map(str, participants.columns))
         raise ValueError(
-            f"participants.table has no column {', '.join(missing)}. Set participants.variable and "
-            f"covariates to columns of the table: {known}"
+            f"no column {', '.join(missing)}. Set variable and covariates to columns of the table: "
+            f"{known}"
         )
     people = participants.set_axis(participants.index.astype(str))[[variable, *covariates]].dropna()
+    if variable in covariates:
+        raise ValueError(f"{variable} is the variable and cannot be its own covariate")
     both = profiles.index.astype(str).intersection(people.index)
     scores = normal_scores(profiles.set_axis(profiles.index.astype(str)).loc[both])
     design = _design(people.loc[both], variable, covariates)
     if len(both) < design.shape[1] + 4:
         return pd.DataFrame(columns=RELATION)
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        terms = " and ".join((variable, *covariates))
+        raise ValueError(
+            f"{terms} cannot be told apart in these {len(both)} subjects: one is the same for all, "
+            "or follows from the others. Leave it out"
+        )
     rows = []
     for region in scores:
         slope = (float("nan"),) * 4
@@ -133,8 +141,11 @@ def relate_own_table(study: Study, profiles: pd.DataFrame) -> tuple[pd.DataFrame
         return pd.DataFrame(columns=RELATION), "This study has no table of participants."
     table, variable, covariates = study.participants.model_dump().values()
     people = read_participants(project_root() / table, profiles.index)
+    try:
+        relation = relate_burden(profiles, people, variable, covariates)
+    except ValueError as error:
+        raise CohortError(f"{table}: {error} (participants of study {study.name})") from error
     note = match_note(people, profiles.index, (variable, *covariates))
-    relation = relate_burden(profiles, people, variable, covariates)
     terms = " and ".join((variable, *covariates))
     return relation, note + f" These are too few to relate burden to {terms}." * relation.empty
 
@@ -193,19 +204,16 @@ def _design(people: pd.DataFrame, variable: str, covariates: Sequence[str]) -> n
     if values.isna().any():
         word = people.loc[values.isna(), variable].iloc[0]
         raise ValueError(
-            f"participants.table: column {variable} holds {word!r}, which is not a number. Write "
-            "numbers such as 70.5"
+            f"column {variable} holds {word!r}, which is not a number. Write numbers such as 70.5"
         )
-    others = [np.ones((len(people), 1))]
+    spread = values.std()
+    columns = [np.ones(len(people)), (values - values.mean()) / (spread if spread > 0 else 1)]
+    for name in covariates:
+        is_number = pd.to_numeric(people[name], errors="coerce").notna()
+        if is_number.any() and not is_number.all():
+            word = people.loc[~is_number, name].iloc[0]
+            raise ValueError(f"column {name} holds numbers and {word!r}. Write one or the other")
     if covariates:
-        dummies = pd.get_dummies(people[list(covariates)], drop_first=True)
-        others.append(dummies.to_numpy(dtype=float))
-    known, own = np.column_stack(others), (values - values.mean()).to_numpy()
-    left = own - known @ np.linalg.lstsq(known, own, rcond=None)[0]
-    if len(people) > known.shape[1] and np.abs(left).max() <= 1e-9 * np.abs(values).max():
-        why = f"follows from {', '.join(covariates)}" if own.any() else "is the same for everybody"
-        raise ValueError(
-            f"participants.table: column {variable} {why}, so nothing can be said about it. Choose "
-            "another variable or other covariates"
-        )
-    return np.column_stack([others[0], own / values.std(), *others[1:]])
+        others = pd.get_dummies(people[list(covariates)], drop_first=True)
+        columns.append(others.to_numpy(dtype=float))
+    return np.column_stack(columns)

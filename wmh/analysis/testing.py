@@ -23,7 +23,7 @@ from wmh.learning.inference import predict_prepared, prepare
 from wmh.learning.inputs import CONFIGURATIONS, GIVEN, MODALITIES
 from wmh.learning.models import Model, choose_model, load_model_of
 from wmh.learning.networks.encoder_decoders import STRUCTURES
-from wmh.study import Study
+from wmh.study import Study, made
 
 
 def tested_subjects(study: Study) -> list[Subject]:
@@ -61,7 +61,7 @@ def cases_to_evaluate(study: Study) -> list[Case]:
         structures = STRUCTURES[study.models[model].task]
         lesions, regions = ("lesions" in structures), ("regions" in structures)
         for given in CONFIGURATIONS[study.models[model].inputs].can_be_given:
-            path = partial(repeat.prediction, model, given, subject.id)
+            predicted = partial(_predicted, repeat, model, given, subject.id)
             case = Case(
                 subject=subject.id,
                 scanner=subject.scanner,
@@ -69,10 +69,10 @@ def cases_to_evaluate(study: Study) -> list[Case]:
                 inputs_given=given,
                 repeat=repeat.repeat,
                 true_lesions=subject.lesions if lesions else None,
-                lesions=path("lesions") if lesions else None,
-                probability=path("probability") if lesions else None,
-                true_regions=study.region_labels(subject.id) if regions else None,
-                regions=path("regions") if regions else None,
+                lesions=predicted("lesions") if lesions else None,
+                probability=predicted("probability") if lesions else None,
+                true_regions=_labelled(study, subject.id) if regions else None,
+                regions=predicted("regions") if regions else None,
             )
             cases.append(case)
     return cases
@@ -113,9 +113,9 @@ def _burden_sources(study: Study, subject: Subject) -> dict[str, tuple[Path, Pat
     """Files of the lesions and the regions that each source combines."""
 
     def predicted(model: str, kind: str) -> Path:
-        return study.prediction(model, most_given(study, model), subject.id, kind)
+        return _predicted(study, model, most_given(study, model), subject.id, kind)
 
-    registered = study.region_labels(subject.id)
+    registered = _labelled(study, subject.id)
     sources = {TRUTH: (subject.lesions, subject.true_regions or registered)}
     if study.models_of("lesions"):
         lesions = predicted(choose_model(study, "lesions", MODALITIES), "lesions")
@@ -126,6 +126,14 @@ def _burden_sources(study: Study, subject: Subject) -> dict[str, tuple[Path, Pat
     for model in study.models_of("multitask")[:1]:
         sources["joint"] = (predicted(model, "lesions"), predicted(model, "regions"))
     return sources
+
+
+def _predicted(study: Study, model: str, given: str, subject: str, kind: str) -> Path:
+    return made(study.prediction(model, given, subject, kind), "05_evaluation")
+
+
+def _labelled(study: Study, subject: str) -> Path:
+    return made(study.region_labels(subject), "02_atlas_registration")
 
 
 def _predict_subject(

@@ -17,7 +17,7 @@ import pandas as pd
 
 from wmh.files import write_table
 from wmh.images import Image, load_image, load_labels, resample_to
-from wmh.study import Study, project_root
+from wmh.study import Study, made, project_root
 
 LESION_LABELS = {0, 1, 2}
 """Background, lesion, other pathology (left out of training and of every measure)."""
@@ -150,6 +150,7 @@ def write_cohort(rows: Iterable[dict[str, object]], path: Path) -> pd.DataFrame:
 
 def read_cohort(path: Path | str) -> list[Subject]:
     """Read the subjects of a cohort table written by :func:`write_cohort`."""
+    made(Path(path), "01_data_preparation")
     table, root = pd.read_csv(path, dtype={"id": str}), project_root()
     _raise_on_duplicates(table["id"])
     subjects = []
@@ -253,7 +254,8 @@ def _raise_on_duplicates(ids: Iterable[str]) -> None:
 
 def read_left_out(results: Path) -> pd.DataFrame:
     """The subjects left out of a study, and why, from its results folder: one row per subject."""
-    return pd.read_csv(results / "left_out.csv", dtype=str, keep_default_na=False)
+    table = made(results / "left_out.csv", "01_data_preparation")
+    return pd.read_csv(table, dtype=str, keep_default_na=False)
 
 
 def cohort_note(study: Study) -> str:

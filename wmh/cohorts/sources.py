@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from wmh.cohorts.bids import find_bids
-from wmh.cohorts.cohort import NEEDED, SPLITS, UNDECIDED, CohortError, Found, Subject, draw_people
+from wmh.cohorts.cohort import (
+    NEEDED,
+    PATHS,
+    SPLITS,
+    UNDECIDED,
+    CohortError,
+    Found,
+    Subject,
+    draw_people,
+)
 from wmh.cohorts.scanners import scanner_at
 from wmh.cohorts.tables import find_csv
+from wmh.study import Study, project_root
 
 Layout = Literal["challenge", "bids", "csv"]
 
@@ -49,6 +60,27 @@ def find_subjects(
     if not found:
         raise CohortError(f"{path}: no subjects found. Check the path")
     return found
+
+
+def files_read(study: Study) -> list[Path]:
+    """The files that a study's cohort is read from, as far as they are there.
+
+    Of a folder these are images, tables and what is written beside images; of a table, itself and
+    the images it names. A table that cannot be read stands alone: who reads it says why.
+    """
+    places = [] if study.cohort.source == "simulated" else [study.cohort_folder]
+    if study.cohort.further is not None:
+        places.append(project_root() / study.cohort.further)
+    files = set()
+    for place in places:
+        for ending in ("nii", "nii.gz", "tsv", "json"):
+            files |= set(place.rglob(f"*.{ending}"))
+        if place.is_file():
+            files.add(place)
+            with suppress(CohortError):
+                subjects = [found.subject for found in find_csv(place, needed=())]
+                files |= {getattr(one, name) for one in subjects for name in PATHS} - {None}
+    return sorted(path for path in files if path.is_file())
 
 
 def find_challenge(folder: Path | str) -> list[Subject]:

@@ -41,10 +41,13 @@ def browse(
     """Controls for subject, image, overlay and slice, above the picture.
 
     The overlay on FLAIR or T1 is the outline of the true lesions, one of ``predictions`` with its
-    errors in colour, or one of ``regions``. When a study runs, the picture of the first choices is
-    shown without controls.
+    errors in colour, or one of ``regions``, as far as all subjects have them already. When a study
+    runs, the picture of the first choices is shown without controls.
     """
-    predictions, regions = predictions or {}, regions or {}
+    predictions, regions = (
+        {name: of for name, of in (given or {}).items() if all(of(s.id).exists() for s in subjects)}
+        for given in (predictions, regions)
+    )
     views = ["true lesions", *predictions, *regions]
     people = {f"{subject.id} ({subject.scanner}, {subject.split})": subject for subject in subjects}
     scans = lru_cache(maxsize=2)(load_pair)

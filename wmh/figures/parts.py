@@ -15,8 +15,7 @@ from wmh.cohorts.cohort import PATHS
 from wmh.figures import style
 from wmh.figures.printed import p_text
 from wmh.learning.inputs import GIVEN_TITLES
-from wmh.results import TABLES
-from wmh.study import Study, StudyError, project_root
+from wmh.study import Study, made, project_root
 
 KEYS = ["subject", "scanner", "model", "inputs_given"]
 
@@ -29,11 +28,7 @@ def read_table(study: Study, name: str) -> pd.DataFrame:
 
     Ids stay text. Paths in the cohort table become absolute, so that they work in any folder.
     """
-    path = study.table(name)
-    if not path.is_file():
-        maker = next(notebook for notebook, tables in TABLES.items() if name in tables)
-        raise StudyError(f"{path}: not there yet. Run notebook {maker} of this study first")
-    table = pd.read_csv(path, dtype={"id": str, "subject": str})
+    table = pd.read_csv(made(study.table(name)), dtype={"id": str, "subject": str})
     for column in table.columns.intersection(PATHS) if name == "cohort" else ():
         table[column] = table[column].map(project_root().joinpath, na_action="ignore")
     return table

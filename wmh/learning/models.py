@@ -139,7 +139,9 @@ def read_checkpoint(path: Path | str, device: torch.device | str = "cpu") -> dic
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint. Train it first: ./run_all.sh STUDY")
+        raise CheckpointError(
+            f"{path}: no such checkpoint. Train it first: notebook 03 or 04, or ./run_all.sh STUDY"
+        )
     try:
         content = torch.load(path, map_location=device, weights_only=True)
     except (RuntimeError, EOFError, ValueError, UnpicklingError) as error:

@@ -27,7 +27,7 @@ from wmh.learning.cut import normalise, plan_slices
 from wmh.learning.losses import LEFT_OUT, SKELETON
 from wmh.learning.skeletons import tubed_skeleton, tubed_skeletons_of_slices
 from wmh.learning.slices import Files, Slices, Stored, StoredSubject, is_structure, open_slices
-from wmh.study import Study
+from wmh.study import Study, made
 
 CODE = [Path(module.__file__) for module in (images, cohort, cut, skeletons, slices)]
 """Modules, in addition to this one, whose code makes slices from images."""
@@ -48,7 +48,7 @@ def prepared_slices(study: Study, subjects: Sequence[Subject], regions: bool) ->
         sources = (subject.flair, subject.t1, subject.lesions)
         made_of = {"images": "/".join([making, *map(_content_of, sources)])}
         if regions:
-            labels = _content_of(study.region_labels(subject.id))
+            labels = _content_of(made(study.region_labels(subject.id), "02_atlas_registration"))
             made_of["regions"] = f"{made_of['images']}/{labels}"
         paths = {kind: folder / kind / f"{subject.id}.pt" for kind in made_of}
         if _out_of_date(paths, made_of):

@@ -91,6 +91,7 @@ class Run:
         self._go_on()
         # loss, gradient norm and subjects of each step; read later, so that no step waits for a GPU
         self._steps: list[tuple[torch.Tensor, torch.Tensor, tuple[str, ...]]] = []
+        self._stopped = False
         self._since = time.perf_counter()
 
     def _begin(self) -> None:
@@ -133,15 +134,23 @@ class Run:
         print(f"Continuing from step {self.step}")
 
     def __enter__(self) -> Run:
+        """Begin or go on. Who was stopped in the middle of a step goes back to what was kept."""
+        if self._stopped:
+            self._begin()
+            self._go_on()
+            self._steps, self._stopped = [], False
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        self._stopped = kind is not None
         if isinstance(error, MemoryError | RuntimeError) and is_out_of_memory(error):
             raise self._too_large() from error
 
     def steps(self) -> Iterator[torch.Generator]:
         """Yield each remaining step's own random generator, with a progress bar."""
         in_a_step = self.training.batch_size
+        if self.step == self.settings.steps:
+            print(f"{self.model}: all {self.step} steps were taken; a new Run begins afresh")
         with tqdm(
             desc=f"training {self.model}",
             initial=self.step * in_a_step,
@@ -203,9 +212,21 @@ class Run:
             torch.save({"identity": self._identity, **learned, **reached}, part)
         self._steps, self._since = [], time.perf_counter()
 
+    def table(self) -> pd.DataFrame:
+        """The history, a row for each validation; :class:`TrainingError` where there is none."""
+        if not self.history:
+            raise TrainingError(
+                f"{self.model}: no weights are kept before the first validation. Run the training "
+                "loop first"
+            )
+        return pd.DataFrame(self.history)
+
     def finish(self) -> Path:
-        """Write ``history.csv`` and ``checkpoint.pt``; return the checkpoint's path."""
-        table = pd.DataFrame(self.history)
+        """Write ``history.csv`` and ``checkpoint.pt``; return the checkpoint's path.
+
+        Raises :class:`TrainingError` before the first validation, when there are no weights yet.
+        """
+        table = self.table()
         write_table(table, self.folder / "history.csv")
         best = table.loc[table.steady_dice.idxmax()]
         content = {

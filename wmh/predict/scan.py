@@ -86,12 +86,13 @@ def label_by_model(out: Path, images: Mapping[str, Image], lesions: Path | None)
     region. Returns the T1's contrast at the border of the regions, which shows whether they follow
     the image; None without a T1.
     """
+    mask = None if lesions is None else load_labels(lesions, range(3))
     model = load_general(choose_device("auto")).model_of("regions")
     torch.set_num_threads(cores_here())
     found = predict(model, images)
     labels = found.regions
-    if lesions is not None:
-        known = resample_to(load_labels(lesions, range(3)), found.like, order=0)
+    if mask is not None:
+        known = resample_to(mask, found.like, order=0)
         labels = lesions_labelled(labels, replace(known, data=known.data == 1))
     save_image(out, labels, found.like)
     t1 = found.images.get("T1")
