@@ -322,10 +322,12 @@ def train(
 def steady_dice(history: list[dict[str, float]], validation_dice: float) -> float:
     """Smoothed validation Dice: the mean of the latest Dice and the previous smoothed value.
 
-    With few validation subjects Dice fluctuates, and the best raw value would be luck, often early
-    at a high learning rate. nnU-Net smooths similarly (Isensee et al. 2021).
+    It is 0 before the first validation. With few validation subjects Dice fluctuates, and the best
+    raw value would be luck, often early at a high learning rate. nnU-Net smooths similarly (Isensee
+    et al. 2021), but there a lucky first value counts in full.
     """
-    return (history[-1]["steady_dice"] + validation_dice) / 2 if history else validation_dice
+    before = history[-1]["steady_dice"] if history else 0.0
+    return (before + validation_dice) / 2
 
 
 def _smaller_patch(network: NetworkSettings) -> str:
