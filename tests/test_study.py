@@ -267,7 +267,7 @@ def test_a_name_that_cannot_name_a_file_is_refused(smoke, tmp_path, name):
 def test_what_is_wrong_with_a_group_is_told_without_its_content(smoke, tmp_path):
     smoke["training"]["batch_size"] = 7
     message = refused(smoke, tmp_path)
-    assert message.endswith(": training: batch_size must be a multiple of people_a_batch, which is 2")
+    assert message.endswith("training: batch_size must be a multiple of people_a_batch, which is 2")
 
 
 def test_a_file_that_is_not_made_yet_is_named_with_its_notebook(tmp_path):

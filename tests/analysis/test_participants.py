@@ -129,7 +129,7 @@ def test_too_few_people_are_related_to_nothing_and_the_note_says_so(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "covariates", "words"),
     [
-        ("Age", (), "no column Age. Set variable and covariates to columns of the table: age, months"),
+        ("Age", (), "no column Age. Set variable and covariates to columns of the table: age"),
         ("site", (), "site cannot be told apart in these 20 subjects"),
         ("age", ("months",), "age and months cannot be told apart"),
         ("age", ("age",), "age is the variable and cannot be its own covariate"),

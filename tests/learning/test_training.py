@@ -212,7 +212,7 @@ def test_a_batch_too_large_for_the_memory_names_the_setting_to_lower(study, monk
     ("changes", "remedy"),
     [
         ({"batch_size": 9, "people_a_batch": 3}, "Lower training.batch_size from 9 to 3"),
-        ({"batch_size": 2}, "Raise slices.voxel_size_mm from the native one to 2"),
+        ({"batch_size": 2}, "Raise slices.voxel_size_mm from the native size to 2"),
         (
             {"batch_size": 1, "network": {"dimensions": 3, "patch_size": [32, 32, 16]}},
             "Lower training.network.patch_size from [32, 32, 16] to [16, 32, 16]",
