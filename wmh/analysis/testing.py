@@ -54,11 +54,15 @@ def predict_cohort(study: Study) -> None:
 
 
 def cases_to_evaluate(study: Study) -> list[Case]:
-    """Every saved prediction of a test subject beside its truth, repeat by repeat."""
+    """Every saved prediction of a test subject beside its truth, repeat by repeat.
+
+    Regions are measured of those whose regions are known.
+    """
     cases = []
     for repeat, subject, model in product(study.repeats(), tested_subjects(study), study.models):
         structures = STRUCTURES[study.models[model].task]
-        lesions, regions = ("lesions" in structures), ("regions" in structures)
+        lesions = "lesions" in structures
+        regions = "regions" in structures and knows_regions(study, subject)
         for given in CONFIGURATIONS[study.models[model].inputs].can_be_given:
             path = partial(repeat.prediction, model, given, subject.id)
             case = Case(
@@ -82,8 +86,15 @@ def most_given(study: Study, model: str) -> str:
     return CONFIGURATIONS[study.models[model].inputs].can_be_given[-1]
 
 
+def knows_regions(study: Study, subject: Subject) -> bool:
+    """Tell whether there are region labels of a subject, of whom only known ones count."""
+    return study.regions.atlas != "known" or subject.true_regions is not None
+
+
 def burden_table(study: Study) -> pd.DataFrame:
     """Regional burden of every test subject, from the truth and from each way to predict it.
+
+    Who has no region labels, as further people where only known ones count, is left out.
 
     Each repeat of the study has all of its sources, with what part of their error (ml) comes from
     the lesions and what from the regions.
@@ -93,8 +104,9 @@ def burden_table(study: Study) -> pd.DataFrame:
     ``registered``: the separate model's lesions in the registered regions. Other pathology (label
     2) is left out of truth and predictions.
     """
-    tables = []
-    for repeat, subject in product(study.repeats(), tested_subjects(study)):
+    tables, subjects = [], tested_subjects(study)
+    known = [subject for subject in subjects if knows_regions(study, subject)]
+    for repeat, subject in product(study.repeats(), known or subjects):
         truth = load_lesions(subject)
         images = {
             source: (load_labels(lesions).data * (truth.data != 2), load_labels(regions).data)
