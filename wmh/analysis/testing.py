@@ -101,8 +101,9 @@ def burden_table(study: Study) -> pd.DataFrame:
 
     ``truth``: true lesions in true regions (in registered ones where no truth is known).
     ``separate``: lesions and regions of two separate models; ``joint``: of the multitask model;
-    ``registered``: the separate model's lesions in the registered regions. Other pathology (label
-    2) is left out of truth and predictions.
+    ``registered``: the separate model's lesions in the registered regions, which true lesions were
+    filled into (:func:`wmh.atlas.tissue.white_matter`): of a new person it would lose some. Other
+    pathology (label 2) is left out of truth and predictions.
     """
     tables, subjects = [], tested_subjects(study)
     known = [subject for subject in subjects if knows_regions(study, subject)]
