@@ -161,7 +161,7 @@ def observer_cases(folder: Path, subjects: Sequence[Subject]) -> list[Case]:
     """The challenge's additional observers as cases, one per observer and subject.
 
     They lie in ``additional_annotations/observer_*/`` beside ``training/``; where the data come
-    without them the list is empty. Their measures are the human ceiling of any model.
+    without them the list is empty. Their measures say how far experts differ.
     """
     found = []
     own = [subject for subject in subjects if not subject.further]  # others lie elsewhere
