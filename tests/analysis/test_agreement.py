@@ -221,7 +221,7 @@ def test_of_the_truth_alone_there_is_nothing_to_agree():
     assert len(agreement_table(summary, agreements, NAMES)) == len(error_parts(alone)) == 0
 
 
-def rows(configuration, metric, values):
+def rows(configuration, metric, values, repeat=1):
     return pd.DataFrame(
         {
             "subject": [f"s{i}" for i in range(len(values))],
@@ -230,6 +230,7 @@ def rows(configuration, metric, values):
             "structure": "lesions",
             "metric": metric,
             "value": values,
+            "repeat": repeat,
         }
     )
 
@@ -240,6 +241,25 @@ def test_volumes_that_are_all_alike_have_no_rank_correlation():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert volume_agreement(pd.concat(parts), [FLAIR])["rho"].isna().all()
+
+
+def test_volumes_of_several_trainings_agree_no_better_than_one():
+    """One training finds 3 ml too much and another as much too little; their mean is perfect."""
+    true = np.array([1.0, 4.0, 9.0, 20.0, 2.0])
+    wrong = np.array([3.0, -3.0, 3.0, -3.0, 3.0])
+    tables = [
+        rows(FLAIR, f"volume_{side}_ml", values, repeat)
+        for repeat, sign in ((1, 1), (2, -1))
+        for side, values in (("truth", true), ("prediction", true + sign * wrong))
+    ]
+    table = volume_agreement(pd.concat(tables), [FLAIR])
+    singles = [icc_agreement(true, true + sign * wrong) for sign in (1, -1)]
+    assert table[["icc", "ci_low", "ci_high"]].loc[0].tolist() == pytest.approx(
+        np.mean(singles, axis=0)
+    )
+    limits = [bland_altman(true, true + sign * wrong) for sign in (1, -1)]
+    found = table[["bias_ml", "limit_low_ml", "limit_high_ml"]].loc[0]
+    assert found.tolist() == pytest.approx(np.mean(limits, axis=0))
 
 
 def test_a_constant_bias_and_a_perfect_volume():

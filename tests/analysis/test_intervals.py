@@ -83,6 +83,20 @@ def test_equal_values_have_an_interval_of_no_width():
     assert mean_interval(np.full(6, 0.25), ["a"] * 6, samples(100), 0) == (0.25, 0.25)
 
 
+def test_few_subjects_are_not_resampled_among_themselves():
+    """Two of a second scanner would show half of their variance: they join the first's ten."""
+    scanners = ["a"] * 10 + ["b"] * 2
+    drawn = resample(scanners, 2000, seed=0)
+    assert set(np.unique(drawn[:, -1])) == set(range(12))
+    far = np.where(np.arange(12) == 11, 12.0, 0.0)
+    assert far[drawn].mean(axis=1).std() == pytest.approx(far.std() / np.sqrt(12), rel=0.1)
+    assert mean_interval(SKEWED[:12], scanners, samples(2000), 0) == mean_interval(
+        SKEWED[:12], ["a"] * 12, samples(2000), 0
+    )
+    enough = resample(["a"] * 10 + ["b"] * 5, 200, seed=0)
+    assert enough[:, 10:].min() == 10
+
+
 def test_correlation_interval_covers_about_as_often_as_it_says():
     normal = RNG.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], (300, 30))
     covered = 0

@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 from tests.learning.conftest import tiny_slices, tiny_study, write_study
 from tests.predict.conftest import write_scan
 from wmh.analysis import testing
-from wmh.analysis.testing import burden_table, most_given, predict_cohort
+from wmh.analysis.evaluation import evaluate
+from wmh.analysis.testing import burden_table, cases_to_evaluate, most_given, predict_cohort
 from wmh.cli import app
 from wmh.cohorts.cohort import Subject, write_cohort
 from wmh.images import Image, load_image, save_image
@@ -90,6 +91,32 @@ def test_burden_is_of_what_each_model_made_of_the_most_it_was_given(study, tmp_p
     burden = burden_table(small)
     found = burden[burden["region"] == 5].set_index("source")["lesion_ml"].round(9)
     assert found.to_dict() == {"truth": 2.0, "registered": 2.0, "separate": 2.0, "joint": 0.0}
+
+
+def test_of_unknown_regions_nothing_is_measured(study, tmp_path):
+    """Empty labels stand for regions that are not known, and for no truth without any region."""
+    models = {"multitask": {"task": "multitask", "inputs": "flair", "steps": 2}}
+    small = tiny_study(models=models, regions={"atlas": "known"})
+    lesion, region = np.zeros((2, 4, 4, 4), np.uint8)
+    lesion[0, 0, :2] = 1
+    region[:2] = 5
+    like = Image(lesion, np.diag([10.0, 10.0, 10.0, 1.0]))
+    truth, labels = (
+        save_image(tmp_path / f"{name}.nii.gz", data, like)
+        for name, data in (("truth", lesion), ("labels", region))
+    )
+    people = []
+    for name, known in (("p", labels), ("q", None)):
+        save_image(small.region_labels(name), region if known else 0 * region, like)
+        for kind, data in (("lesions", lesion), ("probability", lesion), ("regions", region)):
+            save_image(small.prediction("multitask", "FLAIR", name, kind), data, like)
+        people.append(vars(Subject(name, "test", "x", truth, truth, truth, known)))
+    write_cohort(people, small.results / "cohort.csv")
+    assert set(burden_table(small)["subject"]) == {"p"}
+    metrics = evaluate(cases_to_evaluate(small), jobs=1)
+    measured = metrics.dropna(subset="value").groupby("structure")["subject"].unique()
+    assert set(measured["lesions"]) == {"p", "q"}
+    assert set(measured["region_05"]) == set(measured["regions_mean"]) == {"p"}
 
 
 def test_the_checkpoint_of_another_study_predicts_nothing(scanned):

@@ -206,7 +206,7 @@ def test_captions_count_predictions_without_a_distance(study):
     metrics.loc[metrics.index[where][:3], "value"] = np.nan
     metrics.to_csv(path, index=False)
     try:
-        assert "undefined for 3 of 60 predictions" in make_figure(study, "03_measures")[1]
+        assert "truth is empty: 3 of 60 are left out" in make_figure(study, "03_measures")[1]
     finally:
         path.write_text(kept)
 

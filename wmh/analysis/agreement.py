@@ -65,19 +65,24 @@ def volume_agreement(
     """Agreement of each subject's total lesion volume with the truth.
 
     One row per configuration: n, mean_truth_ml, Bland and Altman's bias and limits (ml), Spearman's
-    ``rho`` (NaN if true or found volumes are equal for all), and ICC(A,1) with its interval.
+    ``rho`` (NaN if true or found volumes are equal for all), and ICC(A,1) with its interval. Each
+    number is computed for single trainings and averaged over repeats, because averaged volumes
+    would agree better than those of any training.
     """
     rows = []
     for configuration in configurations:
-        true, found = (
-            subject_values(metrics, LESIONS, f"volume_{side}_ml", configuration).to_numpy()
-            for side in ("truth", "prediction")
-        )
-        limits, icc = bland_altman(true, found), icc_agreement(true, found, alpha)
-        varies = len(true) > 1 and np.ptp(true) > 0 and np.ptp(found) > 0
-        rho = float(scipy.stats.spearmanr(true, found).statistic) if varies else np.nan
+        of_repeats = []
+        for _, repeat in metrics.groupby("repeat"):
+            true, found = (
+                subject_values(repeat, LESIONS, f"volume_{side}_ml", configuration).to_numpy()
+                for side in ("truth", "prediction")
+            )
+            limits, icc = bland_altman(true, found), icc_agreement(true, found, alpha)
+            varies = len(true) > 1 and np.ptp(true) > 0 and np.ptp(found) > 0
+            rho = float(scipy.stats.spearmanr(true, found).statistic) if varies else np.nan
+            of_repeats.append((true.mean(), *limits, rho, *icc))
         side = (configuration.model, configuration.given)
-        rows.append((*side, len(true), true.mean(), *limits, rho, *icc))
+        rows.append((*side, len(true), *np.mean(of_repeats, axis=0)))
     names = ["model", "inputs_given", "n", "mean_truth_ml"]
     names += ["bias_ml", "limit_low_ml", "limit_high_ml", "rho", "icc", "ci_low", "ci_high"]
     return pd.DataFrame(rows, columns=names)

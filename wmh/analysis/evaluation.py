@@ -161,12 +161,10 @@ def observer_cases(folder: Path, subjects: Sequence[Subject]) -> list[Case]:
     """The challenge's additional observers as cases, one per observer and subject.
 
     Their masks are in ``additional_annotations/observer_*/`` beside ``training/``; the list is
-    empty if there are none. The agreement between human observers is an upper limit for models.
+    empty if there are none. Their measures show how far experts differ.
     """
     found = []
-    own = [
-        subject for subject in subjects if not subject.further
-    ]  # further people have no observers
+    own = [one for one in subjects if not one.further]  # further people have no observers
     for observer in sorted((folder / "additional_annotations").glob("observer_*")):
         for subject in own:
             place = subject.lesions.parent.relative_to(folder)

@@ -109,10 +109,16 @@ def bca_interval(
 
 
 def _strata(scanners: Sequence[str]) -> np.ndarray:
-    """The stratum of each subject: its scanner, or ``"few"`` if the scanner has few subjects."""
+    """The stratum of each subject: its scanner, or ``"few"`` if the scanner has few subjects.
+
+    If these are few even together, the smallest of the other scanners joins them.
+    """
     scanners = np.asarray(scanners, dtype=str)
     names, counts = np.unique(scanners, return_counts=True)
-    large = set(names[counts >= SMALLEST_STRATUM])
+    few = counts < SMALLEST_STRATUM
+    if 0 < counts[few].sum() < SMALLEST_STRATUM and not few.all():
+        few |= counts == counts[~few].min()
+    large = set(names[~few])
     return np.array([name if name in large else "few" for name in scanners])
 
 

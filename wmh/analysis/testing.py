@@ -55,11 +55,15 @@ def predict_cohort(study: Study) -> None:
 
 
 def cases_to_evaluate(study: Study) -> list[Case]:
-    """Every saved prediction of a test subject with its truth, repeat by repeat."""
+    """Every saved prediction of a test subject with its truth, repeat by repeat.
+
+    Regions are measured for subjects whose regions are known.
+    """
     cases = []
     for repeat, subject, model in product(study.repeats(), tested_subjects(study), study.models):
         structures = STRUCTURES[study.models[model].task]
-        lesions, regions = ("lesions" in structures), ("regions" in structures)
+        lesions = "lesions" in structures
+        regions = "regions" in structures and knows_regions(study, subject)
         for given in CONFIGURATIONS[study.models[model].inputs].can_be_given:
             predicted = partial(_predicted, repeat, model, given, subject.id)
             case = Case(
@@ -83,19 +87,28 @@ def most_given(study: Study, model: str) -> str:
     return CONFIGURATIONS[study.models[model].inputs].can_be_given[-1]
 
 
+def knows_regions(study: Study, subject: Subject) -> bool:
+    """Tell whether there are region labels of a subject, of whom only known ones count."""
+    return study.regions.atlas != "known" or subject.true_regions is not None
+
+
 def burden_table(study: Study) -> pd.DataFrame:
     """Regional burden of every test subject, from the truth and from each source of predictions.
+
+    Subjects without region labels are left out (further people, if only known regions count).
 
     Each repeat of the study has all sources, with the parts of their error (ml) that come from the
     lesions and from the regions. The sources are:
 
     ``truth``: true lesions in true regions (in registered regions if no true ones are known).
     ``separate``: lesions and regions of two separate models. ``joint``: both of the multitask
-    model. ``registered``: the separate model's lesions in the registered regions. Other pathology
-    (label 2) is left out of truth and predictions.
+    model. ``registered``: the separate model's lesions in the registered regions, into which true
+    lesions were filled (:func:`wmh.atlas.tissue.white_matter`); without them some lesions would
+    lie outside. Other pathology (label 2) is left out of truth and predictions.
     """
-    tables = []
-    for repeat, subject in product(study.repeats(), tested_subjects(study)):
+    tables, subjects = [], tested_subjects(study)
+    known = [subject for subject in subjects if knows_regions(study, subject)]
+    for repeat, subject in product(study.repeats(), known or subjects):
         truth = load_lesions(subject)
         images = {
             source: (load_labels(lesions).data * (truth.data != 2), load_labels(regions).data)

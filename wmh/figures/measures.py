@@ -53,8 +53,8 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     style.letter(below[0], "b")
     hd95 = pd.concat([parts.of_configuration(values, *c)["hd95_mm"] for c in configurations])
     undefined = (
-        f" HD95 is undefined for {hd95.isna().sum()} of {len(hd95)} predictions, which are "
-        "empty and left out there."
+        " HD95 is undefined where prediction or truth is empty: "
+        f"{hd95.isna().sum()} of {len(hd95)} are left out there."
         if hd95.isna().any()
         else ""
     )
