@@ -8,14 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from wmh.provenance import gpus_here
-from wmh.study import Study, StudyError, project_root
+from wmh.study import Study, StudyError, load_study, project_root
 
 DEVICES, GPUS = Path("/dev"), ("nvidia[0-9]*", "dxg", "kfd")
 """Files that stand for GPUs: NVIDIA's, any in a Linux below Windows, AMD's."""
 
 
 def raise_unless_ready(study: Study, gpu: bool = True) -> None:
-    """Raise :class:`StudyError` where a study cannot run for want of a GPU, images or a table.
+    """Raise :class:`StudyError` where a study cannot run for want of a GPU, images or a table, or
+    of the study whose weights it starts from.
 
     Without ``gpu`` it is not looked for one: the machine that sends jobs to a cluster has none.
     """
@@ -39,6 +40,13 @@ def raise_unless_ready(study: Study, gpu: bool = True) -> None:
     ):
         if place is not None and not (project_root() / place).exists():
             raise StudyError(f"study {study.name}: {key}: {place} is not there{remedy}")
+    if (source := study.training.start_from) not in (None, "general"):
+        try:
+            load_study(source)
+        except StudyError as error:
+            raise StudyError(
+                f"study {study.name}: training.start_from, general or a study: {error}"
+            ) from error
 
 
 def raise_without_gpu(study: Study) -> None:
