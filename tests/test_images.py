@@ -400,3 +400,17 @@ def test_all_files_of_a_set_appear_or_none(tmp_path):
     assert (tmp_path / "out/one").read_text() == "old"
     left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert sorted(left) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("written", "named", "remedy"),
+    [
+        ("a.nii", "b.nii.gz", "It is not compressed: end its name in .nii"),
+        ("a.nii.gz", "b.nii", "It is compressed: end its name in .nii.gz"),
+    ],
+)
+def test_a_name_that_says_wrongly_whether_it_is_compressed(tmp_path, written, named, remedy):
+    nib.save(nib.Nifti1Image(np.eye(4, dtype=np.float32)[..., None], np.eye(4)), tmp_path / written)
+    (tmp_path / written).rename(tmp_path / named)
+    with pytest.raises(ImageError, match=f"{named}: not a NIfTI image .*{remedy}"):
+        load_image(tmp_path / named)

@@ -76,6 +76,12 @@ def test_a_gpu_is_looked_for_where_one_is_asked_for(change, device, monkeypatch,
     raise_unless_ready(study)
 
 
+def test_a_study_to_start_from_that_is_not_there_is_named(change):
+    with pytest.raises(StudyError, match=r"training\.start_from: .*nosuch\.yaml: no such study"):
+        raise_unless_ready(change(training={"start_from": "nosuch"}, cohort={}))
+    raise_unless_ready(change(training={"start_from": "general"}))
+
+
 @pytest.mark.parametrize("command", [["predict", "data", "--out", "out", "--study"], ["run"]])
 def test_a_command_that_lacks_something_ends_in_one_line_before_it_begins(tmp_path, command):
     for name in ("studies", "notebooks"):

@@ -338,9 +338,8 @@ def _read(path: Path) -> Image:
         nib.spatialimages.HeaderDataError,
         AttributeError,  # a surface, which has no voxels
     ) as error:
-        raise ImageError(
-            path, f"not a NIfTI image ({error})", "Convert it to NIfTI, for instance with dcm2niix"
-        ) from error
+        remedy = _other_ending(path) or "Convert it to NIfTI, for instance with dcm2niix"
+        raise ImageError(path, f"not a NIfTI image ({error})", remedy) from error
     except MemoryError as error:
         raise ImageError(
             path, "does not fit into memory", "Close other programs, or crop the image"
@@ -366,6 +365,17 @@ def _read(path: Path) -> Image:
     if data.size == 0:
         raise ImageError(path, f"has no voxels {data.shape}", "Export the image again")
     return Image(data, _checked_affine(path, file), path, file.header)
+
+
+def _other_ending(path: Path) -> str | None:
+    """What to do about a file whose name says wrongly whether it is compressed."""
+    with path.open("rb") as file:
+        start = file.read(348)
+    if start[:2] == b"\x1f\x8b" and path.suffix.lower() != ".gz":
+        return "It is compressed: end its name in .nii.gz"
+    if start[344:348] in (b"n+1\0", b"ni1\0") and path.suffix.lower() == ".gz":
+        return "It is not compressed: end its name in .nii"
+    return None
 
 
 def _raise_unless_readable(path: Path) -> None:

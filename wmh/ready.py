@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from wmh.provenance import gpus_here
-from wmh.study import Study, StudyError, project_root
+from wmh.study import Study, StudyError, load_study, project_root
 
 DEVICES, GPUS = Path("/dev"), ("nvidia[0-9]*", "dxg", "kfd")
 """Device files of GPUs: NVIDIA's, any GPU in the Windows Subsystem for Linux, AMD's."""
 
 
 def raise_unless_ready(study: Study, gpu: bool = True) -> None:
-    """Raise :class:`StudyError` where the GPU, the images or a table of a study is missing.
+    """Raise :class:`StudyError` if a study lacks a GPU, images, a table or the study to start from.
 
     Without ``gpu`` the GPU is not checked: the machine that sends jobs to a cluster has none.
     """
@@ -39,6 +39,13 @@ def raise_unless_ready(study: Study, gpu: bool = True) -> None:
     ):
         if place is not None and not (project_root() / place).exists():
             raise StudyError(f"study {study.name}: {key}: {place} does not exist{remedy}")
+    if (source := study.training.start_from) not in (None, "general"):
+        try:
+            load_study(source)
+        except StudyError as error:
+            raise StudyError(
+                f"study {study.name}: training.start_from: {error}. Or start from general"
+            ) from error
 
 
 def raise_without_gpu(study: Study) -> None:

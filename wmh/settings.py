@@ -141,7 +141,7 @@ class Augmentation(Settings):
     gamma: Range = (0.75, 1.35)
     contrast: Range = (0.8, 1.25)
     brightness: Range = (0.93, 1.07)
-    blur_pixels: Range = (0.3, 0.8)
+    blur_pixels: Annotated[tuple[NotNegative, NotNegative], AfterValidator(in_order)] = (0.3, 0.8)
     low_resolution: tuple[AtLeastOne, AtLeastOne] = (1.0, 1.8)
     """Factor by which the resolution is lower along one axis."""
     motion_pixels: NotNegative = 0.8

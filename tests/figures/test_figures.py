@@ -259,6 +259,11 @@ def test_a_missing_table_is_named_with_the_notebook_that_makes_it(study, tmp_pat
             make_figure(study, name)
 
 
+def test_a_misspelt_figure_is_named_with_those_there_are(study):
+    with pytest.raises(StudyError, match="no figure '02_qualitativ'; the figures are 01_pipeline"):
+        make_figure(study, "02_qualitativ")
+
+
 def test_configurations_stand_in_one_order_each_with_its_own_images(study):
     assert own_configurations(lesion_values(study)) == [
         ("flair", "FLAIR"),

@@ -176,6 +176,13 @@ def test_much_lesion_outside_the_regions_is_warned_of(outside, doubted):
         assert found.notices[0].startswith("0.1 of 0.5 ml of lesion lie outside the 34")
 
 
+def test_what_a_t1_alone_shows_is_warned_of():
+    found = prediction_with(np.zeros((20, 20, 10), np.uint8))
+    assert found.notices == ()
+    (notice,) = replace(found, originals={"T1": found.originals["FLAIR"]}).notices
+    assert notice.startswith("a T1 alone hardly shows these lesions")
+
+
 def test_a_page_opens_at_the_slice_with_most_lesion_in_the_brain():
     lesions = np.zeros((20, 20, 10), np.uint8)
     lesions[12:, :, 1] = 1  # outside

@@ -10,7 +10,8 @@ All numbers come from the tables; figures compute none of their own.
 from importlib import import_module
 
 from wmh.figures.style import StyledFigure, new_figure, styled
-from wmh.study import Study
+from wmh.results import FIGURES
+from wmh.study import Study, StudyError
 
 ABOUT = {
     **dict.fromkeys(("02_qualitative", "03_measures", "04_missing", "05_scanners"), "lesions"),
@@ -23,8 +24,11 @@ ABOUT = {
 def make_figure(study: Study, name: str) -> tuple[StyledFigure, str]:
     """One of the figures in :data:`wmh.results.FIGURES` for a study, and its caption.
 
-    If no model of the study predicts the figure's structure, the figure only says so.
+    If no model of the study predicts the figure's structure, the figure only says so. Raises
+    :class:`StudyError` for an unknown name.
     """
+    if name not in FIGURES:
+        raise StudyError(f"no figure {name!r}; the figures are {', '.join(FIGURES)}")
     about = ABOUT.get(name)
     if about and not study.models_of(about, "multitask"):
         caption = f"No model of study {study.name!r} predicts {about}: there is nothing to show."

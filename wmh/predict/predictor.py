@@ -80,13 +80,18 @@ class ScanPrediction:
     @property
     def notices(self) -> tuple[str, ...]:
         """Sentences on what looks wrong with the images, or with the prediction itself."""
-        if self.outside_ml <= MOST_OUTSIDE * self.lesion_ml:
-            return self.of_images
-        return (
-            *self.of_images,
-            f"{self.outside_ml:.1f} of {self.lesion_ml:.1f} ml of lesion lie outside the 34 "
-            "white-matter regions, where true lesions are rare; look at these slices",
-        )
+        said = [*self.of_images]
+        if "FLAIR" not in self.originals:
+            said.append(
+                "a T1 alone hardly shows these lesions: treat what was found with caution, and "
+                "give the FLAIR, too, if there is one"
+            )
+        if self.outside_ml > MOST_OUTSIDE * self.lesion_ml:
+            said.append(
+                f"{self.outside_ml:.1f} of {self.lesion_ml:.1f} ml of lesion lie outside the 34 "
+                "white-matter regions, where true lesions are rare; look at these slices"
+            )
+        return tuple(said)
 
     @property
     def unlike(self) -> list[str]:
