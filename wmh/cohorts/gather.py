@@ -62,7 +62,10 @@ def gather_cohort(study: Study) -> pd.DataFrame:
     )
     for split in ("training", "test"):
         if not any(subject.split == split for subject in subjects):
-            raise CohortError(f"{study.cohort_folder}: no usable subject in the {split} split")
+            raise CohortError(
+                f"{study.cohort_folder}: no usable subject in the {split} split. A study learns "
+                "from some people and is tested on others: add people, or change their split"
+            )
     left_out = [
         (row.subject.id, row.subject.split, row.subject.scanner, " ".join(map(str, row.problems)))
         for row in unusable

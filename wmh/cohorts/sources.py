@@ -58,7 +58,11 @@ def find_subjects(
         return [Found(subject) for subject in find_challenge(path)]
     found = {"bids": find_bids, "csv": find_csv}[layout](path, needed)
     if not found:
-        raise CohortError(f"{path}: no subject found")
+        expected = {
+            "bids": "A BIDS folder has sub-*/ with anat/ in them; a table is read with source: csv",
+            "csv": "A table has a row for each subject below its first one",
+        }
+        raise CohortError(f"{path}: no subject found. {expected[layout]}")
     return found
 
 
