@@ -362,3 +362,14 @@ def test_what_wmh_predicted_is_not_taken_for_the_truth(tmp_path):
     (own / "dataset_description.json").write_text('{"GeneratedBy": [{"Name": "wmh"}]}')
     found = only(find_bids(tmp_path))
     assert not found.problems and "manual" in found.subject.lesions.parts
+
+
+def test_a_source_that_is_another_is_told_what_was_expected(tmp_path):
+    table = tmp_path / "people.csv"
+    table.write_text("id,flair,t1,lesions\n")
+    with pytest.raises(CohortError, match=r"\.csv: no subjects found\. A BIDS folder holds sub-"):
+        find_subjects(table, "bids")
+    with pytest.raises(CohortError, match=r"people\.csv: no subjects found\. A table has one row per"):
+        find_subjects(table, "csv")
+    with pytest.raises(CohortError, match=r"is a folder\. Name the table in it"):
+        find_subjects(tmp_path, "csv")

@@ -190,3 +190,5 @@ def test_a_model_is_never_chosen_to_see_a_blank_channel():
     alone = {"flair_t1": ALL["flair_t1"]}
     with pytest.raises(CheckpointError, match="no lesions model can predict from T1 alone"):
         choose_model(tiny_study(models=alone), "lesions", ["T1"])
+    with pytest.raises(CheckpointError, match="no model finds regions; add one of task regions or"):
+        choose_model(tiny_study(models=alone), "regions", ["T1"])

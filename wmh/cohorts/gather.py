@@ -63,8 +63,9 @@ def gather_cohort(study: Study) -> pd.DataFrame:
     for split in ("training", "test"):
         if not any(subject.split == split for subject in subjects):
             raise CohortError(
-                f"{study.cohort_folder}: no usable subject in the {split} split. Add some; `wmh "
-                "check` names the problems of unusable ones"
+                f"{study.cohort_folder}: no usable subject in the {split} split. A study trains on "
+                "some people and tests on others: add people, or change their split. `wmh check` "
+                "names the problems of unusable ones"
             )
     left_out = [
         (row.subject.id, row.subject.split, row.subject.scanner, " ".join(map(str, row.problems)))

@@ -58,7 +58,11 @@ def find_subjects(
         return [Found(subject) for subject in find_challenge(path)]
     found = {"bids": find_bids, "csv": find_csv}[layout](path, needed)
     if not found:
-        raise CohortError(f"{path}: no subjects found. Check the path")
+        expected = {
+            "bids": "A BIDS folder holds sub-*/anat/; a table is read with source: csv",
+            "csv": "A table has one row per subject below the column names",
+        }
+        raise CohortError(f"{path}: no subjects found. {expected[layout]}")
     return found
 
 

@@ -55,6 +55,8 @@ def read_rows(path: Path, lower_case: bool = False) -> tuple[pd.DataFrame, list[
     Excel's first line ``sep=;`` is understood. Cells are kept as written: ``001`` keeps its zeros.
     Raises :class:`CohortError` for a file that is not such a table.
     """
+    if path.is_dir():
+        raise CohortError(f"{path}: is a folder. Name the table in it; a BIDS folder is no table")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

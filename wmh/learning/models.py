@@ -120,6 +120,10 @@ def choose_model(study: Study, task: str, given: Iterable[str]) -> str:
     """
     given = set(given)
     names = study.models_of(task) or study.models_of("multitask")
+    if not names:
+        raise CheckpointError(
+            f"study {study.name}: no model finds {task}; add one of task {task} or multitask to it"
+        )
     views = {name: CONFIGURATIONS[study.models[name].inputs].views for name in names}
     exact = [name for name in names if any(shown(view) == given for view in views[name])]
     able = [name for name in names if any(shown(view) <= given for view in views[name])]
