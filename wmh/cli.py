@@ -303,7 +303,7 @@ def predict(
         done = predict_on_cluster(asked, scans, out, profile, people_a_job)
     left_out = [one.problem for one in done if one.problem is not None]
     kept = sum(one.kept for one in done)
-    typer.echo(f"{len(done) - kept - len(left_out)} subjects predicted, {kept} kept: {out}")
+    typer.echo(f"{out}: {len(done) - kept - len(left_out)} predicted, {kept} kept")
     for who, count in Counter(one.predicted_by for one in done if one.predicted_by).items():
         typer.echo(f"  {count} by {who}", err=True)
     if left_out:

@@ -29,7 +29,7 @@ def test_a_folders_people_are_predicted_and_who_was_left_out_is_named_last(predi
         path.parent.mkdir(parents=True)
     write_scan(scans[0])
     scans[1].write_bytes(b"no image")
-    for said in ("1 subjects predicted, 0 kept", "0 subjects predicted, 1 kept"):
+    for said in ("1 predicted, 0 kept", "0 subjects predicted, 1 kept"):
         done = predict(tmp_path / "data")
         assert done.exit_code == 1
         *_, counts, left_out, person = done.stdout.splitlines()
@@ -97,9 +97,9 @@ def test_who_is_done_is_kept_until_the_weights_change(general_model, tmp_path, m
     changed = tmp_path / "changed.pt.gz"
     changed.write_bytes(gzip.compress(gzip.decompress(general_model.read_bytes()), 1, mtime=0))
     for weights, said in (
-        (general_model, "1 subjects predicted, 0 kept"),
-        (general_model, "0 subjects predicted, 1 kept"),
-        (changed, "1 subjects predicted, 0 kept"),
+        (general_model, "1 predicted, 0 kept"),
+        (general_model, "0 predicted, 1 kept"),
+        (changed, "1 predicted, 0 kept"),
     ):
         monkeypatch.setattr(general, "WEIGHTS", weights)
         done = ask(tmp_path / "people", "--out", tmp_path / "out")
