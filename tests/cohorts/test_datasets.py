@@ -87,7 +87,7 @@ def test_a_mirror_passes_the_same_checks(atlas_mirror, tmp_path):
 
 def test_a_mirror_must_hold_the_atlas(atlas_mirror, tmp_path):
     (atlas_mirror / LABELS).unlink()
-    with pytest.raises(DownloadError, match=f"{LABELS}: not there"):
+    with pytest.raises(DownloadError, match=f"{LABELS}: does not exist"):
         fetch_atlas(tmp_path / "here", str(atlas_mirror))
 
 

@@ -369,7 +369,7 @@ def test_a_source_that_is_another_is_told_what_was_expected(tmp_path):
     table.write_text("id,flair,t1,lesions\n")
     with pytest.raises(CohortError, match=r"\.csv: no subjects found\. A BIDS folder holds sub-"):
         find_subjects(table, "bids")
-    with pytest.raises(CohortError, match=r"people\.csv: no subjects found\. A table has one row per"):
+    with pytest.raises(CohortError, match=r"people\.csv: no subjects found\. A table has one row"):
         find_subjects(table, "csv")
     with pytest.raises(CohortError, match=r"is a folder\. Name the table in it"):
         find_subjects(tmp_path, "csv")

@@ -29,11 +29,11 @@ def test_a_folders_people_are_predicted_and_who_was_left_out_is_named_last(predi
         path.parent.mkdir(parents=True)
     write_scan(scans[0])
     scans[1].write_bytes(b"no image")
-    for said in ("1 predicted, 0 kept", "0 subjects predicted, 1 kept"):
+    for said in ("1 predicted, 0 kept", "0 predicted, 1 kept"):
         done = predict(tmp_path / "data")
         assert done.exit_code == 1
         *_, counts, left_out, person = done.stdout.splitlines()
-        assert counts == f"{said}: {tmp_path / 'out'}"
+        assert counts == f"{tmp_path / 'out'}: {said}"
         assert left_out == "1 left out:"
         assert "sub-2_FLAIR.nii.gz" in person and "not a NIfTI image" in person
     assert (tmp_path / "out/sub-1/report.html").is_file()
@@ -103,7 +103,7 @@ def test_who_is_done_is_kept_until_the_weights_change(general_model, tmp_path, m
     ):
         monkeypatch.setattr(general, "WEIGHTS", weights)
         done = ask(tmp_path / "people", "--out", tmp_path / "out")
-        assert done.stdout.startswith(said), done.output
+        assert done.stdout.startswith(f"{tmp_path / 'out'}: {said}"), done.output
 
 
 def test_a_study_of_simulated_heads_says_so(study, tmp_path):
