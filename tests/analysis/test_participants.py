@@ -8,6 +8,7 @@ from scipy import stats
 from wmh.analysis.participants import (
     match_note,
     normal_scores,
+    raise_without_own_columns,
     read_participants,
     relate_burden,
     relate_own_table,
@@ -150,6 +151,16 @@ def test_columns_that_tell_nothing_are_named_with_their_table(
         relate_own_table(study, profiles)
     assert str(refused.value).startswith(f"{table}: ")
     assert words in str(refused.value)
+
+
+def test_a_misspelt_column_is_named_before_anything_is_trained(tmp_path):
+    table = tmp_path / "people.csv"
+    table.write_text("id,age,sex\n1,70,f\n")
+    study = load_study("smoke").model_copy(
+        update={"participants": Participants(table=table, variable="Age", covariates=("sex",))}
+    )
+    with pytest.raises(CohortError, match=r"people\.csv: no column Age\. .*: id, age, sex"):
+        raise_without_own_columns(study)
 
 
 def test_participants_are_matched_by_person(tmp_path):

@@ -98,13 +98,7 @@ def relate_burden(
     # takes a second, and only one notebook needs it
     from statsmodels.regression.linear_model import OLS
 
-    missing = [name for name in (variable, *covariates) if name not in participants]
-    if missing:
-        known = ", ".join(map(str, participants.columns))
-        raise ValueError(
-            f"no column {', '.join(missing)}. Set variable and covariates to columns of the table: "
-            f"{known}"
-        )
+    _raise_without_columns(participants, (variable, *covariates))
     people = participants.set_axis(participants.index.astype(str))[[variable, *covariates]].dropna()
     if variable in covariates:
         raise ValueError(f"{variable} is the variable and cannot be its own covariate")
@@ -130,6 +124,29 @@ def relate_burden(
         rows.append((region, region_name(region), len(both), *slope))
     table = pd.DataFrame(rows, columns=RELATION[:-1])
     return table.assign(p_holm=holm(table["p"]))
+
+
+def raise_without_own_columns(study: Study) -> None:
+    """Raise :class:`CohortError` if the study's table of participants lacks a column it names.
+
+    Made before the first stage, because the table is used after the trainings.
+    """
+    table, variable, covariates = study.participants.model_dump().values()
+    people = read_table(project_root() / table)
+    try:
+        _raise_without_columns(people, (variable, *covariates))
+    except ValueError as error:
+        raise CohortError(f"{table}: {error} (participants of study {study.name})") from error
+
+
+def _raise_without_columns(participants: pd.DataFrame, names: Sequence[str]) -> None:
+    missing = [name for name in names if name not in participants]
+    if missing:
+        known = ", ".join(map(str, participants.columns))
+        raise ValueError(
+            f"no column {', '.join(missing)}. Set variable and covariates to columns of the table: "
+            f"{known}"
+        )
 
 
 def relate_own_table(study: Study, profiles: pd.DataFrame) -> tuple[pd.DataFrame, str]:

@@ -38,6 +38,10 @@ def run_study(study: Study, profile: Path | None = None) -> None:
     """
     raise_unless_profile(profile)
     raise_unless_ready(study, gpu=profile is None)
+    if study.participants is not None:
+        from wmh.analysis.participants import raise_without_own_columns  # takes a second
+
+        raise_without_own_columns(study)
     root, began = project_root(), time.time()
     index = study.results / "html" / "index.html"
     log = study.results / "logs" / "snakemake.log"
