@@ -238,6 +238,8 @@ def test_a_model_that_a_study_lacks_is_named_with_those_it_has():
             "scaling: the smaller number comes first",
         ),
         ("evaluation", "alpha", 0, "evaluation.alpha: Input should be greater"),
+        ("evaluation", "threshold", 0, "evaluation.threshold: Input should be greater"),
+        ("training", "learning_rate", float("inf"), "learning_rate: Input should be a finite"),
     ],
 )
 def test_a_number_that_nothing_can_be_computed_with_is_refused(
@@ -253,6 +255,11 @@ def test_a_study_without_models_or_subjects_is_refused(smoke, tmp_path):
     )
     smoke["cohort"]["simulation"]["test"] = {}
     assert "cohort.simulation.test: Dictionary should" in refused(smoke, tmp_path)
+
+
+def test_a_name_that_a_repeated_training_has_is_refused(smoke, tmp_path):
+    smoke["models"]["flair_repeat_2"] = smoke["models"]["flair"]
+    assert "kept for repeated trainings" in refused(smoke, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["my model", "flair/t1", "../flair", "-flair"])

@@ -40,11 +40,14 @@ def as_file_name(name: str) -> str:
     """A name that can name a file, and stands in commands as it is."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError("use letters, digits, '_', '-' and '.', beginning with a letter or digit")
+    if re.search(r"_repeat_\d+$", name):
+        raise ValueError("a name that ends in _repeat_ and a number is kept for repeated trainings")
     return name
 
 
 UserPath = Annotated[Path, AfterValidator(at_home)]
 Share = Annotated[float, Field(ge=0, le=1)]
+ProperShare = Annotated[float, Field(gt=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 AtLeastOne = Annotated[float, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -57,7 +60,7 @@ Range = Annotated[tuple[Positive, Positive], AfterValidator(in_order)]
 class Settings(BaseModel):
     """Settings that refuse unknown keys and cannot be changed after they were read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Simulation(Settings):
@@ -263,14 +266,14 @@ class Training(Settings):
 class Evaluation(Settings):
     """How the models predict, and how the predictions are tested."""
 
-    threshold: Share = 0.5
+    threshold: ProperShare = 0.5
     mirroring: bool = False
     """Average each prediction with that of the mirrored images; takes twice as long."""
     slices_at_once: Count = 64
     """Most slices that a 2-D network predicts at once. A person with more slices is predicted in
     several parts, each spread over the head."""
     bootstrap_samples: Count = 5000
-    alpha: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    alpha: ProperShare = 0.05
 
 
 class Participants(Settings):
