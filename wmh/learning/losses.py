@@ -78,7 +78,7 @@ def structure_loss(
         weight[0] = settings.background_weight
     log_probability = scores.log_softmax(dim=1)
     probability = log_probability.exp()
-    nothing = (target == LEFT_OUT).all()  # known of the batch, which then costs nothing
+    nothing = (target == LEFT_OUT).all()  # no pixel has a known label: the loss is 0, not NaN
     if structure == "regions" and settings.lesions_in_regions != 1:
         known = target != LEFT_OUT
         own = torch.where(known, target, 0)
