@@ -37,7 +37,7 @@ from wmh.learning.losses import loss_of
 from wmh.learning.models import Model
 from wmh.learning.networks.build import build_network, to_device
 from wmh.learning.networks.encoder_decoders import STRUCTURES
-from wmh.learning.optimiser import build_optimiser
+from wmh.learning.optimiser import Muon, build_optimiser
 from wmh.learning.slices import Slices
 from wmh.settings import ModelSettings
 from wmh.study import Study, load_study
@@ -89,7 +89,7 @@ class Trainee:
         return torch.compile(self.network) if self.compiled else self.network
 
     @cached_property
-    def optimiser(self) -> torch.optim.Optimizer:
+    def optimiser(self) -> Muon:
         return build_optimiser(self.network, nn.ParameterDict(), self.study.training)
 
     def draw(self, number: int) -> Batch:
@@ -109,7 +109,7 @@ class Trainee:
     def descend(self) -> None:
         """The optimiser's part."""
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
 
     def step(self, number: int) -> None:
         """One whole step."""

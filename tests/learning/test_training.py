@@ -97,7 +97,8 @@ def test_a_cell_that_was_interrupted_and_runs_again_gives_the_same_bits(study, c
             raise KeyboardInterrupt
 
     if stopped_in == "step":
-        run.optimiser.register_step_post_hook(stop)
+        step = run.optimiser.step
+        run.optimiser.step = lambda: (step(), stop())
     else:
         run.network.register_forward_hook(stop)
     with pytest.raises(KeyboardInterrupt):

@@ -137,12 +137,13 @@ def corrupt(images: torch.Tensor, drawn: Parameters) -> torch.Tensor:
         return torch.fft.irfftn(spectrum, s=space, dim=axes).abs_()
 
     def gamma(some: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-        return some.pow_(each("gamma", which))  # keeps background 0 and median 1
+        """Keeps the background at 0 and the median at 1; the logarithm is faster than ``pow``."""
+        return some.log_().mul_(each("gamma", which)).exp_()
 
     def contrast(some: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
         """Change the contrast around the median; the empty background stays unchanged."""
         strength = each("contrast", which) - 1
-        return some + (some - 1).mul_(some.clamp(max=1)).mul_(strength)
+        return torch.addcmul(some, (some - 1).mul_(strength), some.clamp(max=1))
 
     def amplify(some: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
         weights = [cubic_weights(edge, device) for edge in space]
@@ -152,9 +153,10 @@ def corrupt(images: torch.Tensor, drawn: Parameters) -> torch.Tensor:
     def noise(some: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
         """Additive and multiplicative noise; their sum is one normal variable."""
         additive = each("additive_noise", which).square()
-        deviation = (some * each("multiplicative_noise", which)).square_().add_(additive).sqrt_()
+        multiplicative = some * each("multiplicative_noise", which).square()
+        deviation = torch.addcmul(additive, multiplicative, some).sqrt_()
         field = normal_noise(each("noise_seed", which).flatten(), math.prod(space))
-        return deviation.mul_(field.reshape(some.shape)).add_(some).clamp_(min=0)
+        return torch.addcmul(some, deviation, field.reshape(some.shape)).clamp_(min=0)
 
     filtered = (p["blur"] > 0) | (p["coarseness"] > 1) | (p["motion"] != 0).any(dim=1)
     change_some(rows, filtered, in_k_space)

@@ -1,6 +1,6 @@
 """Losses: cross-entropy, soft Dice and skeleton recall, without pixels of lesion label 2.
 
-Every term accepts slices (B, H, W), volumes (B, X, Y, Z) and rows of pixels (pixels,).
+Labels may be slices (B, H, W), volumes (B, X, Y, Z) or rows of pixels (pixels,).
 """
 
 from __future__ import annotations
@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import torch
-from torch.nn import functional
 
 from wmh.settings import LossSettings
 
 LEFT_OUT = 255
 """Label of pixels that do not count in a loss."""
+
+TINY = 1e-6
+"""Less than any sum of weights, so that a batch without known labels gives 0 and not NaN."""
 
 SKELETON = "_skeleton"
 """Ending of the name of a structure's tubed (thickened) skeleton, stored beside its labels."""
@@ -68,7 +70,7 @@ def structure_loss(
     labels: Mapping[str, torch.Tensor],
     settings: LossSettings,
 ) -> torch.Tensor:
-    """The loss of one structure: the weighted sum of its terms."""
+    """The loss of one structure: the weighted sum of its terms. It is 0 if no label is known."""
     scores, target = pixels(scores), labels[structure].flatten().long()
     weight = torch.ones(scores.shape[1], device=scores.device, dtype=scores.dtype)
     if structure == "lesions":
@@ -76,74 +78,84 @@ def structure_loss(
         weight[1] = settings.lesion_class_weight
     else:
         weight[0] = settings.background_weight
-    log_probability = scores.log_softmax(dim=1)
-    probability = log_probability.exp()
-    nothing = (target == LEFT_OUT).all()  # no pixel has a known label: the loss is 0, not NaN
+    known = target != LEFT_OUT
+    own, counted = torch.where(known, target, 0), known.to(scores.dtype)
+    log_own, total = OwnAndTotal.apply(scores, own, counted)
+    weights = weight[own] * counted
     if structure == "regions" and settings.lesions_in_regions != 1:
-        known = target != LEFT_OUT
-        own = torch.where(known, target, 0)
-        counts = weight[own] * known
         is_lesion = labels["lesions"].flatten() == 1
-        counts = torch.where(is_lesion, settings.lesions_in_regions * counts, counts)
-        entropy = -(log_probability.gather(1, own[:, None])[:, 0] * counts).sum()
-        entropy = entropy / torch.where(nothing, 1, counts.sum())
-    else:
-        known = torch.where(nothing, 0, target)
-        entropy = functional.nll_loss(log_probability, known, weight, ignore_index=LEFT_OUT)
-        entropy = torch.where(nothing, 0, entropy)
-    loss = settings.cross_entropy * entropy + settings.dice * dice_loss(probability, target)
+        weights = torch.where(is_lesion, settings.lesions_in_regions * weights, weights)
+    entropy = -(log_own * weights).sum() / weights.sum().clamp(min=TINY)
+    overlap = _by_class(log_own.exp() * counted, own, total)
+    loss = settings.cross_entropy * entropy
+    loss = loss + settings.dice * dice_loss(overlap, total, _by_class(counted, own, total))
     if settings.skeleton_recall:
-        skeleton = labels[structure + SKELETON].flatten().long()
-        loss = loss + settings.skeleton_recall * skeleton_recall_loss(probability, skeleton)
+        # a tube lies inside its class, so that its pixels' own class is that of the tube
+        tube = counted * (labels[structure + SKELETON].flatten() > 0)
+        recalled = _by_class(log_own.exp() * tube, own, total)
+        recall = skeleton_recall_loss(recalled, _by_class(tube, own, total))
+        loss = loss + settings.skeleton_recall * recall
     return loss
 
 
-def dice_loss(probability: torch.Tensor, target: torch.Tensor, smooth: float = 1.0) -> torch.Tensor:
+class OwnAndTotal(torch.autograd.Function):
+    """All that the terms of a loss need of the logits, with one pass for their gradient.
+
+    From ``scores`` (pixels, classes), each pixel's ``own`` class (pixels,) and ``counted``
+    (pixels,), 1 or 0, it makes the log probability of each pixel's own class (pixels,) and the sum
+    of each class's probability over the pixels that count (classes,). Neither needs a one-hot
+    image of the truth, which would be 37 times as large for the regions.
+    """
+
+    @staticmethod
+    def forward(ctx, scores: torch.Tensor, own: torch.Tensor, counted: torch.Tensor) -> tuple:
+        log_probability = scores.log_softmax(dim=1)
+        log_own = log_probability.gather(1, own[:, None])[:, 0]
+        probability = log_probability.exp_()
+        ctx.save_for_backward(probability, own, counted)
+        return log_own, counted @ probability
+
+    @staticmethod
+    def backward(ctx, by_own: torch.Tensor, by_total: torch.Tensor) -> tuple:
+        """Chain rule of the softmax p: dp_k/ds_j = p_k (1[j = k] - p_j)."""
+        probability, own, counted = ctx.saved_tensors
+        same_for_all = -by_own - counted * (probability @ by_total)
+        gradient = torch.addcmul(same_for_all[:, None], counted[:, None], by_total)
+        gradient.mul_(probability).scatter_add_(1, own[:, None], by_own[:, None])
+        return gradient, None, None
+
+
+def dice_loss(
+    overlap: torch.Tensor, predicted: torch.Tensor, truth: torch.Tensor, smooth: float = 1.0
+) -> torch.Tensor:
     """One minus the soft Dice coefficient, averaged over the foreground classes in the batch.
 
     Dice is computed over the whole batch and not for each slice, so that slices without the
     structure do not teach a network to predict nothing. Classes that are not in the batch are left
-    out of the mean, unless it has none. ``probability`` (B, classes, ...), ``target`` (B, ...).
-
-    The overlap sums each pixel's probability of its true class. This avoids a one-hot image of the
-    truth, which would be 37 times as large for the regions.
+    out of the mean, unless it has none. All three hold a sum for each class (classes,): its
+    probability on its own pixels, its probability everywhere, and the number of its pixels.
     """
-    probability, target = pixels(probability), target.flatten()
-    counted = (target != LEFT_OUT).to(probability.dtype)
-    own = torch.where(target != LEFT_OUT, target, 0)
-    overlap, truth = _overlap(probability, own, counted)
-    predicted = counted @ probability
     dice = (2 * overlap + smooth) / (predicted + truth + smooth)
     return 1 - _mean_of_present(dice, truth)
 
 
 def skeleton_recall_loss(
-    probability: torch.Tensor, skeleton: torch.Tensor, smooth: float = 1.0
+    overlap: torch.Tensor, length: torch.Tensor, smooth: float = 1.0
 ) -> torch.Tensor:
     """One minus the soft recall of the truth's tubed skeleton, averaged over foreground classes.
 
-    As in :func:`dice_loss`, it is computed over the whole batch and its classes. ``probability``
-    (B, classes, ...); ``skeleton`` (B, ...) holds a class on its skeleton and 0 elsewhere.
+    As in :func:`dice_loss`, it is computed over the whole batch and its classes. ``overlap`` is
+    each class's summed probability on its skeleton, ``length`` the number of the skeleton's pixels:
+    (classes,) each.
 
     Source: Kirchhoff et al. 2024 (arXiv 2404.03010), eq. 2; smoothed as in its reference code.
     """
-    probability, skeleton = pixels(probability), skeleton.flatten()
-    on_skeleton = (skeleton > 0).to(probability.dtype)
-    overlap, length = _overlap(probability, skeleton, on_skeleton)
     return 1 - _mean_of_present((overlap + smooth) / (length + smooth), length)
 
 
-def _overlap(
-    probability: torch.Tensor, own: torch.Tensor, counted: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each class's summed probability on its own pixels, and their number: (classes,) each.
-
-    ``probability`` (pixels, classes); ``own`` (pixels,) is each pixel's class; ``counted``
-    (pixels,) is 1 for pixels that count, else 0.
-    """
-    correct = probability.gather(1, own[:, None])[:, 0] * counted
-    none = probability.new_zeros(probability.shape[1])
-    return none.scatter_add(0, own, correct), none.scatter_add(0, own, counted)
+def _by_class(values: torch.Tensor, own: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """Sum of ``values`` (pixels,) over the pixels of each class, as many as in ``like``."""
+    return torch.zeros_like(like).scatter_add(0, own, values)
 
 
 def _mean_of_present(scores: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:

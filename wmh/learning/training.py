@@ -174,7 +174,7 @@ class Run:
         loss.backward()
         gradient_norm = nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         self._steps.append((loss.detach(), gradient_norm.detach(), batch.subjects))
         self.step += 1
         self._progress.update(self.training.batch_size)

@@ -36,7 +36,7 @@ def validation_scores(
         labels = {k: send(centred(stack, window), slices.device) for k, stack in needed.items()}
         losses.append(loss_of(logits, labels, training.loss) * (end - first))
         for structure, scores in logits.items():
-            table = _overlap(scores.argmax(1), labels[structure], scores.shape[1])
+            table = _overlap(scores.max(dim=1).indices, labels[structure], scores.shape[1])
             counts.setdefault(structure, []).append(table)
     network.train()
     dice = {

@@ -55,6 +55,7 @@ class WithRegionPrior(nn.Module):
         ]
         padding = [-n for n in (spare[1], spare[1], spare[0], spare[0])]  # negative: cut off
         slices = functional.pad(slices, padding, mode="replicate")
+        slices = slices.contiguous(memory_format=torch.channels_last)  # as the network's logits
         return functional.interpolate(slices, size, mode="bilinear")
 
     @torch.no_grad()
