@@ -35,11 +35,9 @@ class PersonNorm(nn.BatchNorm2d):
         chosen = _chosen.get()
         if chosen is None:
             return self.act(self.drop(super().forward(features)))
-        seen = features[chosen]
-        mean, variance = torch.zeros_like(self.bias), torch.ones_like(self.bias)
-        # fills mean and variance; the variance is the unbiased one, so make it the biased one
-        functional.batch_norm(seen, mean, variance, training=True, momentum=1.0)
-        variance *= 1 - len(self.bias) / seen.numel()
+        # running statistics, which are not used, make it return single precision
+        running = torch.zeros_like(self.bias), torch.ones_like(self.bias)
+        mean, variance = torch.batch_norm_update_stats(features[chosen], *running, momentum=1.0)
         normalised = functional.batch_norm(
             features, mean, variance, self.weight, self.bias, training=False, eps=self.eps
         )
