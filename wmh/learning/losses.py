@@ -120,7 +120,7 @@ class OwnAndTotal(torch.autograd.Function):
         """Chain rule of the softmax p: dp_k/ds_j = p_k (1[j = k] - p_j)."""
         probability, own, counted = ctx.saved_tensors
         same_for_all = -by_own - counted * (probability @ by_total)
-        gradient = torch.addcmul(same_for_all[:, None], counted[:, None], by_total)
+        gradient = torch.addmm(same_for_all[:, None], counted[:, None], by_total[None])
         gradient.mul_(probability).scatter_add_(1, own[:, None], by_own[:, None])
         return gradient, None, None
 
