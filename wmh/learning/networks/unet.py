@@ -70,9 +70,7 @@ class SharedEncoder(nn.Module):
         padded, inside = pad_to_multiple(images, self.multiple)
         features = self.encoder(padded)
         return {
-            structure: self.heads[structure](
-                Join.apply(decoder(features)[inside], detail), where
-            )
+            structure: self.heads[structure](Join.apply(decoder(features)[inside], detail), where)
             for structure, decoder in self.decoders.items()
         }
 
