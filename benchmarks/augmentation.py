@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python benchmarks/augmentation.py
 
-Our batches are drawn and augmented as a whole, as training does with each person's part. The other
+Our batches are drawn and augmented in one part for each person in it, as in training. The other
 packages augment slices of the same size one by one, as their loaders' workers do; only nnU-Net's
 loader also reads files. Packages that are not installed are left out. Install them in a separate
 environment together with this project's packages, so that all use the same torch. Packages are
@@ -39,6 +39,7 @@ from wmh.settings import Training
 EDGE, SLICES, BATCH = 128, 256, 32
 ROUNDS, SECONDS = 5, 0.6
 STUDY = Training().augmentation.probability
+PEOPLE = Training().people_a_batch
 
 Prepare = Callable[[], int]
 """Prepares some slices and says how many."""
@@ -63,14 +64,15 @@ def blobs() -> Slices:
 
 
 def ours(slices: Slices, probability: float) -> Prepare:
-    """Our batches, drawn, augmented and stacked."""
+    """Our batches, drawn and augmented part by part."""
     augmentation = Training().augmentation.model_copy(update={"probability": probability})
     generator = torch.Generator().manual_seed(0)
 
     def prepare() -> int:
-        chosen = torch.randint(len(slices), (BATCH,), generator=generator)
-        images, labels = slices.images[chosen].float(), slices.labels(("lesions",), chosen)
-        apply(images, labels, draw(tuple(images.shape), augmentation, generator))
+        for _ in range(PEOPLE):
+            chosen = torch.randint(len(slices), (BATCH // PEOPLE,), generator=generator)
+            images, labels = slices.images[chosen].float(), slices.labels(("lesions",), chosen)
+            apply(images, labels, draw(tuple(images.shape), augmentation, generator))
         return BATCH
 
     return prepare

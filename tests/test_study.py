@@ -191,6 +191,11 @@ def test_a_batch_parts_into_equal_shares_of_its_people(smoke, tmp_path):
     assert "multiple of people_a_batch, which is 3" in refused(smoke, tmp_path)
 
 
+def test_a_loss_without_any_term_is_refused(smoke, tmp_path):
+    smoke["training"]["loss"] = {"cross_entropy": 0, "dice": 0}
+    assert "one of cross_entropy, dice and skeleton_recall" in refused(smoke, tmp_path)
+
+
 def test_the_repeat_is_no_setting(smoke, tmp_path):
     assert "remove the key" in refused(smoke | {"repeat": 2}, tmp_path)
 

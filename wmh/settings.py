@@ -211,6 +211,12 @@ class LossSettings(Settings):
     """Weight of lesion voxels in the cross-entropy of the regions. Lesions do not look like white
     matter, but their region is what matters most."""
 
+    @model_validator(mode="after")
+    def _teaches(self) -> LossSettings:
+        if not self.cross_entropy + self.dice + self.skeleton_recall:
+            raise ValueError("one of cross_entropy, dice and skeleton_recall must be above 0")
+        return self
+
 
 class ModelSettings(Settings):
     """One trained model: its task, its inputs and its number of training steps."""
