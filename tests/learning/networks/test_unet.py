@@ -12,7 +12,7 @@ from wmh.learning.losses import loss_of
 from wmh.learning.networks.build import build_network
 from wmh.learning.networks.encoder_decoders import CLASSES, STRUCTURES
 from wmh.learning.networks.place import fine_place, place
-from wmh.learning.networks.unet import BLOCKS, Decoder, RegionHead, build_encoder
+from wmh.learning.networks.unet import BLOCKS, Decoder, Join, RegionHead, build_encoder
 from wmh.settings import LossSettings, NetworkSettings
 
 SMALL = NetworkSettings(encoder="resnet18", depth=4, decoder_channels=(32, 16, 16, 8))
@@ -212,3 +212,15 @@ def test_with_such_a_decoder_lesions_of_one_pixel_are_still_told_apart():
 def test_a_decoder_has_a_number_per_level_or_one_less(channels):
     with pytest.raises(ValidationError, match=r"decoder_channels must hold 3 numbers.*or 2"):
         NetworkSettings(depth=3, decoder_channels=channels)
+
+
+def test_joined_features_are_those_of_cat_and_their_gradients_are_contiguous():
+    layout = {"memory_format": torch.channels_last}
+    one, other, gradient = (torch.randn(2, n, 4, 5).contiguous(**layout) for n in (3, 2, 5))
+    one.requires_grad_(), other.requires_grad_()
+    joined = Join.apply(one, other)
+    torch.testing.assert_close(joined, torch.cat([one, other], dim=1), rtol=0, atol=0)
+    found = torch.autograd.grad(joined, (one, other), gradient)
+    for mine, expected in zip(found, gradient.split([3, 2], dim=1), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=0, atol=0)
+        assert mine.is_contiguous(**layout) and not expected.is_contiguous(**layout)
