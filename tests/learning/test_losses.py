@@ -122,7 +122,7 @@ def test_gradients_of_every_term(terms, dimensions):
         "lesions": torch.randint(0, 3, (2, *size)),
         "regions": torch.randint(0, 37, (2, *size)),
     }
-    labels["regions"].flatten()[:2] = LEFT_OUT
+    labels["regions"].view(-1)[:2] = LEFT_OUT
     labels["lesions_skeleton"] = labels["lesions"] % 2
     labels["regions_skeleton"] = labels["regions"] * torch.randint(0, 2, (2, *size))
     settings = LossSettings(**terms)

@@ -162,7 +162,7 @@ def _scores(
 
     Regions that are predicted only once keep their logits, whose largest is the most probable.
     """
-    mean: dict[str, torch.Tensor] = {}
+    scores: dict[str, torch.Tensor] = {}
     sides = (False, True) if mirroring else (False,)
     ways = list(product(model.configuration.views_for(given), sides, model.networks))
     for view, mirrored, network in ways:
@@ -170,12 +170,12 @@ def _scores(
         seen = seen.flip(RIGHT) if mirrored else seen
         with autocast(model.device, "auto", model.settings.dimensions):
             logits = logits_of_slices(network, seen, depth_mm, model.settings, shown)
-        for name, share in logits.items():
+        for name, score in logits.items():
             if name == "lesions" or len(ways) > 1:
-                share = share.float().softmax(dim=1) / len(ways)
-            share = mirrored_back(share, name) if mirrored else share
-            mean[name] = mean[name] + share if name in mean else share
-    return mean
+                score = score.float().softmax(dim=1) / len(ways)
+            score = mirrored_back(score, name) if mirrored else score
+            scores[name] = scores[name] + score if name in scores else score
+    return scores
 
 
 def shows_head(images: torch.Tensor, given: Collection[str]) -> dict[str, torch.Tensor]:

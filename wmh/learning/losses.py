@@ -86,14 +86,18 @@ def structure_loss(
         is_lesion = labels["lesions"].flatten() == 1
         weights = torch.where(is_lesion, settings.lesions_in_regions * weights, weights)
     entropy = -(log_own * weights).sum() / weights.sum().clamp(min=TINY)
-    overlap = _by_class(log_own.exp() * counted, own, total)
-    loss = settings.cross_entropy * entropy
-    loss = loss + settings.dice * dice_loss(overlap, total, _by_class(counted, own, total))
+    correct = log_own.exp() * counted
+
+    def by_class(values: torch.Tensor) -> torch.Tensor:
+        """Sum of values (pixels,) over the pixels of each class."""
+        return torch.zeros_like(total).scatter_add(0, own, values)
+
+    dice = dice_loss(by_class(correct), total, by_class(counted))
+    loss = settings.cross_entropy * entropy + settings.dice * dice
     if settings.skeleton_recall:
         # a tube lies inside its class, so that its pixels' own class is that of the tube
-        tube = counted * (labels[structure + SKELETON].flatten() > 0)
-        recalled = _by_class(log_own.exp() * tube, own, total)
-        recall = skeleton_recall_loss(recalled, _by_class(tube, own, total))
+        on_tube = labels[structure + SKELETON].flatten() > 0
+        recall = skeleton_recall_loss(by_class(correct * on_tube), by_class(counted * on_tube))
         loss = loss + settings.skeleton_recall * recall
     return loss
 
@@ -151,11 +155,6 @@ def skeleton_recall_loss(
     Source: Kirchhoff et al. 2024 (arXiv 2404.03010), eq. 2; smoothed as in its reference code.
     """
     return 1 - _mean_of_present((overlap + smooth) / (length + smooth), length)
-
-
-def _by_class(values: torch.Tensor, own: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """Sum of ``values`` (pixels,) over the pixels of each class, as many as in ``like``."""
-    return torch.zeros_like(like).scatter_add(0, own, values)
 
 
 def _mean_of_present(scores: torch.Tensor, sizes: torch.Tensor) -> torch.Tensor:
