@@ -131,10 +131,10 @@ def smooth_blobs(shape=(1, 1, 32, 48)) -> torch.Tensor:
 
 
 def test_background_stays_dark():
-    """Contrast, gain and gamma leave the background at zero."""
+    """Contrast, gain and gamma leave the background at zero, but for rounding."""
     changed = {"contrast": (0.5, 0.5), "gamma": (2.0, 2.0), "bias_field": 0.3}
     moved, _ = augmented(NOTHING.model_copy(update=changed))
-    assert moved[:, :, :4, :4].abs().max() == 0
+    assert moved[:, :, :4, :4].abs().max() < 1e-12
 
 
 @BOTH

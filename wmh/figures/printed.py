@@ -25,14 +25,14 @@ HEADINGS = {(LESIONS, metric): measure.label for metric, measure in MEASURES.ite
 
 
 def printed(value: float, metric: str = "dice") -> str:
-    """A value of a measure; ``–`` for none.
+    """A value of a measure; ``–`` for none. A value that rounds to 0 has no sign.
 
-    >>> printed(0.71239), printed(8.276, "hd95_mm")
-    ('0.712', '8.3')
+    >>> printed(0.71239), printed(8.276, "hd95_mm"), printed(-0.0004)
+    ('0.712', '8.3', '0.000')
     """
     if np.isnan(value):
         return "–"
-    return f"{value:.{1 if metric.endswith(COARSE) else 3}f}".replace("-", MINUS)
+    return f"{value:z.{1 if metric.endswith(COARSE) else 3}f}".replace("-", MINUS)
 
 
 def signed(value: float, metric: str = "dice") -> str:
@@ -43,7 +43,7 @@ def signed(value: float, metric: str = "dice") -> str:
     """
     if np.isnan(value):
         return "–"
-    text = f"{value:+.{1 if metric.endswith(COARSE) else 3}f}"
+    text = f"{value:+z.{1 if metric.endswith(COARSE) else 3}f}"
     return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 

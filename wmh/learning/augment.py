@@ -137,8 +137,11 @@ def corrupt(images: torch.Tensor, drawn: Parameters) -> torch.Tensor:
         return torch.fft.irfftn(spectrum, s=space, dim=axes).abs_()
 
     def gamma(some: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
-        """Keeps the background at 0 and the median at 1; the logarithm is faster than ``pow``."""
-        return some.log_().mul_(each("gamma", which)).exp_()
+        """Keeps the background near 0 and the median at 1.
+
+        The logarithm is faster than ``pow``, but slow at 0, which therefore counts as 1e-20.
+        """
+        return some.clamp_(min=1e-20).log_().mul_(each("gamma", which)).exp_()
 
     def contrast(some: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
         """Change the contrast around the median; the empty background stays unchanged."""
@@ -188,9 +191,10 @@ def move(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Move images (B, C, ...) by linear interpolation and labels (B, ...) to the nearest pixel.
 
-    A sample that is only mirrored is flipped, and one that is not moved is only copied.
+    Images are changed in place. A sample that is only mirrored is flipped, and one that is not
+    moved stays as it is.
     """
-    images, structures = images.clone(), torch.stack(list(labels.values()), dim=1).float()
+    structures = torch.stack(list(labels.values()), dim=1).float()
     bent = (drawn.rotation != 0) | (drawn.scale != 1) | (drawn.elastic != 0).flatten(1).any(dim=1)
 
     def flip(some: torch.Tensor, _: torch.Tensor) -> torch.Tensor:

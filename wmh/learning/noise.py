@@ -22,7 +22,7 @@ def normal_noise(seeds: torch.Tensor, count: int) -> torch.Tensor:
     """
     numbers = torch.arange((count + 1) // 2, dtype=torch.int32, device=seeds.device)
     bits = hash_bits((seeds * SPREAD)[:, None] + numbers)
-    which = bits.view(torch.int16).int().add_(2**15)
+    which = bits.view(torch.uint16).int()
     noise = normal_quantiles(seeds.device).index_select(0, which.flatten())
     return noise.reshape(which.shape)[:, :count]
 
@@ -31,7 +31,7 @@ def normal_noise(seeds: torch.Tensor, count: int) -> torch.Tensor:
 def normal_quantiles(device: torch.device) -> torch.Tensor:
     """The normal distribution's values at 65,536 equally spaced probabilities, on a device."""
     probability = (torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16
-    return torch.special.ndtri(probability).float().to(device)
+    return torch.special.ndtri(probability).float().roll(2**15).to(device)
 
 
 def hash_bits(numbers: torch.Tensor) -> torch.Tensor:
