@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import re
@@ -340,7 +341,7 @@ def test_a_standardised_image_has_its_background_at_0():
     np.testing.assert_allclose(found[inside], data[inside] - 10, atol=1e-3)
 
 
-def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path):
+def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     for path, image, words in (
         (tmp_path / "x", True, "Let the name end in .nii.gz"),
@@ -352,6 +353,13 @@ def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path):
     raise_unless_writable(tmp_path / "new/folder")
     raise_unless_writable(tmp_path / "new/x.nii.gz", image=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+    def full(**_: object):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with pytest.raises(ImageError, match="No space left on device"):
+        raise_unless_writable(tmp_path / "new/folder")
 
 
 def test_what_a_killed_process_left_goes_before_the_next(tmp_path):

@@ -10,6 +10,7 @@ import fcntl
 import gzip
 import os
 import shutil
+import tempfile
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -218,9 +219,11 @@ def raise_unless_writable(path: Path, image: bool = False) -> None:
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir():
         raise ImageError(there, "is a file, not a folder", "Name another folder to write to")
-    if not os.access(there, os.W_OK | os.X_OK):
-        problem = "you have no permission to write here"
-        raise ImageError(there, problem, "Name another folder to write to")
+    try:
+        tempfile.TemporaryFile(dir=there).close()  # permissions alone would not tell
+    except OSError as error:
+        problem = f"cannot be written to ({error.strerror})"
+        raise ImageError(there, problem, "Name another folder to write to") from error
 
 
 @contextmanager

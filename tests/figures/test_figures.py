@@ -17,7 +17,7 @@ from wmh.figures import brain, make_figure, regions
 from wmh.figures.claims import draw_effect
 from wmh.figures.parts import cohort_words, lesion_values, own_configurations, read_table
 from wmh.figures.pipeline import unseen_words
-from wmh.images import Image
+from wmh.images import Image, load_labels, save_image
 from wmh.study import StudyError, project_root
 
 
@@ -156,7 +156,10 @@ def test_captions_give_the_level_of_the_studys_own_intervals(study, without_maps
 def test_captions_name_the_cohort_rightly(study, source, kind):
     cohort = study.cohort.model_copy(update={"source": source, "simulation": None})
     other = study.model_copy(update={"cohort": cohort})
-    assert f"10 test subjects of the {kind} cohort, study 'fake'." in cohort_words(other, 10)
+    words = f"of the {kind} cohort, study 'fake'."
+    assert cohort_words(other, ["1", "2", "1"]) == f"n = 2 test subjects {words}"
+    sessions = ["sub-1_ses-1", "sub-1_ses-2", "sub-2"]
+    assert cohort_words(other, sessions) == f"n = 2 test subjects in 3 sessions {words}"
     _, caption = make_figure(other, "01_pipeline")
     assert f". {kind[0].upper()}{kind[1:]} cohort, study 'fake': n = 6 training" in caption
     assert "imulated" not in caption
@@ -318,6 +321,22 @@ def test_no_mark_of_the_measures_is_cut_at_the_edge_of_its_panel(study):
     parts = [part for axes in figure.axes for part in axes.collections]
     assert len(parts) > 30
     assert not any(part.get_clip_on() for part in parts)
+
+
+def test_a_test_subject_without_known_regions_is_left_out_of_the_map_of_lesions(
+    study, without_maps
+):
+    some = changed(study, "some", {})
+    labels = [load_labels(some.region_labels(subject)) for subject in ("106", "107")]
+    for image in labels:
+        save_image(image.path, np.zeros_like(image.data), like=image)
+    figure, caption = drawn(some, "08_frequency")
+    assert "n = 8 test subjects" in caption
+    assert "share of 8 subjects with lesion" in texts(figure)
+    for path in labels[0].path.parent.glob("*.nii.gz"):
+        save_image(path, np.zeros_like(labels[0].data), like=labels[0])
+    with pytest.raises(StudyError, match=r"study 'some': no test subject has region labels"):
+        make_figure(some, "08_frequency")
 
 
 def test_one_test_subject_is_shown_once_and_no_scanner_as_unseen(study):

@@ -77,7 +77,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     caption += "Nothing is tested here. "
     if (repeats := burden["repeat"].nunique()) > 1:
         caption += f"Predicted volumes, and the ICCs, are means over {repeats} trainings. "
-    return figure, caption + parts.cohort_words(study, len(profiles(burden, TRUTH)))
+    return figure, caption + parts.cohort_words(study, burden["subject"])
 
 
 def pair_with_truth(burden: pd.DataFrame, source: str) -> pd.DataFrame:

@@ -63,6 +63,8 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     of_claims = claims.drop_duplicates("claim")["claim_verdict"].value_counts()
     verdicts = ", ".join(f"{of_claims.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
     level = 100 * (1 - study.evaluation.alpha)
+    cohort = parts.read_table(study, "cohort")
+    tested = cohort.loc[cohort["split"] == "test", "id"]
     return figure, (
         "The paper's claims at a glance. Each part of a claim is an effect that is large and "
         f"positive if the claim holds. Points: mean; lines: {level:g} % interval (bootstrap; "
@@ -74,7 +76,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         "its interval in its own unit, and p of the two-sided paired Wilcoxon signed-rank test "
         f"with Holm's correction over these {claims['p_holm'].notna().sum()} tests (the agreement "
         f"has none). Verdicts are computed from these numbers: {verdicts}. "
-        f"{parts.cohort_words(study, int(claims['n'].max()))}"
+        f"{parts.cohort_words(study, tested)}"
     )
 
 

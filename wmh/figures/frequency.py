@@ -15,7 +15,7 @@ from wmh.atlas.grids import bounding_box, cut
 from wmh.atlas.regions import ALL_LABELS, REGION_LABELS, built_in_atlas, mni_t1
 from wmh.figures import brain, parts, style
 from wmh.images import Image, ImageError, load_labels, resample_to
-from wmh.study import Study
+from wmh.study import Study, StudyError
 
 ROW_MM = 31
 """Height of a row, chosen so that seven rows leave room for the caption on a page."""
@@ -27,15 +27,19 @@ RAREST = 0.02
 def draw(study: Study) -> tuple[style.StyledFigure, str]:
     """A row of axial cuts for the truth and for each configuration, in one colour scale.
 
-    Every test subject's true and predicted lesions are transformed to MNI152 and averaged.
+    Every test subject's true and predicted lesions are transformed to MNI152 and averaged. Subjects
+    without region labels, by which they are placed, are left out; :class:`StudyError` if all are.
     """
     cohort = parts.read_table(study, "cohort").set_index("id")
     truth = cohort.loc[cohort["split"] == "test", "lesions"].sort_index()
-    subjects = list(truth.index)
+    labelled = ((subject, load_labels(study.region_labels(subject))) for subject in truth.index)
+    matrices = {s: matrix_to_mni(regions) for s, regions in labelled if regions.data.any()}
+    if not matrices:
+        raise StudyError(f"study {study.name!r}: no test subject has region labels")
+    subjects = list(matrices)
     configurations = parts.predicted_configurations(study, parts.lesion_values(study), subjects[0])
     sums: dict[str, np.ndarray] = {}
-    for subject in tqdm(subjects, "lesions to MNI152", unit="subject"):
-        matrix = matrix_to_mni(load_labels(study.region_labels(subject)))
+    for subject, matrix in tqdm(matrices.items(), "lesions to MNI152", unit="subject"):
         files = {"Truth": truth[subject]} | {
             style.configuration_name(*c): study.prediction(*c, subject, "lesions")
             for c in configurations
@@ -56,7 +60,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         "heights z in mm; L: the subject's left). Masks were carried over by the affine transform "
         "that best brings the centres of the subject's regions to those of the atlas; places "
         f"below {RAREST:.0%} are not coloured. Nothing is tested here. "
-        f"{parts.cohort_words(study, len(subjects))}"
+        f"{parts.cohort_words(study, subjects)}"
     )
 
 

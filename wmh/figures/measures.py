@@ -64,7 +64,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         f"(square-root axis).{undefined}{_repeat_words(repeat_means['dice'])} (b) Paired "
         "differences, one grey point per subject. "
         f"{parts.test_words(comparisons, pairs, alpha)} "
-        f"{parts.cohort_words(study, values['subject'].nunique())}"
+        f"{parts.cohort_words(study, values['subject'])}"
     )
 
 

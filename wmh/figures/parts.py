@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wmh.cohorts.cohort import PATHS
+from wmh.cohorts.cohort import PATHS, person_of
 from wmh.figures import style
 from wmh.figures.printed import p_text
 from wmh.learning.inputs import GIVEN_TITLES
@@ -206,11 +206,16 @@ def source_names(study: Study) -> dict[str, str]:
     return names | {"registered": f"{labels_kind(study).capitalize()} regions"}
 
 
-def cohort_words(study: Study, subjects: int) -> str:
-    """The last sentence of a caption, which says where the numbers come from."""
-    kind = cohort_kind(study)
+def cohort_words(study: Study, subjects: Iterable[str]) -> str:
+    """The last sentence of a caption, which says where the numbers come from.
+
+    ``subjects`` are those that are shown; several sessions of a person are one of the n subjects.
+    """
+    kind, sessions = cohort_kind(study), set(subjects)
+    n = len({person_of(session) for session in sessions})
+    often = f" in {len(sessions)} sessions" if len(sessions) > n else ""
     warning = " Simulated data: no statement about patients." if kind == "simulated" else ""
-    return f"n = {subjects} test subjects of the {kind} cohort, study {study.name!r}.{warning}"
+    return f"n = {n} test subjects{often} of the {kind} cohort, study {study.name!r}.{warning}"
 
 
 def test_words(comparisons: pd.DataFrame, pairs: pd.DataFrame, alpha: float) -> str:

@@ -78,7 +78,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         f"a hue. {slices.SIDES} (b) Dice of each region between model and {kind} labels, "
         "mean over subjects, on the atlas (axial cuts, heights z in mm). (c) Mean over the 34 "
         f"regions, one point per subject, bars are means{registered}. Nothing is tested here. "
-        f"{parts.cohort_words(study, len(first))}"
+        f"{parts.cohort_words(study, first.index)}"
     )
 
 

@@ -54,7 +54,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         order, means = "all have training subjects", f"all {counts.sum()} subjects"
     return figure, (
         f"Each configuration by scanner: {order}. Left: one point per subject, bars are means. "
-        f"Right: means over {means}. {parts.cohort_words(study, values['subject'].nunique())}"
+        f"Right: means over {means}. {parts.cohort_words(study, values['subject'])}"
     )
 
 
