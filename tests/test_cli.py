@@ -36,7 +36,7 @@ def test_stopped_it_leaves_nothing_half_written_and_no_worker_behind(tmp_path):
         "from pathlib import Path\n"
         "from wmh import cli\n"
         "from wmh.cores import processes\n"
-        "from wmh.images import all_or_nothing\n"
+        "from wmh.files import all_or_nothing\n"
         "def work():\n"
         "    with processes(1) as pool, all_or_nothing(Path(sys.argv[1])) as fresh:\n"
         "        (fresh / 'half').touch()\n"

@@ -7,7 +7,6 @@ import gzip
 import os
 import re
 import struct
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nibabel as nib
@@ -20,7 +19,6 @@ from scipy.spatial.transform import Rotation
 from wmh.images import (
     Image,
     ImageError,
-    all_or_nothing,
     from_ras,
     load_image,
     load_labels,
@@ -360,54 +358,6 @@ def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path, monkeypa
     monkeypatch.setattr("tempfile.TemporaryFile", full)
     with pytest.raises(ImageError, match="No space left on device"):
         raise_unless_writable(tmp_path / "new/folder")
-
-
-def test_what_a_killed_process_left_goes_before_the_next(tmp_path):
-    left = tmp_path / "out/.sub-1"
-    left.mkdir(parents=True)
-    (left / "half").touch()
-    with all_or_nothing(tmp_path / "out", "sub-1") as fresh:
-        (fresh / "whole").touch()
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["whole"]
-
-
-def test_two_that_write_at_once_take_turns(tmp_path):
-    def write_one(content: str) -> None:
-        with all_or_nothing(tmp_path / "out") as fresh:
-            (fresh / "a").write_text(content)
-
-    with ThreadPoolExecutor(1) as pool:
-        with all_or_nothing(tmp_path / "out") as fresh:
-            (fresh / "a").write_text("first")
-            other = pool.submit(write_one, "second")
-            with pytest.raises(TimeoutError):
-                other.result(timeout=0.3)
-            assert (fresh / "a").read_text() == "first"
-        other.result()
-    assert [(file.name, file.read_text()) for file in (tmp_path / "out").iterdir()] == [
-        ("a", "second")
-    ]
-
-
-def test_all_files_of_a_set_appear_or_none(tmp_path):
-    def write_two(folder: Path, full: bool) -> None:
-        with all_or_nothing(folder) as fresh:
-            (fresh / "one").write_text("new")
-            if full:
-                raise OSError(28, "No space left on device")
-            (fresh / "deep").mkdir()
-            (fresh / "deep/two").write_text("new")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_two(tmp_path / "out", full=True)
-    assert not list(tmp_path.iterdir())
-    write_two(tmp_path / "out", full=False)
-    (tmp_path / "out/one").write_text("old")
-    with pytest.raises(OSError, match="No space left"):
-        write_two(tmp_path / "out", full=True)
-    assert (tmp_path / "out/one").read_text() == "old"
-    left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert sorted(left) == ["one", "two"]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,46 @@ def complete(path: Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def all_or_nothing(folder: Path, name: str = "unfinished") -> Iterator[Path]:
+    """A temporary folder; when the block ends, its files move to ``folder`` in the order written.
+
+    After an error none of them remains. Files that a killed process left under the same ``name``
+    are removed first. A second process that uses the same name waits until the first is done.
+    """
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    fresh = folder / f".{name}"
+    lock = _locked(fresh)
+    try:
+        yield fresh
+        files = (path for path in fresh.rglob("*") if path.is_file())
+        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
+            target = folder / path.relative_to(fresh)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+    finally:
+        shutil.rmtree(fresh)
+        os.close(lock)
+        for place in new:
+            with suppress(OSError):  # not empty, or gone
+                place.rmdir()
+
+
+def _locked(fresh: Path) -> int:
+    """Make an empty folder, locked for this process; return the descriptor that holds the lock."""
+    while True:
+        fresh.mkdir(parents=True, exist_ok=True)
+        lock = os.open(fresh, os.O_RDONLY)
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if fresh.exists() and os.path.samestat(os.fstat(lock), fresh.stat()):
+            break
+        os.close(lock)  # the process that held the lock has removed the folder: try again
+    for left in fresh.iterdir():
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    return lock
 
 
 def write_table(table: pd.DataFrame, path: Path) -> Path:

@@ -19,7 +19,8 @@ from wmh.cohorts.cohort import Found, Problem
 from wmh.cohorts.plausible import say
 from wmh.cohorts.sources import find_subjects
 from wmh.cores import cores_here
-from wmh.images import ImageError, all_or_nothing, raise_unless_writable
+from wmh.files import all_or_nothing
+from wmh.images import ImageError, raise_unless_writable
 from wmh.learning.models import CheckpointError
 from wmh.predict.derivatives import (
     Place,

@@ -13,10 +13,9 @@ import torch
 from wmh.atlas.tissue import border_contrast
 from wmh.cohorts.plausible import say
 from wmh.cores import cores_here
-from wmh.files import write_table
+from wmh.files import all_or_nothing, write_table
 from wmh.images import (
     Image,
-    all_or_nothing,
     load_labels,
     raise_unless_writable,
     resample_to,
