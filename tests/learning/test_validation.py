@@ -9,7 +9,7 @@ from torch import nn
 from tests.learning.conftest import tiny_slices, tiny_study
 from wmh.learning.inputs import CONFIGURATIONS
 from wmh.learning.slices import Slices
-from wmh.learning.validation import fullest_slice, validation_scores
+from wmh.learning.validation import fullest_slice, mean_prediction, validation_scores
 
 ONE_VIEW = CONFIGURATIONS["flair"]
 
@@ -43,6 +43,13 @@ def labelled(lesions: torch.Tensor | None = None, regions: torch.Tensor | None =
         lesions=none if lesions is None else lesions,
         regions=none if regions is None else regions,
     )
+
+
+def test_views_are_averaged_by_their_probabilities():
+    logits = list(torch.randn(3, 2, 5, 4, generator=torch.Generator().manual_seed(0)))
+    wanted = torch.stack([one.softmax(dim=1) for one in logits]).mean(dim=0)
+    torch.testing.assert_close(mean_prediction(logits).softmax(dim=1), wanted)
+    assert mean_prediction(logits[:1]) is logits[0]
 
 
 def test_the_slice_with_most_lesion_is_shown_with_what_the_network_finds_there():

@@ -68,7 +68,14 @@ def logits_of_person(
             logits_of_slices(network, show(images, view), depth_mm, training.network)
             for view in configuration.views_for(("FLAIR", "T1"))
         ]
-    return {k: sum(a[k].float() for a in answers) / len(answers) for k in answers[0]}
+    return {k: mean_prediction([answer[k].float() for answer in answers]) for k in answers[0]}
+
+
+def mean_prediction(logits: list[torch.Tensor]) -> torch.Tensor:
+    """Logits (N, classes, ...) whose softmax is the mean of the given ones' softmax."""
+    if len(logits) == 1:
+        return logits[0]
+    return torch.stack([one.log_softmax(dim=1) for one in logits]).logsumexp(dim=0)
 
 
 @torch.inference_mode()
