@@ -196,6 +196,19 @@ def test_a_loss_without_any_term_is_refused(smoke, tmp_path):
     assert "one of cross_entropy, dice and skeleton_recall" in refused(smoke, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ({"width": 16}, "a 2-D unet does not use width"),
+        ({"dimensions": 3}, "a 3-D unet does not use encoder, depth, decoder_channels"),
+        ({"architecture": "unetr", "patch_size": [32, 32, 16]}, "patch_size, encoder, depth"),
+    ],
+)
+def test_a_setting_of_another_network_is_refused(smoke, tmp_path, network, words):
+    smoke["training"]["network"] |= network
+    assert words in refused(smoke, tmp_path)
+
+
 def test_the_repeat_is_no_setting(smoke, tmp_path):
     assert "remove the key" in refused(smoke | {"repeat": 2}, tmp_path)
 

@@ -189,6 +189,15 @@ class NetworkSettings(Settings):
             raise ValueError("at least one edge of patch_size must have 32 voxels or more")
         return self
 
+    def given_in_vain(self) -> list[str]:
+        """Keys that were given although this network has no use for them."""
+        of_others = {"patch_size"} if self.dimensions == 2 else set()
+        if self.architecture == "unet" and self.dimensions == 2:
+            of_others |= {"width"}
+        else:
+            of_others |= {"encoder", "depth", "decoder_channels"}
+        return [key for key in type(self).model_fields if key in of_others & self.model_fields_set]
+
 
 class LossSettings(Settings):
     """Weights of the loss terms."""

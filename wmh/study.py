@@ -162,6 +162,10 @@ def load_study(name: str | Path | Study) -> Study:
         )
     except (ValidationError, TypeError) as error:
         raise StudyError(f"{path}: {_first_problem(error)}") from error
+    network = study.training.network
+    if vain := network.given_in_vain():
+        unused = f"a {network.dimensions}-D {network.architecture} does not use {', '.join(vain)}"
+        raise StudyError(f"{path}: training.network: {unused}; leave that out")
     study._file = path.resolve()
     return study
 
