@@ -200,8 +200,11 @@ def test_a_loss_without_any_term_is_refused(smoke, tmp_path):
     ("network", "words"),
     [
         ({"width": 16}, "a 2-D unet does not use width"),
-        ({"dimensions": 3}, "a 3-D unet does not use encoder, depth, decoder_channels"),
-        ({"architecture": "unetr", "patch_size": [32, 32, 16]}, "patch_size, encoder, depth"),
+        ({"dimensions": 3}, "a 3-D unet does not use depth, decoder_channels"),
+        (
+            {"architecture": "unetr", "encoder": "resnet34", "patch_size": [32, 32, 16]},
+            "a 2-D unetr does not use patch_size, encoder, depth, decoder_channels",
+        ),
     ],
 )
 def test_a_setting_of_another_network_is_refused(smoke, tmp_path, network, words):

@@ -190,13 +190,16 @@ class NetworkSettings(Settings):
         return self
 
     def given_in_vain(self) -> list[str]:
-        """Keys that were given although this network has no use for them."""
+        """Keys whose value is not the default, although this network has no use for it."""
         of_others = {"patch_size"} if self.dimensions == 2 else set()
         if self.architecture == "unet" and self.dimensions == 2:
             of_others |= {"width"}
         else:
             of_others |= {"encoder", "depth", "decoder_channels"}
-        return [key for key in type(self).model_fields if key in of_others & self.model_fields_set]
+        fields = type(self).model_fields
+        return [
+            key for key in fields if key in of_others and getattr(self, key) != fields[key].default
+        ]
 
 
 class LossSettings(Settings):
