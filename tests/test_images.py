@@ -352,11 +352,11 @@ def test_where_nothing_can_be_written_is_said_before_any_work(tmp_path, monkeypa
     raise_unless_writable(tmp_path / "new/x.nii.gz", image=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
-    def full(**_: object):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def read_only(**_: object):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("tempfile.TemporaryFile", full)
-    with pytest.raises(ImageError, match="No space left on device"):
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    with pytest.raises(ImageError, match="Read-only file system"):
         raise_unless_writable(tmp_path / "new/folder")
 
 

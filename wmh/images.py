@@ -216,7 +216,7 @@ def raise_unless_writable(path: Path, image: bool = False) -> None:
     if not there.is_dir():
         raise ImageError(there, "is a file, not a folder", "Name another folder to write to")
     try:
-        tempfile.TemporaryFile(dir=there).close()  # permissions alone would not tell
+        tempfile.TemporaryFile(dir=there).close()  # permissions alone do not tell
     except OSError as error:
         problem = f"cannot be written to ({error.strerror})"
         raise ImageError(there, problem, "Name another folder to write to") from error

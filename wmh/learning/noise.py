@@ -29,7 +29,10 @@ def normal_noise(seeds: torch.Tensor, count: int) -> torch.Tensor:
 
 @lru_cache
 def normal_quantiles(device: torch.device) -> torch.Tensor:
-    """The normal distribution's values at 65,536 equally spaced probabilities, on a device."""
+    """The normal distribution's values at 65,536 equally spaced probabilities, on a device.
+
+    They rise with the number of 16 bits that chooses them, where this is read as a signed one.
+    """
     probability = (torch.arange(2**16, dtype=torch.float64) + 0.5) / 2**16
     return torch.special.ndtri(probability).float().roll(2**15).to(device)
 
