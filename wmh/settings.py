@@ -114,6 +114,11 @@ class RegionSettings(Settings):
     atlas_folder: UserPath = Path("data/atlas")
     method: Literal["affine", "paper", "deformable"] = "affine"
 
+    @property
+    def registered(self) -> bool:
+        """True if an atlas is registered, and False if labels are taken as they are."""
+        return self.atlas in ("built-in", "jhu")
+
 
 class SliceSettings(Settings):
     """The 2-D slices that a network sees: axial, in native space, resampled in plane only."""
@@ -155,7 +160,8 @@ class NetworkSettings(Settings):
     """The network.
 
     ``encoder`` (of segmentation-models-pytorch), ``depth`` and ``decoder_channels`` belong to the
-    2-D U-Net. ``width`` is the number of channels in the first level of all other networks.
+    2-D U-Net. ``width`` is the number of channels in the first level of the 3-D U-Net and of
+    MedNeXt; a UNETR has half as many there, and MultiResUNet's blocks have 1.6 times as many.
     """
 
     architecture: Literal["unet", "unetr", "mednext", "multiresunet"] = "unet"
@@ -253,11 +259,13 @@ class Training(Settings):
     learning_rate: Positive = 2e-3
     weight_decay: NotNegative = 1e-2
     people_a_batch: Count = 2
-    """Number of people in a batch; each gives the same number of slices."""
+    """Number of people in a batch of slices; each gives the same number of slices."""
     further_share: Share = 0.4
-    """Average share of these people that come from the table ``cohort.further``."""
+    """Average share of these people that come from the table ``cohort.further``. Patches of volumes
+    are drawn from all people alike."""
     structure_slices_share: Share = 0.6
-    """Share of each batch drawn among slices that hold lesion or, for region tasks, a region."""
+    """Share of each batch drawn among slices that hold lesion or, for a model of regions only, a
+    region. Of patches of volumes, this share holds lesion, for models that predict lesions."""
     validate_every: Count = 50
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """``auto`` takes bfloat16 where the processor multiplies it natively. On a CPU, networks for
@@ -286,7 +294,8 @@ class Evaluation(Settings):
 
     threshold: ProperShare = 0.5
     mirroring: bool = False
-    """Average each prediction with that of the mirrored images; takes twice as long."""
+    """Average each prediction with that of the mirrored images; takes twice as long. In ``wmh
+    predict``, regions only if the same model predicts lesions and regions."""
     slices_at_once: Count = 64
     """Most slices that a 2-D network predicts at once. A person with more slices is predicted in
     several parts, each spread over the head."""

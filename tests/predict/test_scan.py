@@ -1,5 +1,6 @@
 """One person's scan, from files to files."""
 
+import json
 from dataclasses import replace
 from importlib.metadata import version
 from platform import python_version
@@ -14,7 +15,7 @@ from wmh.images import Image, ImageError
 from wmh.learning.inference import predict_prepared
 from wmh.learning.models import CheckpointError
 from wmh.predict import scan
-from wmh.predict.derivatives import Place, write_derivatives
+from wmh.predict.derivatives import LABEL_IMAGE, Place, write_derivatives
 from wmh.predict.predictor import Predictor, ScanPrediction, lesions_labelled
 from wmh.predict.report import slices_of, write_report
 from wmh.predict.scan import predict_scan
@@ -132,13 +133,19 @@ def test_the_study_says_whether_images_are_also_mirrored(study, tmp_path):
     plain, mirrored, same = (predictor.predict(given) for predictor in predictors)
     np.testing.assert_array_equal(plain.probability, same.probability)
     assert np.abs(plain.probability - mirrored.probability).max() > 0.01
-    for predictor, found, says, words in (
-        (predictors[0], plain, False, "none</dd>"),
-        (predictors[1], mirrored, True, "predictions are averaged with those from images mirrored"),
+    one_model = replace(mirrored, region_model=mirrored.lesion_model)
+    for number, (predictor, found, lesions, regions, words) in enumerate(
+        (
+            (predictors[0], plain, False, False, "none</dd>"),
+            (predictors[1], mirrored, True, False, "lesion probabilities, but not regions, are av"),
+            (predictors[1], one_model, True, True, "predictions are averaged with those from im"),
+        )
     ):
-        place = Place(tmp_path / str(says), "sub-1")
+        place = Place(tmp_path / str(number), "sub-1")
         write_derivatives(found, place, given, tmp_path, "")
-        assert place.read_record()["AveragedWithMirrored"] is says
+        assert place.read_record()["AveragedWithMirrored"] is lesions
+        of_regions = json.loads(place.file(LABEL_IMAGE, ".json").read_text())
+        assert of_regions["AveragedWithMirrored"] is regions
         page = write_report(place.report, "sub-1", found, predictor).read_text()
         assert f"<dt>Mirroring</dt><dd>{words}" in page
 

@@ -137,10 +137,15 @@ def write_derivatives(
         "Sources": sources,
         "SpatialReference": sources[0],
         "Manual": False,
-        "AveragedWithMirrored": found.mirrored,
         "Given": "+".join(found.images),
     }
-    lesions, regions = _generated_by(found.lesion_model), _generated_by(found.region_model)
+    lesions, regions = (
+        _generated_by(model) | {"AveragedWithMirrored": mirrored}
+        for model, mirrored in (
+            (found.lesion_model, found.mirrored),
+            (found.region_model, found.regions_mirrored),
+        )
+    )
     measured = {
         "LesionVolumeMl": round(found.lesion_ml, 4),
         "LesionCount": found.lesion_count,

@@ -61,6 +61,11 @@ class ScanPrediction:
     quantities: tuple[Quantity, ...] = ()
     """The images compared with the training scans; empty if these are not known."""
 
+    @property
+    def regions_mirrored(self) -> bool:
+        """True if the regions are averaged like the lesions, because one model predicts both."""
+        return self.mirrored and self.region_model is self.lesion_model
+
     @cached_property
     def burden(self) -> pd.DataFrame:
         """Lesion burden of the 36 labels: :func:`wmh.analysis.burden.regional_burden`."""

@@ -81,9 +81,9 @@ def predict_scan(
 def label_by_model(out: Path, images: Mapping[str, Image], lesions: Path | None) -> float | None:
     """Write the regions that the general model finds in a person's images (by modality).
 
-    They lie on the grid of the FLAIR, or of the T1 when it is alone. Known lesions get the nearest
-    region. Returns the T1's contrast at the border of the regions, which shows whether they follow
-    the image; None without a T1.
+    They lie on the grid of the FLAIR, or of the T1 when it is alone. Known lesions close to a
+    region get it. Returns the T1's contrast at the border of the regions, which shows whether they
+    follow the image; None without a T1.
     """
     mask = None if lesions is None else load_labels(lesions, range(3))
     model = load_general(choose_device("auto")).model_of("regions")
