@@ -219,13 +219,24 @@ def test_repeats_are_averaged_by_subject_and_their_spread_is_told(tmp_path, monk
     study = write_fake_study(tmp_path, resolution_mm=8, repeats=2)
     told = {
         "03_measures": "2 trainings with",
+        "02_qualitative": "are those of the first of 2 trainings. Values are means over 2",
+        "04_missing": "Values are means over 2 trainings of each model",
+        "05_scanners": "Values are means over 2 trainings of each model",
+        "06_regions": "Values are means over 2 trainings of each model",
         "07_burden": "means over 2 trainings",
+        "08_frequency": "are those of the first of 2 trainings",
         "09_curves": "n = 3 to 4 people to learn from and 2 to 3 to validate on",
     }
     figures = {}
     for name, words in told.items():
         figures[name], caption = drawn(study, name)
         assert words in caption
+    for folder in ("regions", "regions_repeat_2"):  # a model that learned from fewer people
+        split = pd.read_csv(path := study.results / "models" / folder / "split.csv")
+        split.drop(split.index[split["part"] == "learn"][0]).to_csv(path, index=False)
+    caption = drawn(study, "09_curves")[1]
+    assert "Regions: n = 2 to 3 people to learn from and 2 to 3 to validate on;" in caption
+    assert "FLAIR: n = 3 to 4 people to learn from and 2 to 3 to validate on;" in caption
     metrics = pd.read_csv(study.results / "metrics.csv")
     rows = metrics[(metrics["model"] == "flair") & (metrics["metric"] == "dice")]
     values = lesion_values(study)

@@ -67,8 +67,9 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     tested = cohort.loc[cohort["split"] == "test", "id"]
     return figure, (
         "The paper's claims at a glance. Each part of a claim is an effect that is large and "
-        f"positive if the claim holds. Points: mean; lines: {level:g} % interval (bootstrap; "
-        "of the agreement, jackknife). The axis is in units of the smallest effect that matters "
+        "positive if the claim holds. Points: mean difference, or ICC of the agreement; lines: "
+        f"{level:g} % interval (bootstrap; of the agreement, jackknife). "
+        "The axis is in units of the smallest effect that matters "
         "(dashed; beyond it, grey). Filled triangles: the mean lies beyond the axis; hollow: the "
         "interval does. Supported: the whole interval lies in the grey and the test agrees. Not "
         "supported: it lies left of the grey. Inconclusive: neither, or too few subjects for "

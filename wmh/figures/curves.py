@@ -46,7 +46,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         "losses of different tasks are not comparable. (b) Dice on the validation subjects, a "
         "part of the training split: of lesions, or the mean over regions for the region model; "
         f"the joint model has both. {others}{training}. "
-        f"{_people_words(study, next(iter(histories)))}Study {study.name!r}."
+        f"{_people_words(study, list(histories))} Study {study.name!r}."
     )
 
 
@@ -74,11 +74,20 @@ def _draw_training(
         lower.plot(checked["step"], checked[column], ls=dashes, label=label, **look)
 
 
-def _people_words(study: Study, model: str) -> str:
-    """Numbers of people that models learned from and were validated on, the same for all models.
+def _people_words(study: Study, models: list[str]) -> str:
+    """Numbers of people that models learned from and were validated on.
 
-    If each repeat validates on another fold, the smallest and the largest number are given.
+    They differ between models only where the regions of some people are not known.
     """
+    numbers = {model: _people_of(study, model) for model in models}
+    if len(set(numbers.values())) == 1:
+        return f"{numbers[models[0]]}."
+    named = (f"{style.look_of(model).name}: {number}" for model, number in numbers.items())
+    return f"{'; '.join(named)}."
+
+
+def _people_of(study: Study, model: str) -> str:
+    """The same for one model; the smallest and largest number if each repeat has its own fold."""
     splits = _tables_of_repeats(study, model, "split")
     if not splits:
         raise StudyError(f"{study.model_folder(model)}: no split.csv. Run notebooks 03 and 04")
@@ -89,7 +98,7 @@ def _people_words(study: Study, model: str) -> str:
         " to ".join(map(str, sorted({counts[part].min(), counts[part].max()})))
         for part in ("learn", "validate")
     )
-    return f"n = {learn} people to learn from and {validate} to validate on. "
+    return f"n = {learn} people to learn from and {validate} to validate on"
 
 
 def _tables_of_repeats(study: Study, model: str, name: str) -> list[pd.DataFrame]:

@@ -59,7 +59,8 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         "truth and as each configuration predicts it from the images it was made for (axial cuts, "
         "heights z in mm; L: the subject's left). Masks were carried over by the affine transform "
         "that best brings the centres of the subject's regions to those of the atlas; places "
-        f"below {RAREST:.0%} are not coloured. Nothing is tested here. "
+        f"below {RAREST:.0%} are not coloured. {parts.first_training_words(study)}"
+        "Nothing is tested here. "
         f"{parts.cohort_words(study, subjects)}"
     )
 

@@ -38,7 +38,7 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         "FLAIR or only T1; the concatenated model gets zeros for the missing one. The models "
         "of a single image are shown for reference. One point per subject, bars are means. "
         f"(b, d) Paired differences. {parts.test_words(comparisons, pairs, alpha)} "
-        f"{parts.cohort_words(study, values['subject'])}"
+        f"{parts.means_words(study)}{parts.cohort_words(study, values['subject'])}"
     )
 
 

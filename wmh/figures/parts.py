@@ -218,6 +218,18 @@ def cohort_words(study: Study, subjects: Iterable[str]) -> str:
     return f"n = {n} test subjects{often} of the {kind} cohort, study {study.name!r}.{warning}"
 
 
+def means_words(study: Study) -> str:
+    """A sentence of a caption that says that values are means over trainings, if there are some."""
+    n = study.training.repeats
+    return f"Values are means over {n} trainings of each model. " if n > 1 else ""
+
+
+def first_training_words(study: Study) -> str:
+    """A sentence of a caption that says which of several trainings the pictures are from."""
+    n = study.training.repeats
+    return f"Predictions in pictures are those of the first of {n} trainings. " if n > 1 else ""
+
+
 def test_words(comparisons: pd.DataFrame, pairs: pd.DataFrame, alpha: float) -> str:
     """A sentence on how the families of ``pairs`` were tested and corrected.
 

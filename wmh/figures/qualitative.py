@@ -58,7 +58,8 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         f"{ranks} test subject by Dice averaged over the configurations; the axial slice with most "
         "lesion. Yellow: lesion found; red: false positive; blue: false negative; grey in the "
         "truth: other pathology, left out of every measure. Numbers: Dice of the whole "
-        f"volume. {slices.SIDES} Chosen from {parts.cohort_words(study, dice.index)}"
+        f"volume. {slices.SIDES} {parts.first_training_words(study)}{parts.means_words(study)}"
+        f"Chosen from {parts.cohort_words(study, dice.index)}"
     )
 
 

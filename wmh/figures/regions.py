@@ -73,12 +73,14 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
     maps = {name: brain.paint_regions(dice) for name, dice in by_region.items()}
     brain.draw_maps(panels, maps, scale)
     return figure, (
-        "White-matter regions. (a) The atlas in MNI152 space, and the regions of the subject with "
-        f"the median mean Dice ({subject}), two axial slices; left and right of a structure share "
-        f"a hue. {slices.SIDES} (b) Dice of each region between model and {kind} labels, "
-        "mean over subjects, on the atlas (axial cuts, heights z in mm). (c) Mean over the 34 "
+        "White-matter regions. (a) The built-in atlas in MNI152 space, and the regions of the "
+        f"subject with the median mean Dice of the {next(iter(by_region))} model ({subject}), two "
+        "axial slices; left and right of a structure share a hue. "
+        f"{slices.SIDES} {parts.first_training_words(study)}"
+        f"(b) Dice of each region between model and {kind} labels, mean over subjects, on the "
+        "atlas (axial cuts, heights z in mm). (c) Mean over the 34 "
         f"regions, one point per subject, bars are means{registered}. Nothing is tested here. "
-        f"{parts.cohort_words(study, first.index)}"
+        f"{parts.means_words(study)}{parts.cohort_words(study, first.index)}"
     )
 
 

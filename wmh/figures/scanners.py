@@ -54,7 +54,8 @@ def draw(study: Study) -> tuple[style.StyledFigure, str]:
         order, means = "all have training subjects", f"all {counts.sum()} subjects"
     return figure, (
         f"Each configuration by scanner: {order}. Left: one point per subject, bars are means. "
-        f"Right: means over {means}. {parts.cohort_words(study, values['subject'])}"
+        f"Right: means over {means}. {parts.means_words(study)}"
+        f"{parts.cohort_words(study, values['subject'])}"
     )
 
 
