@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from wmh.atlas.labelling import fits_note, fits_to_look_at
 from wmh.cohorts.cohort import Subject
 from wmh.images import Image, save_image
 from wmh.settings import CohortSettings
@@ -43,6 +44,12 @@ def cells_with(*texts: str) -> list[str]:
     """The code cells of notebook 2 that hold these texts, in order."""
     cells = ["".join(cell["source"]) for cell in json.loads(NOTEBOOK.read_text())["cells"]]
     return [next(cell for cell in cells if text in cell) for text in texts]
+
+
+def test_labels_that_were_not_registered_are_not_judged():
+    fits = pd.DataFrame({"id": list("abc"), "white_matter_dice": np.nan, "outlier": False})
+    assert fits_note(fits).startswith("No atlas was registered")
+    assert fits_to_look_at(fits) == {}
 
 
 @pytest.mark.parametrize("doubt", [None, "white matter and atlas do not fit well; look at it"])

@@ -198,6 +198,8 @@ def label_image(
 
 def fits_note(fits: pd.DataFrame) -> str:
     """The mean region Dice if true regions are known, and the number of flagged fits."""
+    if fits["white_matter_dice"].isna().all():
+        return "No atlas was registered: the labels are those that the study was given."
     known, flagged = fits["mean_region_dice"].dropna(), f"{fits['outlier'].sum()} fits are flagged."
     if known.empty:
         return flagged
@@ -206,8 +208,13 @@ def fits_note(fits: pd.DataFrame) -> str:
 
 
 def fits_to_look_at(fits: pd.DataFrame) -> dict[str, str]:
-    """The subjects with the poorest, the median and the best fit, and up to six flagged ones."""
-    order = fits.sort_values("white_matter_dice")["id"].tolist()
+    """The subjects with the poorest, the median and the best fit, and up to six flagged ones.
+
+    It is empty if no atlas was registered.
+    """
+    order = fits.dropna(subset="white_matter_dice").sort_values("white_matter_dice")["id"].tolist()
+    if not order:
+        return {}
     flagged = fits.loc[fits["outlier"], "id"].head(6)
     return {
         "Poorest": order[0],
