@@ -176,7 +176,13 @@ def _is_complete(cohort: Path, subject: PlannedSubject) -> bool:
 
 
 def _clear_strangers(cohort: Path, planned: set[str]) -> None:
-    """Remove simulated subjects that are not planned; refuse a folder with real subjects."""
+    """Remove simulated subjects that are not planned; refuse a folder with anything else."""
+    for other in sorted(cohort.glob("[!.]*")):
+        if other.name not in WEIGHTS:
+            raise CohortError(
+                f"{other}: was not simulated. Choose another folder for the simulated cohort; for "
+                "your own images, set cohort.source to their kind and remove cohort.simulation"
+            )
     for split in ("training", "test"):
         for pre in sorted((cohort / split).glob("**/pre")):
             subject = pre.parent
