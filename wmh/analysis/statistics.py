@@ -201,8 +201,8 @@ def wilcoxon_p(differences: np.ndarray) -> float:
     """Two-sided p of Wilcoxon's signed-rank test of paired differences.
 
     Zero differences are left out, as by Wilcoxon. SciPy chooses the distribution: exact for up to
-    50 subjects (up to 13 with ties), otherwise normal with tie correction. The result is 1 if all
-    differences are zero.
+    50 subjects (up to 13 with ties or zeros), otherwise normal with tie correction. The result is 1
+    if all differences are zero.
     """
     if not len(differences):
         return float("nan")

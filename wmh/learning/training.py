@@ -1,7 +1,8 @@
 """Training: draw, augment, forward, loss, step, checkpoint.
 
 A batch holds slices of a few people, and each person goes through the network separately. Batch
-normalisation therefore sees one head on one scanner, in training and at inference.
+normalisation therefore sees one head on one scanner, in training and at inference. (A batch of
+patches of volumes may hold several heads.)
 
 Every step seeds its own generator from study, model and step number. An interrupted training
 therefore continues exactly as if it had not been interrupted; only the state of network and

@@ -88,7 +88,7 @@ def add_real_head(
     """Add the surroundings of a real brain, each part with its own intensity.
 
     Where labels do not distinguish fat from muscle, depth below the skin and chance decide. In
-    every third head the intensities are arbitrary, because scanners differ more outside the brain
+    every third image the intensities are arbitrary, because scanners differ more outside the brain
     than inside.
     """
     shape, spacing = anatomy.grid.fine_shape, anatomy.grid.spacing
