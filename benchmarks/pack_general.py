@@ -37,7 +37,7 @@ TRAINED_ON = [
         "People": 140 + 44,
         "Licence": "Apache 2.0",
     },
-    {"Data": "open_ms_data (Lesjak et al. 2017)", "People": 2, "Licence": "CC BY"},
+    {"Data": "open_ms_data (Lesjak et al. 2018)", "People": 2, "Licence": "CC BY"},
     {"Data": "Sim-Vent-WMH-Seg", "People": 5, "Licence": "MIT"},
 ]
 

@@ -112,7 +112,7 @@ def test_subjects_that_were_not_simulated_are_never_touched(tmp_path):
 
 def test_a_folder_of_ones_own_images_is_not_simulated_into(tmp_path):
     (tmp_path / "sub-01/anat").mkdir(parents=True)
-    with pytest.raises(CohortError, match=r"sub-01: was not simulated.*your own images, set cohort\.source"):
+    with pytest.raises(CohortError, match=r"sub-01: was not simulated.*set cohort\.source"):
         simulate_cohort(tmp_path, SIMULATION, seed=5)
     assert not (tmp_path / "training").exists()
 
