@@ -92,7 +92,7 @@ def align_coarsely(
 
     def fit(turn: np.ndarray) -> tuple[float, np.ndarray]:
         start = nib.affines.from_matvec(turn, centre - turn @ template_centre)
-        matrix = descend(template, coarse, start, seed, around, times=1)
+        matrix = descend(template, coarse, start, seed, around)
         return mutual_information(template, coarse, matrix, around), matrix
 
     pitches = Rotation.from_euler("x", np.array(PITCHES)[:, None], degrees=True).as_matrix()
@@ -103,7 +103,7 @@ def align_coarsely(
 def refine(brain: Image, start: np.ndarray, seed: int) -> np.ndarray:
     """Refine a coarse affine from template to brain at 4 mm."""
     template, around = _template(MIDDLE_MM)
-    return descend(template, isotropic(brain, MIDDLE_MM), start, seed, around, times=1)
+    return descend(template, isotropic(brain, MIDDLE_MM), start, seed, around)
 
 
 def _deep(head: Image, foreground: np.ndarray) -> np.ndarray:

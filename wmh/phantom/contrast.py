@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from wmh.cohorts.scanners import VARIOUS, Scanner
 from wmh.phantom.anatomy import Anatomy
@@ -249,9 +248,8 @@ def finish(
     The raw image has the full bias field. In the corrected one a fifth of it or less is left,
     unless the contrast says otherwise (``corrected``).
     """
-    sigma = (contrast.blur_mm / grid.spacing) * (1, 1, 0.8)
-    box = grid.average(ndimage.gaussian_filter(signal.astype(np.float32), sigma, truncate=2.5))
-    clean = grid.embed(box)
+    blur_mm = np.array((1, 1, 0.8)) * contrast.blur_mm
+    clean = grid.embed(grid.average(signal.astype(np.float32), blur_mm))
     bias = contrast.bias * smooth_field(generator, grid.shape, grid.native_spacing, 45.0)
     real, imaginary = generator.standard_normal((2, *grid.shape), dtype=np.float32) * contrast.noise
     raw = np.hypot(clean * np.exp(bias) + real, imaginary)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -69,9 +69,14 @@ class FineGrid:
         first = self.start + 0.5 / self.parts - 0.5
         return self.affine @ nib.affines.from_matvec(np.diag(1 / self.parts), first)
 
-    def average(self, fine: np.ndarray) -> np.ndarray:
-        """Mean over the parts of each native voxel of the box: fine shape to ``count``."""
-        for axis, parts in enumerate(self.parts):
+    def average(self, fine: np.ndarray, blur_mm: Sequence[float] = (0, 0, 0)) -> np.ndarray:
+        """Mean over the parts of each native voxel of the box: fine shape to ``count``.
+
+        ``blur_mm`` is the sigma, along each axis, of a Gaussian that blurs the values before.
+        """
+        for axis in (2, 1, 0):  # blurred and averaged along each, on ever fewer values
+            parts, sigma = self.parts[axis], blur_mm[axis] / self.spacing[axis]
+            fine = ndimage.gaussian_filter1d(fine, sigma, axis, truncate=2.5) if sigma else fine
             first, *others = (slice(p, None, int(parts)) for p in range(parts))
             lead = (slice(None),) * axis
             total = fine[(*lead, first)].astype(np.float32)
