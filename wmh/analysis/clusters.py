@@ -57,8 +57,8 @@ def join_subjects(profiles: pd.DataFrame) -> Tree:
 def group_subjects(profiles: pd.DataFrame, samples: int, seed: int) -> Groups:
     """Group subjects (rows) by their burden in regions (columns), in ml or shares.
 
-    Subjects without any lesion have no profile and are left out. Two subjects form one
-    group. Raises ``ValueError`` when fewer than two are left.
+    Subjects without any lesion have no profile and are left out. Two subjects form one group.
+    Raises ``ValueError`` when fewer than two are left.
     """
     profiles = profiles[profiles.sum(axis=1) > 0]
     if len(profiles) < 2:

@@ -139,13 +139,9 @@ def write_derivatives(
         "Manual": False,
         "Given": "+".join(found.images),
     }
-    lesions, regions = (
-        _generated_by(model) | {"AveragedWithMirrored": mirrored}
-        for model, mirrored in (
-            (found.lesion_model, found.mirrored),
-            (found.region_model, found.regions_mirrored),
-        )
-    )
+    mirrored = "AveragedWithMirrored"
+    lesions = _generated_by(found.lesion_model) | {mirrored: found.mirrored}
+    regions = _generated_by(found.region_model) | {mirrored: found.regions_mirrored}
     measured = {
         "LesionVolumeMl": round(found.lesion_ml, 4),
         "LesionCount": found.lesion_count,
